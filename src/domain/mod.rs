@@ -1,0 +1,20 @@
+//! What every room speaks of: messages, positions, rejects, epochs and the columns of provenance.
+//!
+//! No I/O, no async, nothing of ours from elsewhere.
+
+mod clock;
+mod epoch;
+mod history;
+mod message;
+mod position;
+mod reject;
+pub mod schema;
+mod table_name;
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use epoch::{EpochKind, EpochRecord, StageTime, TableVersion};
+pub use history::{History, HistoryError};
+pub use message::{Header, Message, MessageBatch, MessageBatchBuilder};
+pub use position::{OffsetRange, Partition, Positions, Ranges};
+pub use reject::{DeadLetter, Reason, Stage};
+pub use table_name::{Layer, TableName, TableNameError};

@@ -1,0 +1,14 @@
+//! assay turns a Kafka topic of transactions into a lakehouse that can be trusted.
+//!
+//! The rooms of the house, and who may use whom, are on the map in `ARCHITECTURE.md`.
+
+pub mod contract;
+pub mod domain;
+pub mod generate;
+pub mod lake;
+pub mod pipeline;
+pub mod refine;
+pub mod serve;
+pub mod settings;
+pub mod source;
+pub mod telemetry;
