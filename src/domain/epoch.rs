@@ -68,7 +68,9 @@ impl EpochRecord {
     pub fn imbalance(&self) -> Option<String> {
         let Self { messages, bronze_rows, dead_letters, silver_rows, duplicates, quarantined, .. } = self;
         if *messages != bronze_rows + dead_letters {
-            return Some(format!("{messages} messages read, but {bronze_rows} bronze rows + {dead_letters} dead letters"));
+            return Some(format!(
+                "{messages} messages read, but {bronze_rows} bronze rows + {dead_letters} dead letters"
+            ));
         }
         let refined = silver_rows + duplicates + quarantined;
         (self.kind == EpochKind::Stream && *bronze_rows != refined).then(|| {

@@ -122,8 +122,11 @@ pub struct MessageBatchBuilder {
 impl MessageBatchBuilder {
     #[must_use]
     pub fn with_capacity(messages: usize, bytes: usize) -> Self {
-        let batch =
-            MessageBatch { topics: Vec::new(), entries: Vec::with_capacity(messages), bytes: Vec::with_capacity(bytes) };
+        let batch = MessageBatch {
+            topics: Vec::new(),
+            entries: Vec::with_capacity(messages),
+            bytes: Vec::with_capacity(bytes),
+        };
         Self { batch }
     }
 

@@ -48,7 +48,9 @@ impl fmt::Display for TableName {
 
 /// A table name that is not `layer.name`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a table name: write layer.name with one of the layers bronze, silver, gold, ml, ops, and a name of a-z, 0-9 and _")]
+#[error(
+    "`{0}` is not a table name: write layer.name with one of the layers bronze, silver, gold, ml, ops, and a name of a-z, 0-9 and _"
+)]
 pub struct TableNameError(pub String);
 
 impl FromStr for TableName {
