@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 use super::data_file::{DataFile, Encoded};
 use super::error::LakeError;
 use super::reader::FileReader;
-use super::table::Table;
+use super::table::{Encoder, Table};
 
 /// When small files are merged into larger ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
@@ -58,12 +58,12 @@ impl Compaction {
     ///
     /// # Errors
     /// When a file cannot be read.
-    pub fn merge(&self, table: &Table, reader: &FileReader, now_ms: i64) -> Result<Vec<Encoded>, LakeError> {
+    pub fn merge(&self, encoder: &Encoder, reader: &FileReader, now_ms: i64) -> Result<Vec<Encoded>, LakeError> {
         let mut batches = Vec::new();
         for file in &self.inputs {
             batches.extend(reader.read(file, &reader.columns(), None)?);
         }
-        table.encode(&batches, &self.name(), now_ms)
+        encoder.encode(&batches, &self.name(), now_ms)
     }
 
     /// Sorts where its first input stood.

@@ -138,7 +138,7 @@ impl EpochLedger {
     pub async fn publish(&mut self, record: &EpochRecord, now_ms: i64) -> Result<Outcome, LakeError> {
         let batch = batch_of(record).map_err(|cause| LakeError::Schema { table: self.table.name().clone(), cause })?;
         let name = format!("e{:012}-{}", record.epoch, uuid::Uuid::new_v4().simple());
-        let files = self.table.encode(&[batch], &name, now_ms)?;
+        let files = self.table.encoder().encode(&[batch], &name, now_ms)?;
         self.table.store_files(&files).await?;
         let commit = Commit {
             epoch: Some(record.epoch),

@@ -12,8 +12,21 @@ pub struct FileHistory {
     reader: FileReader,
     event_time: String,
     files: Vec<Arc<DataFile>>,
-    /// Rows in memory with their smallest and largest event time.
-    pending: Vec<(RecordBatch, i64, i64)>,
+    pending: Vec<Pending>,
+}
+
+/// Rows in memory, with their epoch and their smallest and largest event time.
+struct Pending {
+    epoch: i64,
+    rows: RecordBatch,
+    min: i64,
+    max: i64,
+}
+
+impl Pending {
+    fn meets(&self, from_us: i64, to_us: i64) -> bool {
+        self.max >= from_us && self.min < to_us
+    }
 }
 
 impl FileHistory {
@@ -22,25 +35,22 @@ impl FileHistory {
         Self { reader, event_time: event_time.into(), files: Vec::new(), pending: Vec::new() }
     }
 
-    /// Replaces what is known to be written; the pending rows are kept.
-    pub fn set_files<'a>(&mut self, files: impl Iterator<Item = &'a DataFile>) {
-        self.files = files.cloned().map(Arc::new).collect();
-    }
-
+    /// Files that are written but belong to no epoch yet: those of a rebuild under way.
     pub fn add_files(&mut self, files: impl Iterator<Item = DataFile>) {
         self.files.extend(files.map(Arc::new));
     }
 
-    /// Rows that now count as the past, until [`forget_pending`](Self::forget_pending).
-    pub fn push(&mut self, batch: RecordBatch) {
-        if let Some((min, max)) = self.bounds(&batch) {
-            self.pending.push((batch, min, max));
+    /// Rows of an epoch that now count as the past.
+    pub fn push(&mut self, epoch: i64, rows: RecordBatch) {
+        if let Some((min, max)) = self.bounds(&rows) {
+            self.pending.push(Pending { epoch, rows, min, max });
         }
     }
 
-    /// The pending rows are in the files now.
-    pub fn forget_pending(&mut self) {
-        self.pending.clear();
+    /// The table consists of these files, which hold the rows of every epoch up to `epoch`.
+    pub fn written(&mut self, epoch: i64, files: impl IntoIterator<Item = DataFile>) {
+        self.files = files.into_iter().map(Arc::new).collect();
+        self.pending.retain(|pending| pending.epoch > epoch);
     }
 
     fn bounds(&self, batch: &RecordBatch) -> Option<(i64, i64)> {
@@ -61,7 +71,7 @@ impl History for FileHistory {
             let range = RangeFilter { column: self.event_time.clone(), from: from_us, to: to_us };
             found.extend(self.reader.read(file, columns, Some(range)).map_err(|e| self.error(e))?);
         }
-        for (batch, _, _) in self.pending.iter().filter(|(_, min, max)| *max >= from_us && *min < to_us) {
+        for batch in self.pending.iter().filter(|pending| pending.meets(from_us, to_us)).map(|pending| &pending.rows) {
             let times = batch
                 .column_by_name(&self.event_time)
                 .and_then(|column| column.as_any().downcast_ref::<arrow::array::TimestampMicrosecondArray>())
@@ -82,6 +92,6 @@ impl History for FileHistory {
 
     fn may_contain(&self, from_us: i64, to_us: i64) -> bool {
         self.files.iter().any(|file| file.may_contain(&self.event_time, from_us, to_us))
-            || self.pending.iter().any(|(_, min, max)| *max >= from_us && *min < to_us)
+            || self.pending.iter().any(|pending| pending.meets(from_us, to_us))
     }
 }

@@ -60,6 +60,28 @@ impl Outcome {
     }
 }
 
+/// Encodes rows for one table; pure CPU.
+#[derive(Debug, Clone)]
+pub struct Encoder {
+    table: TableName,
+    schema: SchemaRef,
+    partition_by: Vec<String>,
+    encoding: Encoding,
+}
+
+impl Encoder {
+    /// Encodes rows as files of the table; columns that the table does not have yet are left out.
+    ///
+    /// # Errors
+    /// When the rows do not fit the table.
+    pub fn encode(&self, batches: &[RecordBatch], name: &str, now_ms: i64) -> Result<Vec<Encoded>, LakeError> {
+        let error = |cause: String| LakeError::Schema { table: self.table.clone(), cause };
+        let batches: Vec<RecordBatch> =
+            batches.iter().map(|batch| conform(batch, &self.schema)).collect::<Result<_, _>>().map_err(error)?;
+        encode(&batches, &self.partition_by, name, now_ms, &self.encoding).map_err(error)
+    }
+}
+
 /// A Delta table in the hands of its one writer: the live files are known, so that a commit reads nothing.
 pub struct Table {
     spec: TableSpec,
@@ -167,22 +189,21 @@ impl Table {
         Arc::clone(self.pending_schema.as_ref().unwrap_or(&self.schema))
     }
 
-    /// Brings rows to the columns of the files to come: held-back columns are left out.
-    ///
-    /// # Errors
-    /// When a column is missing or has another type.
-    pub fn conform(&self, batch: &RecordBatch) -> Result<RecordBatch, LakeError> {
-        conform(batch, &self.writing_schema()).map_err(|cause| LakeError::Schema { table: self.spec.name.clone(), cause })
+    /// What encodes rows for this table, on any thread.
+    #[must_use]
+    pub fn encoder(&self) -> Encoder {
+        Encoder {
+            table: self.spec.name.clone(),
+            schema: self.writing_schema(),
+            partition_by: self.spec.partition_by.clone(),
+            encoding: self.spec.encoding.clone(),
+        }
     }
 
-    /// Encodes rows for this table; pure CPU, to be run where it may block.
-    ///
-    /// # Errors
-    /// When the rows do not fit the table.
-    pub fn encode(&self, batches: &[RecordBatch], name: &str, now_ms: i64) -> Result<Vec<Encoded>, LakeError> {
-        let batches: Vec<RecordBatch> = batches.iter().map(|batch| self.conform(batch)).collect::<Result<_, _>>()?;
-        encode(&batches, &self.spec.partition_by, name, now_ms, &self.spec.encoding)
-            .map_err(|e| LakeError::Schema { table: self.spec.name.clone(), cause: e })
+    /// The table's log, for maintenance beside the writer.
+    #[must_use]
+    pub fn log(&self) -> LogStoreRef {
+        Arc::clone(&self.log_store)
     }
 
     /// Stores encoded files; they are invisible until they are committed.
@@ -191,11 +212,7 @@ impl Table {
     /// When the store refuses them, for example because the disk is full; the call may be repeated.
     pub async fn store_files(&self, files: &[Encoded]) -> Result<(), LakeError> {
         for encoded in files {
-            let path = Path::from(encoded.file.path.as_str());
-            self.store
-                .put(&path, encoded.bytes.clone().into())
-                .await
-                .map_err(|e| LakeError::store(&self.spec.name, format!("writing {path}"), e))?;
+            store_file(self.store.as_ref(), &self.spec.name, encoded).await?;
         }
         Ok(())
     }
@@ -209,6 +226,14 @@ impl Table {
         if commit.epoch.is_some_and(|epoch| epoch <= self.epoch) {
             return Ok(Outcome::AlreadyApplied { version: self.version });
         }
+        self.commit_again(commit, now_ms).await
+    }
+
+    /// Commits even when the table has the epoch: for rows that are known to be new all the same.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    pub async fn commit_again(&mut self, commit: &Commit, now_ms: i64) -> Result<Outcome, LakeError> {
         let operation_id = uuid::Uuid::new_v4();
         loop {
             let version = self.version + 1;
@@ -233,6 +258,22 @@ impl Table {
             self.apply(version, commit);
             return Ok(Outcome::Committed { version });
         }
+    }
+
+    /// Puts the rows of an earlier version in force again, as the state of `epoch`.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit), or when that version is no longer kept.
+    pub async fn restore(&mut self, version: Version, epoch: i64, now_ms: i64) -> Result<Outcome, LakeError> {
+        let delta = Self::load_at(&self.log_store, &self.spec.name, version).await?;
+        let before = self.files_of(&delta)?;
+        let commit = Commit {
+            epoch: Some(epoch),
+            adds: before.values().filter(|file| !self.files.contains_key(&file.path)).cloned().collect(),
+            removes: self.files.keys().filter(|path| !before.contains_key(*path)).cloned().collect(),
+            info: json!({"epoch": epoch, "kind": "restore", "version": version}),
+        };
+        self.commit_again(&commit, now_ms).await
     }
 
     /// The `assay` metadata of the commit that brought the newest epoch, if its log entry still exists.
@@ -299,7 +340,18 @@ impl Table {
             .map_err(|cause| LakeError::Schema { table: name.clone(), cause })?;
         self.metadata = serde_json::to_value(state.metadata()).map_err(|e| LakeError::read(&name, e))?;
         self.version = state.version();
-        self.files = state
+        self.files = self.files_of(delta)?;
+        let epoch = state
+            .transaction_version(self.log_store.as_ref(), &self.app_id)
+            .await
+            .map_err(|e| LakeError::read(&name, e))?;
+        self.epoch = epoch.unwrap_or(0);
+        Ok(())
+    }
+
+    fn files_of(&self, delta: &DeltaTable) -> Result<BTreeMap<String, DataFile>, LakeError> {
+        let state = delta.snapshot().map_err(|e| LakeError::read(&self.spec.name, e))?;
+        let files = state
             .log_data()
             .iter()
             .map(|view| {
@@ -317,12 +369,7 @@ impl Table {
                 (file.path.clone(), file)
             })
             .collect();
-        let epoch = state
-            .transaction_version(self.log_store.as_ref(), &self.app_id)
-            .await
-            .map_err(|e| LakeError::read(&name, e))?;
-        self.epoch = epoch.unwrap_or(0);
-        Ok(())
+        Ok(files)
     }
 
     /// Version 0 by a conditional put: of two processes that create at once, one adopts the other's table.
@@ -468,6 +515,16 @@ impl Table {
             }
         }
     }
+}
+
+/// Stores one encoded file; it is invisible until it is committed.
+///
+/// # Errors
+/// When the store refuses it; the call may be repeated.
+pub async fn store_file(store: &dyn ObjectStore, table: &TableName, encoded: &Encoded) -> Result<(), LakeError> {
+    let path = Path::from(encoded.file.path.as_str());
+    let stored = store.put(&path, encoded.bytes.clone().into()).await;
+    stored.map(|_| ()).map_err(|e| LakeError::store(table, format!("writing {path}"), e))
 }
 
 fn engine() -> String {
