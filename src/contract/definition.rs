@@ -160,7 +160,7 @@ impl Version {
         })?;
         let invalid = |problem: Problem| {
             let line = line_of(&json, problem.field.as_deref());
-            ContractError::Invalid { file: file.clone(), line, problem }
+            ContractError::Invalid { file: file.clone(), line, problem: Box::new(problem) }
         };
         let schema = Schema::parse(&value).map_err(invalid)?;
         let Some(record) = schema.record() else {
@@ -183,7 +183,7 @@ impl Version {
             file: self.file.clone(),
             line: line_of(&self.json, problem.field.as_deref()),
             earlier: earlier.file.clone(),
-            problem,
+            problem: Box::new(problem),
         })
     }
 }

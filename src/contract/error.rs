@@ -23,11 +23,11 @@ pub enum ContractError {
     Syntax { file: String, line: usize, column: usize, cause: String },
 
     #[error("{file}:{line}: {problem}")]
-    Invalid { file: String, line: usize, problem: Problem },
+    Invalid { file: String, line: usize, problem: Box<Problem> },
 
     /// Rows of an earlier version could not be read with this one.
     #[error("{file}:{line}: cannot read what {earlier} wrote: {problem}")]
-    Incompatible { file: String, line: usize, earlier: String, problem: Problem },
+    Incompatible { file: String, line: usize, earlier: String, problem: Box<Problem> },
 }
 
 /// What is wrong with a schema, where in it, and what to do.
