@@ -350,3 +350,12 @@ fn an_alias_reads_the_old_name_of_a_field() {
         resolve(reader, r#"[{"name":"old","type":"int"},{"name":"new","type":"int"}]"#, &[[long(5), long(6)].concat()]);
     assert_eq!(int(&both.rows, "new", 0), 6, "a name goes before an alias");
 }
+
+#[test]
+fn a_number_may_have_64_bits_and_not_one_more() {
+    let fields = r#"[{"name":"a","type":"long"}]"#;
+    let tenth = |byte: u8| [vec![0xff; 9], vec![byte]].concat();
+    let decoded = resolve(fields, fields, &[tenth(1), tenth(2), tenth(0x81), long(i64::MAX), vec![0x80; 9]]);
+    assert_eq!(reasons(&decoded), [(1, Reason::Malformed), (2, Reason::Malformed), (4, Reason::Truncated)]);
+    assert_eq!(decoded.rows.column(0).as_primitive::<Int64Type>().values()[..], [i64::MIN, i64::MAX]);
+}
