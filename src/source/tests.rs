@@ -16,14 +16,18 @@ fn settings(broker: &EmbeddedBroker) -> KafkaSettings {
         brokers: broker.bootstrap_servers().to_owned(),
         topics: vec![TOPIC.to_owned()],
         group_id: "g".to_owned(),
-        session_timeout_ms: 6_000,
+        // The embedded broker lets a group settle for this long, less a second.
+        session_timeout_ms: 1_300,
         ..KafkaSettings::default()
     }
 }
 
 /// Sends the numbers of `range` to partition `number % partitions`, as text.
 fn produce(settings: &KafkaSettings, partitions: u64, range: std::ops::Range<u64>) {
-    let mut producer = Producer::open(settings).unwrap();
+    produce_with(&mut Producer::open(settings).unwrap(), partitions, range);
+}
+
+fn produce_with(producer: &mut Producer, partitions: u64, range: std::ops::Range<u64>) {
     for number in range {
         let text = number.to_string();
         let header = Header { name: "n".to_owned(), value: Some(text.clone().into_bytes()) };
@@ -153,12 +157,13 @@ fn a_second_member_takes_over_partitions_without_loss_or_doubles() {
         // One lake: both members know the same positions.
         let positions = shared(Positions::new());
         let mut seen = Seen::default();
+        let mut producer = Producer::open(&settings).unwrap();
         let mut first = KafkaSource::open(settings.clone(), positions.clone()).unwrap();
         let mut second: Option<KafkaSource> = None;
         let mut produced = 0;
         for round in 0..2_000 {
             if produced < 8_000 {
-                produce(&settings, 4, produced..produced + 400);
+                produce_with(&mut producer, 4, produced..produced + 400);
                 produced += 400;
             }
             if round == 4 {
@@ -178,7 +183,7 @@ fn a_second_member_takes_over_partitions_without_loss_or_doubles() {
         assert_eq!(first.handle().status().assigned, 2, "{assignment}");
         // The survivor inherits the rest.
         drop(first);
-        produce(&settings, 4, 8_000..8_400);
+        produce_with(&mut producer, 4, 8_000..8_400);
         let mut second = second.unwrap();
         for _ in 0..2_000 {
             if let Polled::Batch(batch) = second.poll(Duration::from_millis(5)).unwrap() {
