@@ -23,13 +23,19 @@ const INDEX: &str = concat!(
 
 /// All routes, with their bounds, for [`serve`](super::serve) or for a test to call.
 pub fn router(state: ServeState) -> Router {
-    Router::new()
+    let routes = Router::new()
         .route("/", get(|| async { INDEX }))
         .route("/metrics", get(metrics))
         .route("/health", get(|| async { Json(json!({ "status": "live" })) }))
         .route("/ready", get(ready))
         .fallback(unknown)
-        .method_not_allowed_fallback(wrong_method)
+        .method_not_allowed_fallback(wrong_method);
+    bounded(routes, state)
+}
+
+/// Gives routes their limits and their state.
+pub(super) fn bounded(routes: Router<ServeState>, state: ServeState) -> Router {
+    routes
         .layer(DefaultBodyLimit::max(state.settings.body_bytes_max))
         .layer(middleware::from_fn_with_state(state.clone(), within_bounds))
         .with_state(state)

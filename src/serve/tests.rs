@@ -132,6 +132,25 @@ async fn a_body_that_is_too_large_is_refused_unread() {
 }
 
 #[tokio::test]
+async fn a_handler_that_hangs_or_panics_gets_an_answer() {
+    let settings = ServeSettings { request_timeout_ms: 30, ..ServeSettings::default() };
+    let metrics = Arc::new(Metrics::new("1", Arc::new(ManualClock::at(0))).unwrap());
+    let state = ServeState { metrics, readiness: Readiness::default(), settings };
+    let routes = axum::Router::new()
+        .route("/hangs", axum::routing::get(std::future::pending::<&'static str>))
+        .route("/panics", axum::routing::get(|| async { if true { panic!("on purpose") } else { "" } }));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(axum::serve(listener, routes::bounded(routes, state)).into_future());
+    let ask =
+        async |path: &str| raw(address, &format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).await;
+    let slow = ask("/hangs").await;
+    assert_eq!((slow.status, slow.json()["detail"].as_str()), (503, Some("not answered within 30 ms")));
+    let panicked = ask("/panics").await;
+    assert_eq!((panicked.status, panicked.json()["title"].as_str()), (500, Some("Internal Server Error")));
+}
+
+#[tokio::test]
 async fn an_idle_connection_is_closed_and_makes_room() {
     let settings = ServeSettings { idle_timeout_ms: 50, connections_max: 1, ..ServeSettings::default() };
     let server = start(settings).await;
