@@ -192,7 +192,7 @@ def scores(con, countries: Path) -> None:
 
 def velocities(con) -> None:
     """For each silver row, the rows of its user with a time in (t - 30 minutes, t] that had arrived by then, itself included."""
-    rows = con.execute(f"SELECT transaction_id, user_id, at_us FROM refined ORDER BY {ARRIVAL}").to_arrow_table()
+    rows = con.execute(f"SELECT transaction_id, user_id, at_us FROM refined ORDER BY {ARRIVAL}").fetch_arrow_table()
     seen = defaultdict(list)
     counts = []
     for user, at_us in zip(rows["user_id"].to_pylist(), rows["at_us"].to_pylist()):
@@ -311,7 +311,7 @@ def decimal(integer: str, digits: int, places: int) -> str:
 
 def lookup(con, name: str, expression: str, function, result: pa.DataType) -> None:
     """The relation `name`(value, result): a Python function over the distinct values of a bronze column."""
-    values = con.execute(f"SELECT DISTINCT {expression} AS value FROM bronze WHERE {expression} IS NOT NULL").to_arrow_table()["value"]
+    values = con.execute(f"SELECT DISTINCT {expression} AS value FROM bronze WHERE {expression} IS NOT NULL").fetch_arrow_table()["value"]
     results = pa.array([function(value) for value in values.to_pylist()], result)
     con.register(name, pa.table({"value": values, "result": results}))
 
