@@ -80,3 +80,6 @@ impl EpochRecord {
         })
     }
 }
+
+/// The stages whose time an epoch records.
+pub const STAGES: [&str; 9] = ["fetch", "decode", "bronze", "silver", "windows", "scores", "encode", "commit", "other"];

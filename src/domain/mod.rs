@@ -12,7 +12,7 @@ pub mod schema;
 mod table_name;
 
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use epoch::{EpochKind, EpochRecord, StageTime, TableVersion};
+pub use epoch::{EpochKind, EpochRecord, STAGES, StageTime, TableVersion};
 pub use history::{History, HistoryError};
 pub use message::{Header, Message, MessageBatch, MessageBatchBuilder};
 pub use position::{OffsetRange, Partition, Positions, Ranges};

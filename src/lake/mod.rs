@@ -1,1 +1,30 @@
-//! lake
+//! The lake: Delta tables on a folder or an S3-compatible store, with one writer and many readers.
+//!
+//! The only room that knows deltalake. A commit is one conditional put of a log entry that this room writes itself: it
+//! stays flat in the number of files and versions, and a put that loses means that another writer was here.
+
+mod compaction;
+mod data_file;
+mod epochs;
+mod error;
+mod history;
+mod lease;
+mod reader;
+mod root;
+mod rewrite;
+mod session;
+mod table;
+mod tidy;
+
+pub use compaction::{Compaction, CompactionSettings};
+pub use data_file::{DataFile, Encoded, Encoding};
+pub use epochs::EpochLedger;
+pub use error::LakeError;
+pub use history::FileHistory;
+pub use lease::Lease;
+pub use reader::{FileReader, RangeFilter};
+pub use rewrite::{Replacement, replace_rows};
+pub use root::{Lake, LakeSettings};
+pub use session::{Session, TableVersions, open_session};
+pub use table::{Commit, Encoder, Outcome, Table, TableSpec, store_file};
+pub use tidy::tidy;

@@ -1,1 +1,26 @@
-//! pipeline
+//! The loop that strings the stages into epochs, and the jobs that go over a whole lake.
+
+mod assemble;
+mod error;
+mod maintenance;
+mod progress;
+mod rebuild;
+mod recover;
+mod restatement;
+mod settings;
+mod stages;
+mod stream;
+mod tables;
+mod verify;
+
+pub use assemble::{Arrived, Provenance, arrived, file_provenance};
+pub use error::{PipelineError, Reaction};
+pub use maintenance::Maintenance;
+pub use progress::Progress;
+pub use rebuild::{Target, rebuild};
+pub use recover::{next_positions, pending_epochs, refine_pending};
+pub use settings::EpochSettings;
+pub use stages::{Compiled, Plan, StageSettings, Stages, bronze_name, bronze_schema};
+pub use stream::{Feed, MessageFeed, Reach, Stream};
+pub use tables::{BronzeEpoch, Layout, Tables, is_open};
+pub use verify::{Finding, Subject, Verification, verify};

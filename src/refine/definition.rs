@@ -35,6 +35,8 @@ pub struct Expectation {
     /// A SQL boolean expression over the columns of the table and of its source.
     pub check: String,
     pub on_fail: OnFail,
+    /// The line of the file on which it stands, from 1.
+    pub line: usize,
 }
 
 /// A running count per key: for each row, the rows of the source with the same key and an event time in

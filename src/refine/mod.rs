@@ -1,7 +1,41 @@
 //! A table is one SQL file. This room reads the files and runs them incrementally: batches in, batches and counts out.
 //!
 //! Pure and synchronous; what lies in the past is asked of a [`History`](crate::domain::History).
+//!
+//! [`Catalog`] reads the files, [`Refiner`] runs a `rows` table batch by batch, and [`run_batch`] runs a `window` table
+//! over the whole of its source, as an independent check of the incremental engine.
 
+mod batch_sql;
+mod buckets;
+mod catalog;
+mod checks;
+mod dedup;
 mod definition;
+mod duration;
+mod error;
+mod event_time;
+pub mod functions;
+mod key_hash;
+mod money;
+mod planning;
+mod references;
+mod rows;
+mod settings;
+mod silver;
+mod sql_file;
+#[cfg(test)]
+mod testing;
+mod times;
+mod trailing;
 
+pub use batch_sql::{run_batch, window_view};
+pub use catalog::Catalog;
+pub use dedup::Dedup;
 pub use definition::{Expectation, Mode, OnFail, TableDef, Trailing, WindowSpec};
+pub use error::{RefineError, SqlFileError};
+pub use references::References;
+pub use rows::RowsTable;
+pub use settings::RefineSettings;
+pub use silver::{EVALUATES, EVENT_TIME_PRESENT, Refined, Refiner};
+pub use sql_file::parse;
+pub use trailing::TrailingCount;

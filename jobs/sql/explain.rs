@@ -1,0 +1,119 @@
+//! What is wrong with a query, where, and what was probably meant.
+
+use datafusion::common::{DataFusionError, SchemaError};
+
+use super::names::{Names, closest};
+use super::text::{Place, caret, words};
+
+/// An error of DataFusion for the one who wrote the query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explained {
+    pub message: String,
+    pub place: Option<Place>,
+    pub did_you_mean: Vec<String>,
+    /// The query itself is wrong, rather than the data or the machine.
+    pub is_usage: bool,
+}
+
+impl Explained {
+    /// `sql` is the text that was planned; `names` the tables that there are.
+    pub fn new(error: &DataFusionError, sql: &str, names: &Names) -> Self {
+        let root = error.find_root();
+        let place = error.diagnostic().and_then(|diagnostic| diagnostic.span).map(|span| Place {
+            line: span.start.line,
+            column: span.start.column,
+            width: if span.end.line == span.start.line { span.end.column.saturating_sub(span.start.column) } else { 1 },
+        });
+        let mut explained = Self { message: String::new(), place, did_you_mean: Vec::new(), is_usage: true };
+        match root {
+            DataFusionError::SQL(parser, _) => {
+                let text = parser.to_string();
+                let text = text.strip_prefix("sql parser error: ").unwrap_or(&text);
+                let (message, place) = split_position(text);
+                explained.message = message.to_owned();
+                explained.place = explained.place.or(place);
+            }
+            DataFusionError::SchemaError(schema, _) => explained.schema(schema, sql),
+            DataFusionError::Plan(text) => explained.plan(text, sql, names),
+            DataFusionError::NotImplemented(text) => explained.message = format!("not supported: {text}"),
+            other => {
+                explained.is_usage = false;
+                explained.message = other.strip_backtrace();
+            }
+        }
+        explained
+    }
+
+    /// The message, the line of the query with a caret, and the suggestions.
+    pub fn render(&self, sql: &str) -> String {
+        let mut text = self.message.trim_end().to_owned();
+        if let Some(place) = self.place {
+            text.push('\n');
+            text.push_str(&caret(sql, place));
+        }
+        if !self.did_you_mean.is_empty() {
+            let names: Vec<String> = self.did_you_mean.iter().map(|name| format!("`{name}`")).collect();
+            text.push_str(&format!("\n  = did you mean {}?", names.join(" or ")));
+        }
+        text
+    }
+
+    fn schema(&mut self, error: &SchemaError, sql: &str) {
+        let SchemaError::FieldNotFound { field, valid_fields } = error else {
+            self.message = error.to_string();
+            return;
+        };
+        let within = field.relation.as_ref().map(|table| format!(" in `{table}`")).unwrap_or_default();
+        self.message = format!("there is no column `{}`{within}", field.name);
+        self.place = self.place.or_else(|| find_word(sql, &field.name));
+        self.did_you_mean = closest(&field.name, valid_fields.iter().map(|field| field.name.as_str()));
+    }
+
+    fn plan(&mut self, text: &str, sql: &str, names: &Names) {
+        let quoted = |prefix: &str| text.strip_prefix(prefix)?.split_once('\'').map(|(name, _)| name.to_owned());
+        if let Some(full) = quoted("table '").filter(|_| text.contains("not found")) {
+            // The catalog, and a schema that was not written, are not the user's words.
+            let mut parts = full.rsplit('.');
+            let bare = parts.next().unwrap_or(&full).to_owned();
+            let wanted = match parts.next() {
+                Some(schema) if find_word(sql, schema).is_some() => format!("{schema}.{bare}"),
+                _ => bare.clone(),
+            };
+            self.message = format!("there is no table `{wanted}`");
+            self.place = self.place.or_else(|| find_word(sql, &bare));
+            self.did_you_mean = names.like_table(&wanted);
+            return;
+        }
+        self.message = match text.split_once(" not supported: ") {
+            // How SQLOptions refuses.
+            Some(("DDL" | "DML" | "Statement", _)) => {
+                "the tables can be read here, not changed: write SELECT, WITH, VALUES, EXPLAIN, DESCRIBE or SHOW"
+                    .to_owned()
+            }
+            _ => text.to_owned(),
+        };
+        if self.place.is_none()
+            && let Some(name) = quoted("Invalid function '")
+        {
+            self.place = find_word(sql, &name);
+        }
+    }
+}
+
+fn find_word(sql: &str, wanted: &str) -> Option<Place> {
+    words(sql).into_iter().find(|(word, _)| word.eq_ignore_ascii_case(wanted)).map(|(_, place)| place)
+}
+
+/// Takes ` at Line: 1, Column: 8` from the end of a parser's message.
+fn split_position(text: &str) -> (&str, Option<Place>) {
+    let parse = |rest: &str| {
+        let (line, column) = rest.split_once(", Column: ")?;
+        let digits = column.split(|c: char| !c.is_ascii_digit()).next()?;
+        let place = Place { line: line.parse().ok()?, column: digits.parse().ok()?, width: 1 };
+        (place.line > 0).then_some(place)
+    };
+    match text.rsplit_once(" at Line: ") {
+        Some((message, rest)) => (message, parse(rest)),
+        None => (text, None),
+    }
+}

@@ -1,0 +1,85 @@
+//! The names of a lake: for completion, `.tables` and suggestions.
+
+use std::collections::BTreeMap;
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::utils::datafusion_strsim::levenshtein;
+use datafusion::prelude::SessionContext;
+
+/// Tables as `layer.name` with their columns, in order of their names.
+#[derive(Debug, Clone, Default)]
+pub struct Names {
+    pub tables: BTreeMap<String, Vec<Column>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    pub name: String,
+    pub kind: DataType,
+    pub nullable: bool,
+}
+
+impl Names {
+    /// All tables of a session's default catalog. A table that cannot be opened is there without columns.
+    pub async fn load(session: &SessionContext) -> Self {
+        let catalog = session.copied_config().options().catalog.default_catalog.clone();
+        let mut tables = BTreeMap::new();
+        for (schema, provider) in session.catalog(&catalog).into_iter().flat_map(|catalog| {
+            let schemas = catalog.schema_names().into_iter();
+            schemas.filter_map(move |name| catalog.schema(&name).map(|schema| (name, schema))).collect::<Vec<_>>()
+        }) {
+            if schema == "information_schema" {
+                continue;
+            }
+            for name in provider.table_names() {
+                let table = provider.table(&name).await.ok().flatten();
+                let fields = table.map(|table| table.schema().fields().clone()).unwrap_or_default();
+                let column = |field: &datafusion::arrow::datatypes::FieldRef| Column {
+                    name: field.name().clone(),
+                    kind: field.data_type().clone(),
+                    nullable: field.is_nullable(),
+                };
+                tables.insert(format!("{schema}.{name}"), fields.iter().map(column).collect());
+            }
+        }
+        Self { tables }
+    }
+
+    /// Tables like the one that was not found, the likeliest first.
+    pub fn like_table(&self, wanted: &str) -> Vec<String> {
+        let bare = wanted.rsplit('.').next().unwrap_or(wanted);
+        let all = self.tables.keys().map(String::as_str);
+        let (same, other): (Vec<&str>, Vec<&str>) = all.partition(|name| name.rsplit('.').next() == Some(bare));
+        if same.is_empty() {
+            // The layer may be wrong too, so the bare name counts by itself.
+            let bares = other.iter().map(|name| name.rsplit('.').next().unwrap_or(name));
+            let near = closest(bare, bares);
+            return other
+                .into_iter()
+                .filter(|name| near.iter().any(|near| name.rsplit('.').next() == Some(near)))
+                .map(str::to_owned)
+                .take(SUGGESTIONS)
+                .collect();
+        }
+        same.into_iter().map(str::to_owned).take(SUGGESTIONS).collect()
+    }
+}
+
+const SUGGESTIONS: usize = 3;
+
+/// The names at most a third of whose letters differ, the nearest first; or that one of them begins with.
+pub fn closest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let wanted = wanted.to_lowercase();
+    let mut near: Vec<(usize, &str)> = names
+        .into_iter()
+        .filter_map(|name| {
+            let lower = name.to_lowercase();
+            let distance = levenshtein(&wanted, &lower);
+            let begins = wanted.len() >= 3 && (lower.starts_with(&wanted) || lower.ends_with(&wanted));
+            (distance * 3 <= wanted.chars().count().max(3) || begins).then_some((distance, name))
+        })
+        .collect();
+    near.sort_unstable();
+    near.dedup();
+    near.into_iter().map(|(_, name)| name.to_owned()).take(SUGGESTIONS).collect()
+}

@@ -1,0 +1,13 @@
+//! What people see on a terminal: live progress, tables of results, and the closing summary.
+
+mod ledger;
+mod look;
+mod progress;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use ledger::{Flow, Ledger, Risk, TableLine};
+pub use look::{Look, Paint, instant, seconds, thousands};
+pub use progress::{Goal, LogWriter, Mode, Progress, Screen, Snapshot};
+pub use table::render_table;

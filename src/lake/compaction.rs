@@ -1,0 +1,86 @@
+use serde::{Deserialize, Serialize};
+
+use super::data_file::{DataFile, Encoded};
+use super::error::LakeError;
+use super::reader::FileReader;
+use super::table::{Encoder, Table};
+
+/// When small files are merged into larger ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CompactionSettings {
+    /// So many files of one size class are merged into one of the next: each row is rewritten log(files) times.
+    pub fan_in: usize,
+    /// A file of this size is left alone.
+    pub file_bytes_max: i64,
+    /// A checkpoint of a table's log is written every so many versions.
+    pub checkpoint_versions: u64,
+}
+
+impl Default for CompactionSettings {
+    fn default() -> Self {
+        Self { fan_in: 12, file_bytes_max: 128 << 20, checkpoint_versions: 100 }
+    }
+}
+
+/// Files that are to become one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compaction {
+    pub inputs: Vec<DataFile>,
+}
+
+impl Compaction {
+    /// The next merge that a table needs, if any: a run of neighbours in the order of arrival, of one partition and one
+    /// size class. `skip` names files that are no candidates (those of open windows).
+    #[must_use]
+    pub fn next(table: &Table, settings: &CompactionSettings, skip: impl Fn(&DataFile) -> bool) -> Option<Self> {
+        let mut files: Vec<&DataFile> = table.files().filter(|file| !skip(file)).collect();
+        files.sort_by(|a, b| (&a.partition, file_name(&a.path)).cmp(&(&b.partition, file_name(&b.path))));
+        let mut run: Vec<&DataFile> = Vec::new();
+        for file in files {
+            let joins = run.last().is_some_and(|last| {
+                last.partition == file.partition && class(last, settings) == class(file, settings)
+            });
+            if !joins {
+                run.clear();
+            }
+            if file.size < settings.file_bytes_max / 2 {
+                run.push(file);
+            }
+            if run.len() >= settings.fan_in {
+                return Some(Self { inputs: run.into_iter().cloned().collect() });
+            }
+        }
+        None
+    }
+
+    /// Reads the inputs and encodes the one file that replaces them, rows in the order of arrival. Blocking.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn merge(&self, encoder: &Encoder, reader: &FileReader, now_ms: i64) -> Result<Vec<Encoded>, LakeError> {
+        let mut batches = Vec::new();
+        for file in &self.inputs {
+            batches.extend(reader.read(file, &reader.columns(), None)?);
+        }
+        encoder.encode(&batches, &self.name(), now_ms)
+    }
+
+    /// Sorts where its first input stood.
+    fn name(&self) -> String {
+        let first = self.inputs.first().map(|file| file_name(&file.path)).unwrap_or_default();
+        let epoch = first.split(['-', '.']).next().unwrap_or_default();
+        format!("{epoch}-c-{}", uuid::Uuid::new_v4().simple())
+    }
+}
+
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// Size classes grow by the fan-in.
+fn class(file: &DataFile, settings: &CompactionSettings) -> u32 {
+    let rows = u64::try_from(file.rows.max(1)).unwrap_or(1);
+    let base = u64::try_from(settings.fan_in.max(2)).unwrap_or(2);
+    rows.ilog(base)
+}

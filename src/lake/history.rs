@@ -1,0 +1,97 @@
+use std::sync::Arc;
+
+use arrow::array::Array;
+use arrow::record_batch::RecordBatch;
+
+use super::data_file::DataFile;
+use super::reader::{FileReader, RangeFilter};
+use crate::domain::{History, HistoryError};
+
+/// What came before: the table's files, and the rows that are refined but not written yet.
+pub struct FileHistory {
+    reader: FileReader,
+    event_time: String,
+    files: Vec<Arc<DataFile>>,
+    pending: Vec<Pending>,
+}
+
+/// Rows in memory, with their epoch and their smallest and largest event time.
+struct Pending {
+    epoch: i64,
+    rows: RecordBatch,
+    min: i64,
+    max: i64,
+}
+
+impl Pending {
+    fn meets(&self, from_us: i64, to_us: i64) -> bool {
+        self.max >= from_us && self.min < to_us
+    }
+}
+
+impl FileHistory {
+    #[must_use]
+    pub fn new(reader: FileReader, event_time: impl Into<String>) -> Self {
+        Self { reader, event_time: event_time.into(), files: Vec::new(), pending: Vec::new() }
+    }
+
+    /// Files that are written but belong to no epoch yet: those of a rebuild under way.
+    pub fn add_files(&mut self, files: impl Iterator<Item = DataFile>) {
+        self.files.extend(files.map(Arc::new));
+    }
+
+    /// Rows of an epoch that now count as the past.
+    pub fn push(&mut self, epoch: i64, rows: RecordBatch) {
+        if let Some((min, max)) = self.bounds(&rows) {
+            self.pending.push(Pending { epoch, rows, min, max });
+        }
+    }
+
+    /// The table consists of these files, which hold the rows of every epoch up to `epoch`.
+    pub fn written(&mut self, epoch: i64, files: impl IntoIterator<Item = DataFile>) {
+        self.files = files.into_iter().map(Arc::new).collect();
+        self.pending.retain(|pending| pending.epoch > epoch);
+    }
+
+    fn bounds(&self, batch: &RecordBatch) -> Option<(i64, i64)> {
+        let column = batch.column_by_name(&self.event_time)?;
+        let times = column.as_any().downcast_ref::<arrow::array::TimestampMicrosecondArray>()?;
+        Some((arrow::compute::min(times)?, arrow::compute::max(times)?))
+    }
+
+    fn error(&self, cause: impl std::fmt::Display) -> HistoryError {
+        HistoryError { table: self.reader.table().to_string(), cause: cause.to_string() }
+    }
+}
+
+impl History for FileHistory {
+    fn scan(&self, from_us: i64, to_us: i64, columns: &[&str]) -> Result<Vec<RecordBatch>, HistoryError> {
+        let mut found = Vec::new();
+        for file in self.files.iter().filter(|file| file.may_contain(&self.event_time, from_us, to_us)) {
+            let range = RangeFilter { column: self.event_time.clone(), from: from_us, to: to_us };
+            found.extend(self.reader.read(file, columns, Some(range)).map_err(|e| self.error(e))?);
+        }
+        for batch in self.pending.iter().filter(|pending| pending.meets(from_us, to_us)).map(|pending| &pending.rows) {
+            let times = batch
+                .column_by_name(&self.event_time)
+                .and_then(|column| column.as_any().downcast_ref::<arrow::array::TimestampMicrosecondArray>())
+                .ok_or_else(|| self.error(format!("no column `{}`", self.event_time)))?;
+            let keep: arrow::array::BooleanArray =
+                times.iter().map(|at| Some(at.is_some_and(|at| at >= from_us && at < to_us))).collect();
+            let kept = if keep.true_count() == batch.num_rows() {
+                batch.clone()
+            } else {
+                arrow::compute::filter_record_batch(batch, &keep).map_err(|e| self.error(e))?
+            };
+            let indices =
+                columns.iter().map(|name| kept.schema().index_of(name)).collect::<Result<Vec<_>, _>>().map_err(|e| self.error(e))?;
+            found.push(kept.project(&indices).map_err(|e| self.error(e))?);
+        }
+        Ok(found)
+    }
+
+    fn may_contain(&self, from_us: i64, to_us: i64) -> bool {
+        self.files.iter().any(|file| file.may_contain(&self.event_time, from_us, to_us))
+            || self.pending.iter().any(|pending| pending.meets(from_us, to_us))
+    }
+}

@@ -1,0 +1,588 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::new_null_array;
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use deltalake_core::kernel::{Action, CommitInfo, Remove, StructType, Transaction, Version};
+use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel as _;
+use deltalake_core::kernel::transaction::TransactionError;
+use deltalake_core::logstore::{CommitOrBytes, LogStoreRef, get_actions};
+use deltalake_core::{DeltaTable, DeltaTableError};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use serde_json::{Value, json};
+
+use super::data_file::{DataFile, Encoded, Encoding, encode, ranges_of};
+use super::error::LakeError;
+use super::root::Lake;
+use crate::domain::TableName;
+
+/// What a table is made of, before it is created.
+#[derive(Debug, Clone)]
+pub struct TableSpec {
+    pub name: TableName,
+    /// Every column that rows may have.
+    pub schema: SchemaRef,
+    /// Columns of `schema` that the table gains only when [`Table::gain`] is called.
+    pub later: Vec<String>,
+    pub partition_by: Vec<String>,
+    pub about: String,
+    pub encoding: Encoding,
+}
+
+/// One atomic change of a table.
+#[derive(Debug, Default)]
+pub struct Commit {
+    /// The epoch that the commit completes for this table: its Delta transaction. Maintenance has none.
+    pub epoch: Option<i64>,
+    pub adds: Vec<DataFile>,
+    pub removes: Vec<String>,
+    /// Kept in the commit's own metadata under `assay`.
+    pub info: Value,
+}
+
+/// How a commit ended. `Err` beside it is for what could not be decided or done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Outcome {
+    Committed { version: Version },
+    /// The table already has the epoch.
+    AlreadyApplied { version: Version },
+}
+
+impl Outcome {
+    #[must_use]
+    pub const fn version(self) -> Version {
+        match self {
+            Self::Committed { version } | Self::AlreadyApplied { version } => version,
+        }
+    }
+}
+
+/// Encodes rows for one table; pure CPU.
+#[derive(Debug, Clone)]
+pub struct Encoder {
+    table: TableName,
+    schema: SchemaRef,
+    partition_by: Vec<String>,
+    encoding: Encoding,
+}
+
+impl Encoder {
+    /// Encodes rows as files of the table; columns that the table does not have yet are left out.
+    ///
+    /// # Errors
+    /// When the rows do not fit the table.
+    pub fn encode(&self, batches: &[RecordBatch], name: &str, now_ms: i64) -> Result<Vec<Encoded>, LakeError> {
+        let error = |cause: String| LakeError::Schema { table: self.table.clone(), cause };
+        let batches: Vec<RecordBatch> =
+            batches.iter().map(|batch| conform(batch, &self.schema)).collect::<Result<_, _>>().map_err(error)?;
+        encode(&batches, &self.partition_by, name, now_ms, &self.encoding).map_err(error)
+    }
+}
+
+/// A Delta table in the hands of its one writer: the live files are known, so that a commit reads nothing.
+pub struct Table {
+    spec: TableSpec,
+    log_store: LogStoreRef,
+    store: Arc<dyn ObjectStore>,
+    app_id: String,
+    metadata: Value,
+    /// The columns that the table has now: a subset of the spec's.
+    schema: SchemaRef,
+    /// Schema of a commit to come.
+    pending_schema: Option<SchemaRef>,
+    version: Version,
+    epoch: i64,
+    files: BTreeMap<String, DataFile>,
+}
+
+impl Table {
+    /// Opens a table, creating it when it is missing.
+    ///
+    /// # Errors
+    /// When the store does not answer, or the table that stands there has other columns.
+    pub async fn open(lake: &Lake, spec: TableSpec, now_ms: i64) -> Result<Self, LakeError> {
+        let log_store = lake.log_store(&spec.name)?;
+        let store = log_store.object_store(None);
+        let mut table = Self {
+            schema: without(&spec.schema, &spec.later),
+            app_id: lake.pipeline().to_owned(),
+            metadata: Value::Null,
+            pending_schema: None,
+            version: 0,
+            epoch: 0,
+            files: BTreeMap::new(),
+            log_store,
+            store,
+            spec,
+        };
+        match table.load().await? {
+            Some(delta) => table.adopt(&delta).await?,
+            None => table.create(now_ms).await?,
+        }
+        Ok(table)
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &TableName {
+        &self.spec.name
+    }
+
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// The last epoch that this table has, 0 before the first.
+    #[must_use]
+    pub fn epoch(&self) -> i64 {
+        self.epoch
+    }
+
+    #[must_use]
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    #[must_use]
+    pub fn spec(&self) -> &TableSpec {
+        &self.spec
+    }
+
+    pub fn files(&self) -> impl Iterator<Item = &DataFile> {
+        self.files.values()
+    }
+
+    #[must_use]
+    pub fn file(&self, path: &str) -> Option<&DataFile> {
+        self.files.get(path)
+    }
+
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.store
+    }
+
+    #[must_use]
+    pub fn rows(&self) -> i64 {
+        self.files.values().map(|file| file.rows).sum()
+    }
+
+    /// Whether the table still lacks columns that its spec holds back.
+    #[must_use]
+    pub fn lacks_columns(&self) -> bool {
+        self.pending_schema.is_none() && self.schema.fields().len() < self.spec.schema.fields().len()
+    }
+
+    /// Gives the table the columns that its spec holds back, with the next commit.
+    pub fn gain(&mut self) {
+        if self.lacks_columns() {
+            self.pending_schema = Some(Arc::clone(&self.spec.schema));
+        }
+    }
+
+    /// The columns of the files to come.
+    #[must_use]
+    pub fn writing_schema(&self) -> SchemaRef {
+        Arc::clone(self.pending_schema.as_ref().unwrap_or(&self.schema))
+    }
+
+    /// What encodes rows for this table, on any thread.
+    #[must_use]
+    pub fn encoder(&self) -> Encoder {
+        Encoder {
+            table: self.spec.name.clone(),
+            schema: self.writing_schema(),
+            partition_by: self.spec.partition_by.clone(),
+            encoding: self.spec.encoding.clone(),
+        }
+    }
+
+    /// The table's log, for maintenance beside the writer.
+    #[must_use]
+    pub fn log(&self) -> LogStoreRef {
+        Arc::clone(&self.log_store)
+    }
+
+    /// Stores encoded files; they are invisible until they are committed.
+    ///
+    /// # Errors
+    /// When the store refuses them, for example because the disk is full; the call may be repeated.
+    pub async fn store_files(&self, files: &[Encoded]) -> Result<(), LakeError> {
+        for encoded in files {
+            store_file(self.store.as_ref(), &self.spec.name, encoded).await?;
+        }
+        Ok(())
+    }
+
+    /// Commits one change as the next version, by one conditional put.
+    ///
+    /// # Errors
+    /// [`LakeError::Fenced`] when another writer of this pipeline was here, or one whose change touches ours;
+    /// [`LakeError::Store`] when the store does not answer: nothing is visible, and the call may be repeated.
+    pub async fn commit(&mut self, commit: &Commit, now_ms: i64) -> Result<Outcome, LakeError> {
+        if commit.epoch.is_some_and(|epoch| epoch <= self.epoch) {
+            return Ok(Outcome::AlreadyApplied { version: self.version });
+        }
+        self.commit_again(commit, now_ms).await
+    }
+
+    /// Commits even when the table has the epoch: for rows that are known to be new all the same.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    pub async fn commit_again(&mut self, commit: &Commit, now_ms: i64) -> Result<Outcome, LakeError> {
+        let operation_id = uuid::Uuid::new_v4();
+        loop {
+            let version = self.version + 1;
+            let entry = self.entry(commit, now_ms, operation_id)?;
+            let put = CommitOrBytes::LogBytes(entry.clone());
+            match self.log_store.write_commit_entry(version, put, operation_id).await {
+                Ok(()) => {}
+                Err(TransactionError::VersionAlreadyExists(_)) => {
+                    let found = self.read_entry(version).await?;
+                    // A store may repeat a conditional put that had landed: the entry is then our own.
+                    if found.as_ref() != Some(&entry) {
+                        self.absorb(version, found.as_deref().unwrap_or_default(), commit)?;
+                        continue;
+                    }
+                }
+                Err(error) => {
+                    if self.read_entry(version).await.ok().flatten().as_ref() != Some(&entry) {
+                        return Err(LakeError::store(&self.spec.name, format!("committing version {version}"), error));
+                    }
+                }
+            }
+            self.apply(version, commit);
+            return Ok(Outcome::Committed { version });
+        }
+    }
+
+    /// Puts the rows of an earlier version in force again, as the state of `epoch`.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit), or when that version is no longer kept.
+    pub async fn restore(&mut self, version: Version, epoch: i64, now_ms: i64) -> Result<Outcome, LakeError> {
+        let delta = Self::load_at(&self.log_store, &self.spec.name, version).await?;
+        let before = self.files_of(&delta)?;
+        let commit = Commit {
+            epoch: Some(epoch),
+            adds: before.values().filter(|file| !self.files.contains_key(&file.path)).cloned().collect(),
+            removes: self.files.keys().filter(|path| !before.contains_key(*path)).cloned().collect(),
+            info: json!({"epoch": epoch, "kind": "restore", "version": version}),
+        };
+        self.commit_again(&commit, now_ms).await
+    }
+
+    /// The `assay` metadata of the commit that brought the newest epoch, if its log entry still exists.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn newest_info(&self) -> Result<Option<Value>, LakeError> {
+        for version in (0..=self.version).rev() {
+            let Some(bytes) = self.read_entry(version).await? else { return Ok(None) };
+            if let Some(info) = info_of(&bytes).filter(|info| info.get("epoch").is_some_and(Value::is_i64)) {
+                return Ok(Some(info));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The `assay` metadata of every epoch after `epoch`, oldest first.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn infos_after(&self, epoch: i64) -> Result<Vec<Value>, LakeError> {
+        let mut infos = Vec::new();
+        for version in (0..=self.version).rev() {
+            let Some(bytes) = self.read_entry(version).await? else { break };
+            let Some(info) = info_of(&bytes) else { continue };
+            match info.get("epoch").and_then(Value::as_i64) {
+                Some(found) if found <= epoch => break,
+                Some(_) => infos.push(info),
+                None => {}
+            }
+        }
+        infos.reverse();
+        Ok(infos)
+    }
+
+    /// Loads the table as of a version, for readers.
+    pub(super) async fn load_at(log_store: &LogStoreRef, name: &TableName, version: Version) -> Result<DeltaTable, LakeError> {
+        let mut delta = DeltaTable::new(Arc::clone(log_store));
+        delta.load_version(version).await.map_err(|e| LakeError::read(name, format!("version {version}: {e}")))?;
+        Ok(delta)
+    }
+
+    pub(super) fn log_store(&self) -> &LogStoreRef {
+        &self.log_store
+    }
+
+    async fn load(&self) -> Result<Option<DeltaTable>, LakeError> {
+        let mut delta = DeltaTable::new(Arc::clone(&self.log_store));
+        match delta.load().await {
+            Ok(()) => Ok(Some(delta)),
+            Err(DeltaTableError::NotATable(_) | DeltaTableError::InvalidTableLocation(_)) => Ok(None),
+            Err(error) => {
+                // An absent log has several faces; ask the store itself.
+                if self.read_entry(0).await?.is_none() { Ok(None) } else { Err(LakeError::read(&self.spec.name, error)) }
+            }
+        }
+    }
+
+    async fn adopt(&mut self, delta: &DeltaTable) -> Result<(), LakeError> {
+        let name = self.spec.name.clone();
+        let state = delta.snapshot().map_err(|e| LakeError::read(&name, e))?;
+        let standing = state.snapshot().arrow_schema();
+        self.schema = standing_schema(&standing, &self.spec.schema)
+            .map_err(|cause| LakeError::Schema { table: name.clone(), cause })?;
+        self.metadata = serde_json::to_value(state.metadata()).map_err(|e| LakeError::read(&name, e))?;
+        self.version = state.version();
+        self.files = self.files_of(delta)?;
+        let epoch = state
+            .transaction_version(self.log_store.as_ref(), &self.app_id)
+            .await
+            .map_err(|e| LakeError::read(&name, e))?;
+        self.epoch = epoch.unwrap_or(0);
+        Ok(())
+    }
+
+    fn files_of(&self, delta: &DeltaTable) -> Result<BTreeMap<String, DataFile>, LakeError> {
+        let state = delta.snapshot().map_err(|e| LakeError::read(&self.spec.name, e))?;
+        let files = state
+            .log_data()
+            .iter()
+            .map(|view| {
+                let stats = view.stats().unwrap_or_default();
+                let (rows, ranges) = ranges_of(&stats, &self.schema);
+                let file = DataFile {
+                    path: view.path().into_owned(),
+                    size: view.size(),
+                    rows,
+                    partition: view.partition_values_map().into_iter().collect(),
+                    ranges,
+                    stats,
+                    modified_ms: view.modification_time(),
+                };
+                (file.path.clone(), file)
+            })
+            .collect();
+        Ok(files)
+    }
+
+    /// Version 0 by a conditional put: of two processes that create at once, one adopts the other's table.
+    async fn create(&mut self, now_ms: i64) -> Result<(), LakeError> {
+        let name = self.spec.name.clone();
+        self.metadata = json!({
+            "id": uuid::Uuid::new_v4().to_string(),
+            "name": name.to_string(),
+            "description": self.spec.about,
+            "format": {"provider": "parquet", "options": {}},
+            "schemaString": self.schema_string(&self.schema)?,
+            "partitionColumns": self.spec.partition_by,
+            "createdTime": now_ms,
+            "configuration": {"delta.deletedFileRetentionDuration": "interval 1 days"},
+        });
+        let info = json!({"commitInfo": {"timestamp": now_ms, "operation": "CREATE TABLE", "engineInfo": engine()}});
+        let protocol = json!({"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}});
+        let entry = [info, protocol, json!({"metaData": self.metadata})].map(|line| line.to_string()).join("\n");
+        let put = CommitOrBytes::LogBytes(entry.into());
+        match self.log_store.write_commit_entry(0, put, uuid::Uuid::new_v4()).await {
+            Ok(()) => Ok(()),
+            Err(TransactionError::VersionAlreadyExists(_)) => match self.load().await? {
+                Some(delta) => self.adopt(&delta).await,
+                None => Err(LakeError::store(&name, "creating it", "its log came and went")),
+            },
+            Err(error) => Err(LakeError::store(&name, "creating it", error)),
+        }
+    }
+
+    fn schema_string(&self, schema: &SchemaRef) -> Result<String, LakeError> {
+        let error = |cause: String| LakeError::Schema { table: self.spec.name.clone(), cause };
+        let kernel: StructType = schema.as_ref().try_into_kernel().map_err(|e| error(format!("{e}")))?;
+        serde_json::to_string(&kernel).map_err(|e| error(e.to_string()))
+    }
+
+    fn entry(&self, commit: &Commit, now_ms: i64, operation_id: uuid::Uuid) -> Result<bytes::Bytes, LakeError> {
+        let mut actions = vec![Action::CommitInfo(CommitInfo {
+            timestamp: Some(now_ms),
+            operation: Some(if commit.epoch.is_some() { "WRITE" } else { "OPTIMIZE" }.into()),
+            operation_parameters: Some(std::collections::HashMap::new()),
+            read_version: Some(self.version),
+            is_blind_append: Some(commit.removes.is_empty()),
+            engine_info: Some(engine()),
+            info: [
+                ("assay".to_owned(), commit.info.clone()),
+                ("operationId".to_owned(), json!(operation_id.to_string())),
+            ]
+            .into_iter()
+            .collect(),
+            ..CommitInfo::default()
+        })];
+        if let Some(epoch) = commit.epoch {
+            actions.push(Action::Txn(Transaction::new(&self.app_id, epoch)));
+        }
+        let data_change = commit.epoch.is_some();
+        for path in &commit.removes {
+            let known = self.files.get(path);
+            actions.push(Action::Remove(Remove {
+                path: path.clone(),
+                data_change,
+                deletion_timestamp: Some(now_ms),
+                extended_file_metadata: Some(true),
+                partition_values: known.map(|file| file.partition.clone().into_iter().collect()),
+                size: known.map(|file| file.size),
+                ..Remove::default()
+            }));
+        }
+        actions.extend(commit.adds.iter().map(|file| Action::Add(file.add(data_change))));
+        let mut lines: Vec<String> = Vec::with_capacity(actions.len() + 1);
+        for action in &actions {
+            let line = serde_json::to_string(action).map_err(|e| LakeError::store(&self.spec.name, "describing a commit", e))?;
+            lines.push(line);
+        }
+        if let Some(schema) = &self.pending_schema {
+            let mut metadata = self.metadata.clone();
+            if let Some(fields) = metadata.as_object_mut() {
+                fields.insert("schemaString".into(), self.schema_string(schema)?.into());
+            }
+            lines.push(json!({"metaData": metadata}).to_string());
+        }
+        Ok(lines.join("\n").into())
+    }
+
+    async fn read_entry(&self, version: Version) -> Result<Option<bytes::Bytes>, LakeError> {
+        match self.log_store.read_commit_entry(version).await {
+            Ok(found) => Ok(found),
+            Err(error) => Err(LakeError::store(&self.spec.name, format!("reading version {version} of its log"), error)),
+        }
+    }
+
+    /// Takes in a version that somebody else wrote, if what we are about to commit does not depend on what it changed.
+    fn absorb(&mut self, version: Version, entry: &[u8], commit: &Commit) -> Result<(), LakeError> {
+        let fenced = |detail: &str| LakeError::Fenced { table: self.spec.name.clone(), version, detail: detail.into() };
+        let actions = get_actions(version, &bytes::Bytes::copy_from_slice(entry)).map_err(|e| LakeError::read(&self.spec.name, e))?;
+        let mut foreign = Commit::default();
+        for action in actions {
+            match action {
+                Action::Txn(txn) if txn.app_id == self.app_id => {
+                    return Err(fenced(&format!(" with epoch {}", txn.version)));
+                }
+                Action::Metadata(_) | Action::Protocol(_) => return Err(fenced(" that changes the table's definition")),
+                Action::Add(add) if add.data_change => return Err(fenced(" that adds rows")),
+                Action::Remove(remove) if remove.data_change => return Err(fenced(" that removes rows")),
+                Action::Remove(remove) if commit.removes.contains(&remove.path) => {
+                    return Err(fenced(" that rewrites the files that this epoch replaces"));
+                }
+                Action::Remove(remove) => foreign.removes.push(remove.path),
+                Action::Add(add) => {
+                    let stats = add.stats.unwrap_or_default();
+                    let (rows, ranges) = ranges_of(&stats, &self.schema);
+                    foreign.adds.push(DataFile {
+                        path: add.path,
+                        size: add.size,
+                        rows,
+                        partition: add.partition_values.into_iter().collect(),
+                        ranges,
+                        stats,
+                        modified_ms: add.modification_time,
+                    });
+                }
+                _ => {}
+            }
+        }
+        self.apply(version, &foreign);
+        Ok(())
+    }
+
+    fn apply(&mut self, version: Version, commit: &Commit) {
+        self.version = version;
+        for path in &commit.removes {
+            self.files.remove(path);
+        }
+        for file in &commit.adds {
+            self.files.insert(file.path.clone(), file.clone());
+        }
+        if let Some(epoch) = commit.epoch {
+            self.epoch = epoch;
+            if let Some(schema) = self.pending_schema.take() {
+                if let (Ok(text), Some(fields)) = (self.schema_string(&schema), self.metadata.as_object_mut()) {
+                    fields.insert("schemaString".into(), text.into());
+                }
+                self.schema = schema;
+            }
+        }
+    }
+}
+
+/// Stores one encoded file; it is invisible until it is committed.
+///
+/// # Errors
+/// When the store refuses it; the call may be repeated.
+pub async fn store_file(store: &dyn ObjectStore, table: &TableName, encoded: &Encoded) -> Result<(), LakeError> {
+    let path = Path::from(encoded.file.path.as_str());
+    let stored = store.put(&path, encoded.bytes.clone().into()).await;
+    stored.map(|_| ()).map_err(|e| LakeError::store(table, format!("writing {path}"), e))
+}
+
+fn engine() -> String {
+    format!("assay/{}", env!("CARGO_PKG_VERSION"))
+}
+
+fn info_of(entry: &[u8]) -> Option<Value> {
+    entry.split(|byte| *byte == b'\n').find_map(|line| {
+        let line: Value = serde_json::from_slice(line).ok()?;
+        line.get("commitInfo")?.get("assay").cloned()
+    })
+}
+
+fn without(schema: &SchemaRef, names: &[String]) -> SchemaRef {
+    let kept = schema.fields().iter().filter(|field| !names.contains(field.name())).cloned();
+    Arc::new(Schema::new(kept.collect::<Vec<_>>()))
+}
+
+/// The spec's fields that the standing table has, in the spec's order.
+fn standing_schema(standing: &Schema, wanted: &SchemaRef) -> Result<SchemaRef, String> {
+    for field in standing.fields() {
+        if wanted.field_with_name(field.name()).is_err() {
+            return Err(format!(
+                "the table has a column `{}` that its definition no longer has; restore the definition, or `assay rebuild` into a new lake",
+                field.name()
+            ));
+        }
+    }
+    let kept = wanted.fields().iter().filter(|field| standing.field_with_name(field.name()).is_ok()).cloned();
+    Ok(Arc::new(Schema::new(kept.collect::<Vec<_>>())))
+}
+
+/// Picks the columns of `schema` from a batch, casting where only the representation differs.
+pub(super) fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, String> {
+    let pick = |field: &Arc<Field>| {
+        let Some(column) = batch.column_by_name(field.name()) else {
+            return if field.is_nullable() {
+                Ok(new_null_array(field.data_type(), batch.num_rows()))
+            } else {
+                Err(format!("the rows lack the column `{}`", field.name()))
+            };
+        };
+        if column.data_type() == field.data_type() {
+            return Ok(Arc::clone(column));
+        }
+        arrow::compute::cast(column, field.data_type()).map_err(|e| format!("column `{}`: {e}", field.name()))
+    };
+    let columns = schema.fields().iter().map(pick).collect::<Result<Vec<_>, _>>()?;
+    RecordBatch::try_new(Arc::clone(schema), columns).map_err(|e| e.to_string())
+}
+
+impl std::fmt::Debug for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Table")
+            .field("name", &self.spec.name)
+            .field("version", &self.version)
+            .field("epoch", &self.epoch)
+            .field("files", &self.files.len())
+            .finish_non_exhaustive()
+    }
+}

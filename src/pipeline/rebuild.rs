@@ -1,0 +1,325 @@
+//! Recomputing silver and gold from bronze, beside the tables that stand: they stay in force until all is written.
+
+use std::sync::Arc;
+
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
+use arrow::record_batch::RecordBatch;
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::error::PipelineError;
+use super::progress::Progress;
+use super::recover::in_order;
+use super::stages::Stages;
+use super::tables::{EpochWork, OPEN_PREFIX, Tables};
+use crate::domain::{Clock, EpochKind, EpochRecord, TableName, TableVersion, schema};
+use crate::lake::{Commit, DataFile, Encoder, FileReader, LakeError, replace_rows};
+use crate::refine::window::TableChanges;
+use crate::telemetry::Metrics;
+
+/// Rows that are refined before they are encoded: large files, bounded memory.
+const CHUNK_ROWS: usize = 256 * 1024;
+/// Batches read ahead.
+const BATCHES_AHEAD: usize = 4;
+
+/// What to recompute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// Silver and quarantine.
+    Silver,
+    /// The window tables, from silver.
+    Gold,
+    /// The tables that follow from silver row by row.
+    Scores,
+    /// Everything, from bronze.
+    All,
+}
+
+impl Target {
+    const fn reads_bronze(self) -> bool {
+        matches!(self, Self::Silver | Self::All)
+    }
+}
+
+/// New files of one table, written but not committed.
+struct Draft {
+    table: TableName,
+    encoder: Encoder,
+    reader: FileReader,
+    key: Vec<String>,
+    files: Vec<DataFile>,
+    rows: i64,
+}
+
+/// Recomputes tables and puts the new ones in force as an epoch of their own. Blocking.
+///
+/// `stages` must be fresh: without a past.
+///
+/// # Errors
+/// As the stages and the tables; the old tables are in force then.
+pub fn rebuild(
+    tables: &mut Tables,
+    mut stages: Stages,
+    target: Target,
+    clock: &Arc<dyn Clock>,
+    metrics: &Metrics,
+    progress: &Progress,
+) -> Result<EpochRecord, PipelineError> {
+    let started_at_us = clock.now_us();
+    let last = tables.ledger.get(tables.ledger.last_epoch())?;
+    let epoch = tables.ledger.last_epoch().max(tables.bronze.epoch()) + 1;
+    let mut drafts = Drafts::new(tables, target, clock);
+    let source = if target.reads_bronze() { &tables.bronze } else { &tables.silver };
+    let reader = tables.reader(source);
+    let up_to = tables.ledger.last_epoch();
+    let files: Vec<DataFile> = in_order(source.files()).into_iter().cloned().collect();
+    stages.only(target);
+    std::thread::scope(|scope| {
+        let (batches_tx, batches_rx) = bounded(BATCHES_AHEAD);
+        let reading = scope.spawn(move || read(&reader, &files, up_to, &batches_tx));
+        let refined = refine(&batches_rx, &mut stages, &mut drafts, target, metrics, progress);
+        drop(batches_rx);
+        let read = reading.join().unwrap_or(Err(PipelineError::Thread("reader")));
+        refined?;
+        read
+    })?;
+    let watermark_us = stages.watermark();
+    let published = drafts.publish(tables, epoch)?;
+    let record = EpochRecord {
+        epoch,
+        kind: EpochKind::Rebuild,
+        started_at_us,
+        published_at_us: clock.now_us(),
+        watermark_us: watermark_us.or(last.and_then(|record| record.watermark_us)),
+        ranges: Default::default(),
+        messages: 0,
+        bronze_rows: 0,
+        dead_letters: 0,
+        silver_rows: 0,
+        duplicates: 0,
+        quarantined: 0,
+        late_rows: 0,
+        restated_rows: 0,
+        warned_rows: 0,
+        tables: tables
+            .all()
+            .filter(|table| table.name() != tables.ledger.table().name())
+            .map(|table| TableVersion {
+                table: table.name().clone(),
+                version: i64::try_from(table.version()).unwrap_or(i64::MAX),
+                rows_added: published.iter().find(|(name, _)| name == table.name()).map_or(0, |(_, rows)| *rows),
+            })
+            .collect(),
+        stages: Vec::new(),
+    };
+    let handle = tables.handle().clone();
+    let _ = handle.block_on(tables.ledger.publish(&record, record.published_at_us / 1000))?;
+    Ok(record)
+}
+
+/// Sends the rows of complete epochs, cut at the borders of epochs.
+fn read(reader: &FileReader, files: &[DataFile], up_to: i64, out: &Sender<RecordBatch>) -> Result<(), PipelineError> {
+    let columns = reader.columns();
+    for file in files {
+        for batch in reader.open(file, &columns, None)? {
+            let batch = batch.map_err(PipelineError::State)?;
+            for part in by_epoch(&batch) {
+                if epoch_of(&part).is_none_or(|epoch| epoch > up_to) {
+                    continue;
+                }
+                if out.send(part).is_err() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn epochs(batch: &RecordBatch) -> Option<&arrow::array::Int64Array> {
+    batch.column_by_name(schema::EPOCH)?.as_primitive_opt::<Int64Type>()
+}
+
+fn epoch_of(batch: &RecordBatch) -> Option<i64> {
+    epochs(batch).filter(|epochs| !epochs.is_empty()).map(|epochs| epochs.value(0))
+}
+
+fn by_epoch(batch: &RecordBatch) -> Vec<RecordBatch> {
+    let Some(epochs) = epochs(batch) else { return Vec::new() };
+    let mut parts = Vec::new();
+    let mut start = 0;
+    for row in 1..=epochs.len() {
+        if row == epochs.len() || epochs.value(row) != epochs.value(start) {
+            parts.push(batch.slice(start, row - start));
+            start = row;
+        }
+    }
+    parts
+}
+
+fn refine(
+    batches: &Receiver<RecordBatch>,
+    stages: &mut Stages,
+    drafts: &mut Drafts,
+    target: Target,
+    metrics: &Metrics,
+    progress: &Progress,
+) -> Result<(), PipelineError> {
+    let mut work = EpochWork::default();
+    let mut rows = 0;
+    let mut epoch = 0;
+    for batch in batches {
+        let found = epoch_of(&batch).unwrap_or(epoch);
+        if found != epoch {
+            epoch = found;
+            stages.begin();
+        }
+        if rows >= CHUNK_ROWS {
+            flush(stages, drafts, &mut work, false)?;
+            rows = 0;
+        }
+        rows += batch.num_rows();
+        work.epoch = epoch;
+        Progress::add(&progress.bronze_rows, batch.num_rows() as u64);
+        if target.reads_bronze() {
+            stages.refine(&batch, &mut work, metrics)?;
+        } else {
+            stages.derive(&batch, &mut work)?;
+        }
+        progress.epoch.store(epoch, std::sync::atomic::Ordering::Relaxed);
+    }
+    flush(stages, drafts, &mut work, true)
+}
+
+fn flush(stages: &mut Stages, drafts: &mut Drafts, work: &mut EpochWork, last: bool) -> Result<(), PipelineError> {
+    stages.finish_part(work, last)?;
+    let done = std::mem::take(work);
+    let silver_files = drafts.write(done, last)?;
+    if let Some(files) = silver_files {
+        stages.written(i64::MAX, files);
+    }
+    Ok(())
+}
+
+/// The tables under construction.
+struct Drafts {
+    silver: Option<Draft>,
+    quarantine: Option<Draft>,
+    rows: Vec<Draft>,
+    windows: Vec<Draft>,
+    handle: tokio::runtime::Handle,
+    stores: Vec<(TableName, Arc<dyn object_store::ObjectStore>)>,
+    clock: Arc<dyn Clock>,
+    parts: u64,
+}
+
+impl Drafts {
+    fn new(tables: &Tables, target: Target, clock: &Arc<dyn Clock>) -> Self {
+        let draft = |table: &crate::lake::Table| Draft {
+            table: table.name().clone(),
+            encoder: table.encoder(),
+            reader: tables.reader(table),
+            key: tables.key(table.name()).to_vec(),
+            files: Vec::new(),
+            rows: 0,
+        };
+        let all = target == Target::All;
+        Self {
+            silver: target.reads_bronze().then(|| draft(&tables.silver)),
+            quarantine: tables.quarantine.as_ref().filter(|_| target.reads_bronze()).map(draft),
+            rows: if all || target == Target::Scores { tables.rows.iter().map(draft).collect() } else { Vec::new() },
+            windows: if all || target == Target::Gold { tables.windows.iter().map(draft).collect() } else { Vec::new() },
+            handle: tables.handle().clone(),
+            stores: tables.all().map(|table| (table.name().clone(), Arc::clone(table.store()))).collect(),
+            clock: Arc::clone(clock),
+            parts: 0,
+        }
+    }
+
+    /// Writes one chunk; gives the files of silver, when silver is rebuilt.
+    fn write(&mut self, work: EpochWork, last: bool) -> Result<Option<Vec<DataFile>>, PipelineError> {
+        self.parts += 1;
+        let name = format!("e{:012}-r{:06}-{}", work.epoch, self.parts, uuid::Uuid::new_v4().simple());
+        let now_ms = self.clock.now_us() / 1000;
+        let mut jobs: Vec<(&mut Draft, Vec<RecordBatch>, Option<RecordBatch>)> = Vec::new();
+        jobs.extend(self.silver.as_mut().map(|draft| (draft, work.silver, None)));
+        jobs.extend(self.quarantine.as_mut().map(|draft| (draft, work.quarantine, None)));
+        jobs.extend(self.rows.iter_mut().zip(work.rows).map(|(draft, rows)| (draft, rows, None)));
+        for changes in work.changes {
+            let Some(draft) = self.windows.iter_mut().find(|draft| draft.table == changes.table) else { continue };
+            let (rows, open) = draft.revise(changes, last)?;
+            jobs.push((draft, rows, open));
+        }
+        let stores = &self.stores;
+        let handle = &self.handle;
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = jobs
+                .into_iter()
+                .map(|(draft, rows, open)| {
+                    let name = &name;
+                    scope.spawn(move || draft.store(&rows, open.as_ref(), name, now_ms, stores, handle))
+                })
+                .collect();
+            threads
+                .into_iter()
+                .try_for_each(|thread| thread.join().unwrap_or(Err(LakeError::Epoch("an encoder stopped".into()))))
+        })?;
+        Ok(self.silver.as_ref().map(|draft| draft.files.clone()))
+    }
+
+    /// Replaces each table by its draft, in one commit each.
+    fn publish(&mut self, tables: &mut Tables, epoch: i64) -> Result<Vec<(TableName, i64)>, PipelineError> {
+        let drafts = self.silver.iter_mut().chain(&mut self.quarantine).chain(&mut self.rows).chain(&mut self.windows);
+        let handle = self.handle.clone();
+        let now_ms = self.clock.now_us() / 1000;
+        let mut published = Vec::new();
+        for draft in drafts {
+            let Some(table) = tables.all_mut().find(|table| *table.name() == draft.table) else { continue };
+            let commit = Commit {
+                epoch: Some(epoch),
+                adds: std::mem::take(&mut draft.files),
+                removes: table.files().map(|file| file.path.clone()).collect(),
+                info: serde_json::json!({"epoch": epoch, "kind": "rebuild"}),
+            };
+            let _ = handle.block_on(table.commit(&commit, now_ms))?;
+            published.push((draft.table.clone(), draft.rows));
+        }
+        Ok(published)
+    }
+}
+
+impl Draft {
+    /// Takes out of the draft what late rows change, and says what is to be written.
+    fn revise(&mut self, changes: TableChanges, last: bool) -> Result<(Vec<RecordBatch>, Option<RecordBatch>), LakeError> {
+        let mut rows = vec![changes.closed];
+        if let Some(restated) = changes.restated {
+            let replaced = replace_rows(&self.reader, self.files.iter(), &restated.before, &self.key)?;
+            self.files.retain(|file| !replaced.removes.contains(&file.path));
+            rows.extend(replaced.kept);
+            rows.push(restated.after);
+        }
+        Ok((rows, changes.open.filter(|_| last)))
+    }
+
+    fn store(
+        &mut self,
+        rows: &[RecordBatch],
+        open: Option<&RecordBatch>,
+        name: &str,
+        now_ms: i64,
+        stores: &[(TableName, Arc<dyn object_store::ObjectStore>)],
+        handle: &tokio::runtime::Handle,
+    ) -> Result<(), LakeError> {
+        let mut encoded = self.encoder.encode(rows, name, now_ms)?;
+        if let Some(open) = open {
+            encoded.extend(self.encoder.encode(std::slice::from_ref(open), &format!("{OPEN_PREFIX}{name}"), now_ms)?);
+        }
+        let Some((_, store)) = stores.iter().find(|(table, _)| *table == self.table) else { return Ok(()) };
+        for file in encoded {
+            handle.block_on(crate::lake::store_file(store.as_ref(), &self.table, &file))?;
+            self.rows += file.file.rows;
+            self.files.push(file.file);
+        }
+        Ok(())
+    }
+}

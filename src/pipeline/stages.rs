@@ -1,0 +1,308 @@
+//! The stages of one pipeline, compiled from its SQL files: silver, then the tables that follow from it row by row, then
+//! the windows. Batches are handed on in memory.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
+use datafusion::prelude::SessionContext;
+
+use super::error::PipelineError;
+use super::rebuild::Target;
+use super::tables::{Derived, EpochWork, Layout};
+use crate::domain::{Clock, Layer, TableName, schema};
+use crate::lake::{DataFile, FileHistory};
+use crate::refine::window::{WindowEngine, WindowSettings, WindowTable};
+use crate::refine::{Catalog, Mode, RefineSettings, Refiner, TableDef, functions};
+use crate::telemetry::Metrics;
+
+/// The SQL files of a pipeline, in their roles.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub catalog: Catalog,
+    pub bronze: TableName,
+    pub bronze_schema: SchemaRef,
+    pub silver: TableDef,
+    pub rows: Vec<TableDef>,
+    pub windows: Vec<TableDef>,
+}
+
+impl Plan {
+    /// Sorts the tables of the catalog into their roles.
+    ///
+    /// # Errors
+    /// When not exactly one table follows from bronze, or one follows from something else than it.
+    pub fn new(catalog: Catalog, bronze: TableName, bronze_schema: SchemaRef) -> Result<Self, PipelineError> {
+        let from_bronze: Vec<&TableDef> = catalog.tables.iter().filter(|def| def.source == bronze).collect();
+        let silver = match from_bronze.as_slice() {
+            [silver] if silver.mode == Mode::Rows && silver.event_time.is_some() => (*silver).clone(),
+            [silver] => {
+                return Err(PipelineError::Layout(format!(
+                    "{}: {} must have mode = \"rows\" and an event_time, because it refines {bronze}",
+                    silver.file, silver.table
+                )));
+            }
+            found => {
+                let names: Vec<String> = found.iter().map(|def| def.table.to_string()).collect();
+                return Err(PipelineError::Layout(format!(
+                    "exactly one table must select FROM {bronze}, and {} do ({})",
+                    found.len(),
+                    names.join(", ")
+                )));
+            }
+        };
+        let rest: Vec<TableDef> = catalog.tables.iter().filter(|def| def.table != silver.table).cloned().collect();
+        if let Some(def) = rest.iter().find(|def| def.source != silver.table) {
+            return Err(PipelineError::Layout(format!(
+                "{}: {} selects FROM {}, but tables follow from {}",
+                def.file, def.table, def.source, silver.table
+            )));
+        }
+        let (windows, rows) = rest.into_iter().partition(|def| def.mode == Mode::Window);
+        Ok(Self { catalog, bronze, bronze_schema, silver, rows, windows })
+    }
+
+    /// The column of silver that holds the event time.
+    #[must_use]
+    pub fn event_time(&self) -> &str {
+        self.silver.event_time.as_deref().unwrap_or_default()
+    }
+}
+
+/// Memory bounds of the stages.
+#[derive(Debug, Clone, Default)]
+pub struct StageSettings {
+    pub refine: RefineSettings,
+    pub windows: WindowSettings,
+    pub lateness_us: i64,
+}
+
+/// The stages with what they remember: a cache of the lake.
+pub struct Stages {
+    silver: Refiner,
+    rows: Vec<Refiner>,
+    windows: WindowEngine,
+    history: FileHistory,
+    event_time: String,
+    newest_us: Option<i64>,
+    lateness_us: i64,
+    /// The watermark at the beginning of the epoch: rows behind it are late.
+    watermark_before: Option<i64>,
+    clock: Arc<dyn Clock>,
+}
+
+/// The stages before the lake is opened: compiled SQL, no memory yet.
+pub struct Compiled {
+    silver: Refiner,
+    rows: Vec<Refiner>,
+    windows: WindowEngine,
+    plan: Plan,
+    settings: StageSettings,
+}
+
+impl Compiled {
+    /// Compiles every SQL file.
+    ///
+    /// # Errors
+    /// With file and line, when one cannot be run incrementally.
+    pub fn new(plan: &Plan, settings: &StageSettings, hash_key: [u64; 2]) -> Result<Self, PipelineError> {
+        let mut key = [0; 16];
+        for (half, word) in key.chunks_exact_mut(8).zip(hash_key) {
+            half.copy_from_slice(&word.to_le_bytes());
+        }
+        let references = &plan.catalog.references;
+        let silver = Refiner::new(&plan.silver, &plan.bronze_schema, references, &settings.refine, key)?;
+        let rows = plan
+            .rows
+            .iter()
+            .map(|def| Refiner::new(def, silver.schema(), references, &settings.refine, key))
+            .collect::<Result<Vec<_>, _>>()?;
+        let context = SessionContext::new();
+        functions::register(&context, references);
+        let windows = plan
+            .windows
+            .iter()
+            .map(|def| WindowTable::compile(def, silver.schema(), &context))
+            .collect::<Result<Vec<_>, _>>()?;
+        let windows = WindowEngine::new(windows, settings.windows.clone())?;
+        Ok(Self { silver, rows, windows, plan: plan.clone(), settings: settings.clone() })
+    }
+
+    /// The tables that the stages fill.
+    #[must_use]
+    pub fn layout(&self, evolved: Vec<String>) -> Layout {
+        let derived = |def: &TableDef, schema: &SchemaRef| Derived {
+            name: def.table.clone(),
+            schema: Arc::clone(schema),
+            partition_by: def.partition_by.clone(),
+            key: def.key.clone(),
+            about: def.about.clone(),
+        };
+        Layout {
+            bronze: self.plan.bronze.clone(),
+            bronze_schema: Arc::clone(&self.plan.bronze_schema),
+            evolved,
+            silver: derived(&self.plan.silver, self.silver.schema()),
+            quarantine: self.plan.silver.quarantine.clone(),
+            rows: self.plan.rows.iter().zip(&self.rows).map(|(def, refiner)| derived(def, refiner.schema())).collect(),
+            windows: self
+                .plan
+                .windows
+                .iter()
+                .zip(self.windows.tables())
+                .map(|(def, table)| derived(def, table.schema()))
+                .collect(),
+        }
+    }
+
+    /// Gives the stages their past.
+    #[must_use]
+    pub fn with_history(self, history: FileHistory, newest_us: Option<i64>, clock: Arc<dyn Clock>) -> Stages {
+        let lateness_us = self.settings.lateness_us;
+        Stages {
+            silver: self.silver,
+            rows: self.rows,
+            windows: self.windows,
+            history,
+            event_time: self.plan.event_time().to_owned(),
+            newest_us,
+            lateness_us,
+            watermark_before: newest_us.map(|at| at - lateness_us),
+            clock,
+        }
+    }
+}
+
+impl Stages {
+    /// Newest event time seen minus the tolerance.
+    #[must_use]
+    pub fn watermark(&self) -> Option<i64> {
+        self.newest_us.map(|at| at.saturating_sub(self.lateness_us))
+    }
+
+    /// Loads the windows that were open when the lake was left. Blocking.
+    ///
+    /// # Errors
+    /// When silver cannot be read.
+    pub fn warm_up(&mut self) -> Result<(), PipelineError> {
+        if let (Some(watermark), Some(newest)) = (self.watermark(), self.newest_us) {
+            self.windows.warm_up(&self.history, watermark, newest)?;
+        }
+        Ok(())
+    }
+
+    /// A new epoch begins.
+    pub fn begin(&mut self) {
+        self.watermark_before = self.watermark();
+    }
+
+    /// Takes bronze rows through every stage; what comes of them is added to `work`.
+    ///
+    /// # Errors
+    /// When an expectation that the user set to fail is broken, or the past cannot be read.
+    pub fn refine(&mut self, bronze: &RecordBatch, work: &mut EpochWork, metrics: &Metrics) -> Result<(), PipelineError> {
+        let began = self.clock.now_us();
+        let refined = self.silver.refine(bronze, &self.history)?;
+        work.duplicates += refined.duplicates;
+        for (expectation, rows) in &refined.warned {
+            metrics.warned(expectation, *rows);
+            work.warned_rows += rows;
+        }
+        for (expectation, rows) in &refined.broken {
+            metrics.quarantined(expectation, *rows);
+        }
+        if refined.quarantined.num_rows() > 0 {
+            work.quarantine.push(refined.quarantined);
+        }
+        let silver = refined.silver;
+        let refined_at = self.clock.now_us();
+        work.rows.resize_with(self.rows.len(), Vec::new);
+        if silver.num_rows() > 0 {
+            self.note_times(&silver, work)?;
+            for (refiner, out) in self.rows.iter_mut().zip(&mut work.rows) {
+                out.push(refiner.refine(&silver, &self.history)?.silver);
+            }
+        }
+        let scored_at = self.clock.now_us();
+        if silver.num_rows() > 0 {
+            self.windows.update(&silver, &self.history, self.watermark_before)?;
+            self.history.push(work.epoch, silver.clone());
+            work.silver.push(silver);
+        }
+        let done = self.clock.now_us();
+        *work.stages.entry("silver").or_default() += refined_at - began;
+        *work.stages.entry("scores").or_default() += scored_at - refined_at;
+        *work.stages.entry("windows").or_default() += done - scored_at;
+        Ok(())
+    }
+
+    /// Leaves out what a rebuild does not want.
+    pub fn only(&mut self, target: Target) {
+        if matches!(target, Target::Silver | Target::Gold) {
+            self.rows.clear();
+        }
+        if matches!(target, Target::Silver | Target::Scores) {
+            self.windows.clear();
+        }
+    }
+
+    /// Takes rows that are silver already through the stages after it.
+    ///
+    /// # Errors
+    /// As [`refine`](Self::refine).
+    pub fn derive(&mut self, silver: &RecordBatch, work: &mut EpochWork) -> Result<(), PipelineError> {
+        work.rows.resize_with(self.rows.len(), Vec::new);
+        self.note_times(silver, work)?;
+        for (refiner, out) in self.rows.iter_mut().zip(&mut work.rows) {
+            out.push(refiner.refine(silver, &self.history)?.silver);
+        }
+        self.windows.update(silver, &self.history, self.watermark_before)?;
+        self.history.push(work.epoch, silver.clone());
+        Ok(())
+    }
+
+    /// The epoch is complete: finishes the groups that changed.
+    ///
+    /// # Errors
+    /// When a result does not fit its type.
+    pub fn finish(&mut self, work: &mut EpochWork) -> Result<(), PipelineError> {
+        let began = self.clock.now_us();
+        work.rows.resize_with(self.rows.len(), Vec::new);
+        work.watermark_us = self.watermark();
+        work.changes = self.windows.finish(work.watermark_us)?;
+        *work.stages.entry("windows").or_default() += self.clock.now_us() - began;
+        Ok(())
+    }
+
+    /// The rows of epochs up to `epoch` are in these files now.
+    pub fn written(&mut self, epoch: i64, silver_files: Vec<DataFile>) {
+        self.history.written(epoch, silver_files);
+    }
+
+    fn note_times(&mut self, silver: &RecordBatch, work: &mut EpochWork) -> Result<(), PipelineError> {
+        let column = silver
+            .column_by_name(&self.event_time)
+            .ok_or_else(|| PipelineError::Layout(format!("silver has no column `{}`", self.event_time)))?;
+        let times = column.as_primitive::<TimestampMicrosecondType>();
+        if let Some(newest) = arrow::compute::max(times) {
+            self.newest_us = Some(self.newest_us.map_or(newest, |known| known.max(newest)));
+        }
+        if let Some(watermark) = self.watermark_before {
+            let late = (0..times.len()).filter(|row| times.is_valid(*row) && times.value(*row) < watermark).count();
+            work.late_rows += late as u64;
+        }
+        Ok(())
+    }
+}
+
+/// The name of a pipeline's bronze table.
+#[must_use]
+pub fn bronze_name(contract: &str) -> TableName {
+    TableName::new(Layer::Bronze, contract)
+}
+
+/// The columns of bronze for a contract.
+#[must_use]
+pub fn bronze_schema(contract: &crate::contract::Contract) -> SchemaRef {
+    schema::bronze(&contract.arrow_schema())
+}

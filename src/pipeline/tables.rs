@@ -1,0 +1,544 @@
+//! The tables of a pipeline, and the order in which an epoch reaches them.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{Array, RecordBatch};
+use arrow::datatypes::SchemaRef;
+use serde_json::{Value, json};
+use tokio::runtime::Handle;
+
+use super::restatement;
+use crate::domain::{
+    Clock, EpochKind, EpochRecord, Layer, OffsetRange, Partition, Positions, Ranges, StageTime, TableName, TableVersion,
+    schema,
+};
+use crate::lake::{
+    Commit, DataFile, Encoded, Encoding, EpochLedger, FileReader, Lake, LakeError, Table, TableSpec,
+    replace_rows,
+};
+use crate::refine::window::TableChanges;
+use crate::telemetry::Metrics;
+
+/// Files of windows that are still open carry this prefix: each epoch replaces them.
+pub const OPEN_PREFIX: &str = "open-";
+
+/// Columns that hardly repeat within a file.
+const PLAIN_COLUMNS: [&str; 5] =
+    [schema::SOURCE_OFFSET, schema::SOURCE_AT, "transaction_id", "event_at", "timestamp"];
+
+/// A table to be, as the SQL files define it.
+#[derive(Debug, Clone)]
+pub struct Derived {
+    pub name: TableName,
+    pub schema: SchemaRef,
+    pub partition_by: Vec<String>,
+    pub key: Vec<String>,
+    pub about: String,
+}
+
+/// What the lake of one pipeline consists of.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    pub bronze: TableName,
+    pub bronze_schema: SchemaRef,
+    /// Columns that version 1 of the contract lacks.
+    pub evolved: Vec<String>,
+    pub silver: Derived,
+    pub quarantine: Option<TableName>,
+    pub rows: Vec<Derived>,
+    pub windows: Vec<Derived>,
+}
+
+/// Everything that one epoch brings, ready to be written.
+#[derive(Debug, Default)]
+pub struct EpochWork {
+    pub epoch: i64,
+    pub kind: Option<EpochKind>,
+    pub started_at_us: i64,
+    pub ranges: Ranges,
+    /// The next offset of every partition that the pipeline knows.
+    pub next: Positions,
+    pub messages: u64,
+    pub dead_letters: u64,
+    pub bronze_rows: u64,
+    pub bronze: Vec<RecordBatch>,
+    pub dead: Vec<RecordBatch>,
+    pub silver: Vec<RecordBatch>,
+    pub quarantine: Vec<RecordBatch>,
+    /// One list for each of [`Layout::rows`].
+    pub rows: Vec<Vec<RecordBatch>>,
+    pub changes: Vec<TableChanges>,
+    pub duplicates: u64,
+    pub late_rows: u64,
+    pub warned_rows: u64,
+    pub watermark_us: Option<i64>,
+    /// Whether a row of a later version of the contract has come.
+    pub evolved: bool,
+    pub stages: BTreeMap<&'static str, i64>,
+    /// Newest and oldest moment at which the source got a message, for freshness.
+    pub source_at_us: Vec<i64>,
+    /// Bronze is written already: the epoch is being refined from it.
+    pub bronze_done: bool,
+    /// Only bronze and dead letters are wanted: `assay ingest`.
+    pub bronze_only: bool,
+}
+
+/// All tables in the hands of the one writer.
+pub struct Tables {
+    pub bronze: Table,
+    pub dead_letters: Table,
+    pub silver: Table,
+    pub quarantine: Option<Table>,
+    pub rows: Vec<Table>,
+    pub windows: Vec<Table>,
+    pub restatements: Table,
+    pub ledger: EpochLedger,
+    keys: BTreeMap<TableName, Vec<String>>,
+    handle: Handle,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+}
+
+/// One table's part of an epoch.
+struct Step {
+    table: TableName,
+    files: Vec<Encoded>,
+    commit: Commit,
+    rows_added: i64,
+    done: Option<u64>,
+}
+
+impl Tables {
+    /// Opens every table, creating those that are missing.
+    ///
+    /// # Errors
+    /// As [`Table::open`].
+    pub async fn open(lake: &Lake, layout: &Layout, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Result<Self, LakeError> {
+        let now = clock.now_us() / 1000;
+        let spec = |name: &TableName, schema: &SchemaRef, partition_by: &[String], about: &str| TableSpec {
+            name: name.clone(),
+            schema: Arc::clone(schema),
+            later: layout.evolved.iter().filter(|column| schema.field_with_name(column).is_ok()).cloned().collect(),
+            partition_by: partition_by.to_vec(),
+            about: about.to_owned(),
+            encoding: Encoding {
+                plain_columns: PLAIN_COLUMNS.iter().map(|name| (*name).to_owned()).collect(),
+                ..Encoding::default()
+            },
+        };
+        let derived = |table: &Derived| spec(&table.name, &table.schema, &table.partition_by, &table.about);
+        let by_day = [schema::PROCESSING_DATE.to_owned()];
+        let dead_letters = TableName::new(Layer::Bronze, "dead_letters");
+        let bronze_about = "Messages as sent, with where each came from.";
+        let dead_about = "Messages that cannot become a row: raw bytes, where they came from, and why.";
+        let bronze = Table::open(lake, spec(&layout.bronze, &layout.bronze_schema, &by_day, bronze_about), now).await?;
+        let dead = Table::open(lake, spec(&dead_letters, &schema::dead_letters(), &by_day, dead_about), now).await?;
+        let silver = Table::open(lake, derived(&layout.silver), now).await?;
+        let quarantine = match &layout.quarantine {
+            Some(name) => {
+                let quarantined = schema::quarantine(&layout.bronze_schema);
+                let about = "Bronze rows that break an expectation, with the name of each.";
+                Some(Table::open(lake, spec(name, &quarantined, &by_day, about), now).await?)
+            }
+            None => None,
+        };
+        let mut rows = Vec::new();
+        for table in &layout.rows {
+            rows.push(Table::open(lake, derived(table), now).await?);
+        }
+        let mut windows = Vec::new();
+        for table in &layout.windows {
+            windows.push(Table::open(lake, derived(table), now).await?);
+        }
+        let restated = TableName::new(Layer::Ops, "restatements");
+        let about = "Rows of closed windows that late events changed: what stood there before, and after.";
+        let restatements = Table::open(lake, spec(&restated, &restatement::schema(), &[], about), now).await?;
+        let ledger = EpochLedger::open(lake, now).await?;
+        let keys = layout.windows.iter().map(|table| (table.name.clone(), table.key.clone())).collect();
+        Ok(Self {
+            bronze,
+            dead_letters: dead,
+            silver,
+            quarantine,
+            rows,
+            windows,
+            restatements,
+            ledger,
+            keys,
+            handle: Handle::current(),
+            clock,
+            metrics,
+        })
+    }
+
+    #[must_use]
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// A reader of the files of one table.
+    #[must_use]
+    pub fn reader(&self, table: &Table) -> FileReader {
+        FileReader::new(table, self.handle.clone())
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = &Table> {
+        [&self.bronze, &self.dead_letters, &self.silver]
+            .into_iter()
+            .chain(&self.quarantine)
+            .chain(&self.rows)
+            .chain(&self.windows)
+            .chain([&self.restatements, self.ledger.table()])
+    }
+
+    pub fn all_mut(&mut self) -> impl Iterator<Item = &mut Table> {
+        [&mut self.bronze, &mut self.dead_letters, &mut self.silver]
+            .into_iter()
+            .chain(&mut self.quarantine)
+            .chain(&mut self.rows)
+            .chain(&mut self.windows)
+            .chain([&mut self.restatements, self.ledger.table_mut()])
+    }
+
+    /// The columns that tell the rows of a window table apart.
+    #[must_use]
+    pub fn key(&self, table: &TableName) -> &[String] {
+        self.keys.get(table).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    fn table_mut(&mut self, name: &TableName) -> Option<&mut Table> {
+        self.all_mut().find(|table| table.name() == name)
+    }
+
+    /// Writes an epoch: dead letters, bronze, silver and quarantine, gold, the ledger, in this order. Blocking.
+    ///
+    /// Whatever fails is tried again, `patience` in all; an epoch that was half written is completed at the next start.
+    ///
+    /// # Errors
+    /// When another writer was here, or the store did not answer for that long.
+    pub fn write(&mut self, work: EpochWork, patience: Duration) -> Result<EpochRecord, LakeError> {
+        let began_us = self.clock.now_us();
+        if work.evolved {
+            let later: Vec<TableName> = self.all().filter(|table| table.lacks_columns()).map(|t| t.name().clone()).collect();
+            for name in later {
+                if let Some(table) = self.table_mut(&name) {
+                    table.gain();
+                }
+            }
+        }
+        let mut steps = self.plan(&work)?;
+        let encoded_us = self.clock.now_us();
+        let deadline_us = encoded_us.saturating_add(i64::try_from(patience.as_micros()).unwrap_or(i64::MAX));
+        let mut pause = Duration::from_millis(100);
+        let record = loop {
+            match self.commit(&work, &mut steps, began_us, encoded_us) {
+                Ok(record) => break record,
+                Err(error) if error.is_retryable() && self.clock.now_us() < deadline_us => {
+                    tracing::warn!(epoch = work.epoch, %error, retry_in_ms = pause.as_millis() as u64, "the epoch waits for its store");
+                    pause_for(pause);
+                    pause = (pause * 2).min(Duration::from_secs(10));
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        Ok(record)
+    }
+
+    /// Encodes every table's rows at once, on as many threads as there are tables with rows.
+    fn plan(&self, work: &EpochWork) -> Result<Vec<Step>, LakeError> {
+        let now_ms = self.clock.now_us() / 1000;
+        let mut jobs: Vec<Job<'_>> = Vec::new();
+        if !work.bronze_done {
+            if !work.dead.is_empty() {
+                jobs.push(Job::append(&self.dead_letters, &work.dead));
+            }
+            jobs.push(Job::append(&self.bronze, &work.bronze));
+        }
+        if !work.bronze_only {
+            jobs.push(Job::append(&self.silver, &work.silver));
+            if let Some(quarantine) = self.quarantine.as_ref().filter(|_| !work.quarantine.is_empty()) {
+                jobs.push(Job::append(quarantine, &work.quarantine));
+            }
+            for (table, rows) in self.rows.iter().zip(&work.rows) {
+                jobs.push(Job::append(table, rows));
+            }
+        }
+        jobs.retain(|job| job.table.epoch() < work.epoch || job.table.name() == self.dead_letters.name());
+        let mut restated = Vec::new();
+        for changes in &work.changes {
+            let Some(table) = self.windows.iter().find(|table| *table.name() == changes.table) else { continue };
+            if table.epoch() >= work.epoch {
+                continue;
+            }
+            let (job, restatement) = self.window_job(table, changes, self.key(&changes.table), work.epoch, now_ms)?;
+            jobs.push(job);
+            restated.extend(restatement);
+        }
+        if !restated.is_empty() && self.restatements.epoch() < work.epoch {
+            jobs.push(Job { table: &self.restatements, batches: restated, open: None, removes: Vec::new() });
+        }
+        let name = |prefix: &str| format!("{prefix}e{:012}-{}", work.epoch, uuid::Uuid::new_v4().simple());
+        let encode = |job: &Job<'_>| -> Result<Step, LakeError> {
+            let mut files = job.table.encoder().encode(&job.batches, &name(""), now_ms)?;
+            let rows_added = job.batches.iter().map(|batch| batch.num_rows() as i64).sum();
+            if let Some(open) = &job.open {
+                files.extend(job.table.encoder().encode(std::slice::from_ref(open), &name(OPEN_PREFIX), now_ms)?);
+            }
+            let commit = Commit {
+                epoch: Some(work.epoch),
+                adds: files.iter().map(|encoded| encoded.file.clone()).collect(),
+                removes: job.removes.clone(),
+                info: json!({"epoch": work.epoch}),
+            };
+            Ok(Step { table: job.table.name().clone(), files, commit, rows_added, done: None })
+        };
+        let mut steps = std::thread::scope(|scope| {
+            let threads: Vec<_> = jobs.iter().map(|job| scope.spawn(|| encode(job))).collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or_else(|_| Err(LakeError::Epoch("an encoder stopped".into()))))
+                .collect::<Result<Vec<_>, _>>()
+        })?;
+        if let Some(bronze) = steps.iter_mut().find(|step| step.table == *self.bronze.name()) {
+            bronze.commit.info = bronze_info(work);
+        }
+        Ok(steps)
+    }
+
+    fn window_job<'a>(
+        &self,
+        table: &'a Table,
+        changes: &TableChanges,
+        key: &[String],
+        epoch: i64,
+        now_ms: i64,
+    ) -> Result<(Job<'a>, Option<RecordBatch>), LakeError> {
+        let mut job = Job { table, batches: Vec::new(), open: None, removes: Vec::new() };
+        if let Some(open) = &changes.open {
+            job.removes.extend(table.files().filter(|file| is_open(file)).map(|file| file.path.clone()));
+            job.open = Some(open.clone());
+        }
+        if changes.closed.num_rows() > 0 {
+            job.batches.push(changes.closed.clone());
+        }
+        let mut restatement = None;
+        if let Some(restated) = &changes.restated {
+            let replaced =
+                replace_rows(&self.reader(table), table.files().filter(|file| !is_open(file)), &restated.before, key)?;
+            job.removes.extend(replaced.removes);
+            job.batches.extend(replaced.kept);
+            job.batches.push(restated.after.clone());
+            let rows = restatement::rows(&changes.table, &restated.before, &restated.after, key, epoch, now_ms * 1000)
+                .map_err(|e| LakeError::Schema { table: changes.table.clone(), cause: e.to_string() })?;
+            restatement = Some(rows);
+        }
+        Ok((job, restatement))
+    }
+
+    fn commit(&mut self, work: &EpochWork, steps: &mut [Step], began_us: i64, encoded_us: i64) -> Result<EpochRecord, LakeError> {
+        let handle = self.handle.clone();
+        handle.block_on(async {
+            futures::future::try_join_all(steps.iter().filter(|step| step.done.is_none()).map(|step| {
+                let table = self.all().find(|table| *table.name() == step.table);
+                async move {
+                    match table {
+                        Some(table) => table.store_files(&step.files).await,
+                        None => Ok(()),
+                    }
+                }
+            }))
+            .await?;
+            for step in steps.iter_mut().filter(|step| step.done.is_none()) {
+                let began_at_us = self.clock.now_us();
+                let now_ms = began_at_us / 1000;
+                let repeat = step.table == *self.dead_letters.name();
+                let clock = Arc::clone(&self.clock);
+                let Some(table) = self.table_mut(&step.table) else { continue };
+                let outcome = if repeat {
+                    table.commit_again(&step.commit, now_ms).await
+                } else {
+                    table.commit(&step.commit, now_ms).await
+                };
+                let took = Duration::from_micros(u64::try_from(clock.now_us() - began_at_us).unwrap_or(0));
+                match outcome {
+                    Ok(outcome) => {
+                        step.done = Some(outcome.version());
+                        self.metrics.committed(&step.table, took);
+                    }
+                    Err(error) => {
+                        self.metrics.commit_failed(&step.table);
+                        return Err(error);
+                    }
+                }
+            }
+            let record = self.record(work, steps, began_us, encoded_us);
+            if !work.bronze_only {
+                if let Some(imbalance) = record.imbalance() {
+                    return Err(LakeError::Epoch(format!("epoch {} does not add up and was not published: {imbalance}", work.epoch)));
+                }
+                let _ = self.ledger.publish(&record, record.published_at_us / 1000).await?;
+            }
+            Ok(record)
+        })
+    }
+
+    fn record(&self, work: &EpochWork, steps: &[Step], began_us: i64, encoded_us: i64) -> EpochRecord {
+        let count = |batches: &[RecordBatch]| batches.iter().map(|batch| batch.num_rows() as u64).sum::<u64>();
+        let added: BTreeMap<&TableName, i64> = steps.iter().map(|step| (&step.table, step.rows_added)).collect();
+        let tables = self
+            .all()
+            .filter(|table| table.name() != self.ledger.table().name())
+            .map(|table| TableVersion {
+                table: table.name().clone(),
+                version: i64::try_from(table.version()).unwrap_or(i64::MAX),
+                rows_added: added.get(table.name()).copied().unwrap_or(0),
+            })
+            .collect();
+        let published_at_us = self.clock.now_us();
+        let mut stages = work.stages.clone();
+        stages.insert("encode", encoded_us - began_us);
+        stages.insert("commit", published_at_us - encoded_us);
+        let restated = work.changes.iter().filter_map(|changes| changes.restated.as_ref());
+        EpochRecord {
+            epoch: work.epoch,
+            kind: work.kind.unwrap_or(EpochKind::Stream),
+            started_at_us: work.started_at_us,
+            published_at_us,
+            watermark_us: work.watermark_us,
+            ranges: work.ranges.clone(),
+            messages: work.messages,
+            bronze_rows: work.bronze_rows,
+            dead_letters: work.dead_letters,
+            silver_rows: count(&work.silver),
+            duplicates: work.duplicates,
+            quarantined: count(&work.quarantine),
+            late_rows: work.late_rows,
+            restated_rows: restated.map(|restated| restated.after.num_rows() as u64).sum(),
+            warned_rows: work.warned_rows,
+            tables,
+            stages: stages.into_iter().map(|(stage, micros)| StageTime { stage, micros }).collect(),
+        }
+    }
+
+    /// The offsets of dead letters that were stored for an epoch whose bronze rows were not. Blocking.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub fn orphaned_dead_letters(&self) -> Result<HashSet<(String, i32, i64)>, LakeError> {
+        let mut found = HashSet::new();
+        let after = self.bronze.epoch();
+        if self.dead_letters.epoch() <= after {
+            return Ok(found);
+        }
+        let reader = self.reader(&self.dead_letters);
+        let columns = [schema::SOURCE_TOPIC, schema::SOURCE_PARTITION, schema::SOURCE_OFFSET, schema::EPOCH];
+        for file in self.dead_letters.files().filter(|file| file.may_contain(schema::EPOCH, after + 1, i64::MAX)) {
+            for batch in reader.read(file, &columns, None)? {
+                let topics = batch.column(0).as_any().downcast_ref::<arrow::array::StringArray>();
+                let epochs = batch.column(3).as_any().downcast_ref::<arrow::array::Int64Array>();
+                if let (Some(topics), Some((partitions, offsets)), Some(epochs)) =
+                    (topics, super::assemble::offsets_of(&batch), epochs)
+                {
+                    for row in (0..batch.num_rows()).filter(|row| epochs.value(*row) > after) {
+                        found.insert((topics.value(row).to_owned(), partitions.value(row), offsets.value(row)));
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+struct Job<'a> {
+    table: &'a Table,
+    batches: Vec<RecordBatch>,
+    open: Option<RecordBatch>,
+    removes: Vec<String>,
+}
+
+impl<'a> Job<'a> {
+    fn append(table: &'a Table, batches: &[RecordBatch]) -> Self {
+        Self { table, batches: batches.to_vec(), open: None, removes: Vec::new() }
+    }
+}
+
+/// Whether a file holds windows that are still open.
+#[must_use]
+pub fn is_open(file: &DataFile) -> bool {
+    file.path.rsplit('/').next().is_some_and(|name| name.starts_with(OPEN_PREFIX))
+}
+
+#[allow(clippy::disallowed_methods, reason = "the writer has nothing else to do until its store answers")]
+fn pause_for(pause: Duration) {
+    std::thread::sleep(pause);
+}
+
+/// What bronze's commit says of its epoch: enough to go on reading, and to refine it later.
+fn bronze_info(work: &EpochWork) -> Value {
+    let ranges: Vec<Value> = work
+        .ranges
+        .iter()
+        .map(|(at, range)| json!([at.topic, at.partition, range.first, range.next, range.messages]))
+        .collect();
+    let next: Vec<Value> = work.next.iter().map(|(at, next)| json!([at.topic, at.partition, next])).collect();
+    json!({
+        "epoch": work.epoch,
+        "started_at_us": work.started_at_us,
+        "messages": work.messages,
+        "bronze_rows": work.bronze_rows,
+        "dead_letters": work.dead_letters,
+        "evolved": work.evolved,
+        "ranges": ranges,
+        "next": next,
+    })
+}
+
+/// An epoch as bronze's commit describes it.
+#[derive(Debug, Clone, Default)]
+pub struct BronzeEpoch {
+    pub epoch: i64,
+    pub started_at_us: i64,
+    pub messages: u64,
+    pub bronze_rows: u64,
+    pub dead_letters: u64,
+    pub evolved: bool,
+    pub ranges: Ranges,
+    pub next: Positions,
+}
+
+impl BronzeEpoch {
+    /// Reads what [`bronze_info`] wrote.
+    #[must_use]
+    pub fn parse(info: &Value) -> Option<Self> {
+        let number = |key: &str| info.get(key)?.as_i64();
+        let count = |key: &str| info.get(key)?.as_u64();
+        let place = |entry: &[Value]| -> Option<Partition> {
+            Some(Partition::new(entry.first()?.as_str()?, i32::try_from(entry.get(1)?.as_i64()?).ok()?))
+        };
+        let mut parsed = Self {
+            epoch: number("epoch")?,
+            started_at_us: number("started_at_us")?,
+            messages: count("messages")?,
+            bronze_rows: count("bronze_rows")?,
+            dead_letters: count("dead_letters")?,
+            evolved: info.get("evolved")?.as_bool()?,
+            ..Self::default()
+        };
+        for entry in info.get("ranges")?.as_array()? {
+            let entry = entry.as_array()?;
+            let range = OffsetRange {
+                first: entry.get(2)?.as_i64()?,
+                next: entry.get(3)?.as_i64()?,
+                messages: entry.get(4)?.as_u64()?,
+            };
+            parsed.ranges.insert(place(entry)?, range);
+        }
+        for entry in info.get("next")?.as_array()? {
+            let entry = entry.as_array()?;
+            parsed.next.insert(place(entry)?, entry.get(2)?.as_i64()?);
+        }
+        Some(parsed)
+    }
+}

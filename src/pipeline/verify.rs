@@ -1,0 +1,356 @@
+//! Proving the lake again from the tables alone: conservation, uniqueness, and gold against a recomputation from silver.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{Int64Type, SchemaRef};
+use arrow::row::{RowConverter, SortField};
+use arrow::util::pretty::pretty_format_batches;
+use datafusion::prelude::SessionContext;
+
+use super::error::PipelineError;
+use super::recover::in_order;
+use super::stages::{Compiled, Plan, StageSettings};
+use super::tables::{EpochWork, Tables};
+use crate::domain::{EpochKind, EpochRecord, Positions, TableName, schema};
+use crate::lake::FileHistory;
+use crate::refine::{functions, run_batch};
+
+/// Something that does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Finding {
+    /// The law that is broken: `ledger`, `conservation`, `uniqueness`, `recomputation`, `end_offsets`.
+    pub check: &'static str,
+    pub epoch: Option<i64>,
+    pub table: Option<String>,
+    pub detail: String,
+}
+
+/// What was proven, and what was found wanting.
+#[derive(Debug, Clone, Default, serde::Serialize)]
+pub struct Verification {
+    pub epochs: i64,
+    pub messages: u64,
+    /// One line for each thing that was checked.
+    pub proven: Vec<String>,
+    pub findings: Vec<Finding>,
+}
+
+/// What verification looks at beside the tables.
+pub struct Subject<'a> {
+    pub plan: &'a Plan,
+    pub settings: &'a StageSettings,
+    pub hash_key: [u64; 2],
+    /// The next offset of each partition in Kafka, when it was asked.
+    pub ends: Option<&'a Positions>,
+}
+
+/// Checks a whole lake. `context` has its tables as of the newest epoch. Blocking but for the queries.
+///
+/// # Errors
+/// When a table cannot be read; what does not hold is no error but a finding.
+pub fn verify(
+    tables: &Tables,
+    context: &SessionContext,
+    subject: &Subject<'_>,
+    mut step: impl FnMut(&str),
+) -> Result<Verification, PipelineError> {
+    let mut report = Verification::default();
+    let records = tables.ledger.scan(1, i64::MAX)?;
+    report.epochs = tables.ledger.last_epoch();
+    report.messages = records.iter().map(|record| record.messages).sum();
+    step("the ledger of epochs");
+    ledger(&records, &mut report);
+    let handle = tables.handle().clone();
+    step("rows of each epoch against the ledger");
+    handle.block_on(conservation(context, subject.plan, &records, &mut report))?;
+    step("uniqueness");
+    handle.block_on(uniqueness(context, subject.plan, &mut report))?;
+    for def in &subject.plan.windows {
+        step(&format!("{} against a recomputation", def.table));
+        handle.block_on(recomputation(context, subject.plan, def, &mut report))?;
+    }
+    if !subject.plan.rows.is_empty() {
+        step("tables that follow from silver row by row");
+        rows_again(tables, subject, &mut report)?;
+    }
+    if let Some(ends) = subject.ends {
+        step("Kafka's end offsets");
+        end_offsets(tables, ends, &mut report)?;
+    }
+    Ok(report)
+}
+
+fn ledger(records: &[EpochRecord], report: &mut Verification) {
+    let before = report.findings.len();
+    let mut expected = 1;
+    let mut next = Positions::new();
+    for record in records {
+        let mut find = |detail: String| {
+            report.findings.push(Finding { check: "ledger", epoch: Some(record.epoch), table: Some("ops.epochs".into()), detail });
+        };
+        if record.epoch != expected {
+            find(format!("epoch {expected} should come here"));
+        }
+        expected = record.epoch + 1;
+        if let Some(imbalance) = record.imbalance() {
+            find(imbalance);
+        }
+        let messages: u64 = record.ranges.values().map(|range| range.messages).sum();
+        if messages != record.messages {
+            find(format!("its offsets hold {messages} messages, but it says {}", record.messages));
+        }
+        for (partition, range) in &record.ranges {
+            if let Some(reached) = next.get(partition).filter(|reached| range.first < **reached) {
+                find(format!("{partition} was read again from {}, though {reached} had been reached", range.first));
+            }
+            if range.messages > u64::try_from(range.next - range.first).unwrap_or(0) {
+                find(format!("{partition} holds more messages than offsets between {} and {}", range.first, range.next));
+            }
+            next.insert(partition.clone(), range.next);
+        }
+    }
+    if report.findings.len() == before {
+        report.proven.push(format!(
+            "{} epochs follow each other, each adds up, and no offset of {} partitions was read twice",
+            records.len(),
+            next.len()
+        ));
+    }
+}
+
+async fn counts(context: &SessionContext, table: &TableName) -> Result<BTreeMap<i64, u64>, PipelineError> {
+    let sql = format!("SELECT epoch, count(*) AS n FROM {table} GROUP BY epoch");
+    let mut found = BTreeMap::new();
+    for batch in context.sql(&sql).await?.collect().await? {
+        let (epochs, counts) = (batch.column(0).as_primitive::<Int64Type>(), batch.column(1).as_primitive::<Int64Type>());
+        for row in 0..batch.num_rows() {
+            found.insert(epochs.value(row), u64::try_from(counts.value(row)).unwrap_or(0));
+        }
+    }
+    Ok(found)
+}
+
+async fn number(context: &SessionContext, sql: &str) -> Result<i64, PipelineError> {
+    let batches = context.sql(sql).await?.collect().await?;
+    let value = batches.iter().find(|batch| batch.num_rows() > 0).map(|batch| batch.column(0).as_primitive::<Int64Type>().value(0));
+    Ok(value.unwrap_or(0))
+}
+
+async fn conservation(
+    context: &SessionContext,
+    plan: &Plan,
+    records: &[EpochRecord],
+    report: &mut Verification,
+) -> Result<(), PipelineError> {
+    let before = report.findings.len();
+    let stream: Vec<&EpochRecord> = records.iter().filter(|record| record.kind == EpochKind::Stream).collect();
+    type Count = fn(&EpochRecord) -> u64;
+    let mut laws: Vec<(TableName, Count)> =
+        vec![(plan.bronze.clone(), |record| record.bronze_rows), (plan.silver.table.clone(), |record| record.silver_rows)];
+    if let Some(quarantine) = &plan.silver.quarantine {
+        laws.push((quarantine.clone(), |record| record.quarantined));
+    }
+    for def in &plan.rows {
+        laws.push((def.table.clone(), |record| record.silver_rows));
+    }
+    for (table, wanted) in &laws {
+        let found = counts(context, table).await?;
+        for record in &stream {
+            let (is, should) = (found.get(&record.epoch).copied().unwrap_or(0), wanted(record));
+            if is != should {
+                let detail = format!("{is} rows stand there, but the ledger says {should}");
+                report.findings.push(Finding { check: "conservation", epoch: Some(record.epoch), table: Some(table.to_string()), detail });
+            }
+        }
+        let foreign: u64 = found.iter().filter(|(epoch, _)| !stream.iter().any(|record| record.epoch == **epoch)).map(|(_, n)| n).sum();
+        if foreign > 0 {
+            let detail = format!("{foreign} rows belong to no complete epoch");
+            report.findings.push(Finding { check: "conservation", epoch: None, table: Some(table.to_string()), detail });
+        }
+    }
+    let dead = number(context, "SELECT count(*) FROM bronze.dead_letters").await?;
+    let wanted: u64 = stream.iter().map(|record| record.dead_letters).sum();
+    if u64::try_from(dead).unwrap_or(0) != wanted {
+        let detail = format!("{dead} rows stand there, but the ledger says {wanted}");
+        report.findings.push(Finding { check: "conservation", epoch: None, table: Some("bronze.dead_letters".into()), detail });
+    }
+    if report.findings.len() == before {
+        let sum = |count: Count| stream.iter().map(|record| count(record)).sum::<u64>();
+        report.proven.push(format!(
+            "{} messages = {} bronze rows + {wanted} dead letters",
+            sum(|record| record.messages),
+            sum(|record| record.bronze_rows)
+        ));
+        report.proven.push(format!(
+            "{} bronze rows = {} silver rows + {} duplicates + {} quarantined",
+            sum(|record| record.bronze_rows),
+            sum(|record| record.silver_rows),
+            sum(|record| record.duplicates),
+            sum(|record| record.quarantined)
+        ));
+    }
+    Ok(())
+}
+
+async fn uniqueness(context: &SessionContext, plan: &Plan, report: &mut Verification) -> Result<(), PipelineError> {
+    let before = report.findings.len();
+    let mut laws: Vec<(TableName, Vec<String>)> = Vec::new();
+    if plan.silver.deduplicate {
+        laws.push((plan.silver.table.clone(), plan.silver.key.clone()));
+    }
+    laws.extend(plan.rows.iter().chain(&plan.windows).filter(|def| !def.key.is_empty()).map(|def| (def.table.clone(), def.key.clone())));
+    for (table, key) in &laws {
+        let key = key.iter().map(|column| format!("\"{column}\"")).collect::<Vec<_>>().join(", ");
+        let sql = format!("SELECT count(*) FROM (SELECT {key} FROM {table} GROUP BY {key} HAVING count(*) > 1)");
+        let repeated = number(context, &sql).await?;
+        if repeated > 0 {
+            let detail = format!("{repeated} values of ({key}) stand more than once");
+            report.findings.push(Finding { check: "uniqueness", epoch: None, table: Some(table.to_string()), detail });
+        }
+    }
+    let place = format!("{}, {}, {}", schema::SOURCE_TOPIC, schema::SOURCE_PARTITION, schema::SOURCE_OFFSET);
+    let sql = format!(
+        "SELECT count(*) FROM (SELECT {place} FROM (SELECT {place} FROM {} UNION ALL SELECT {place} FROM bronze.dead_letters) GROUP BY {place} HAVING count(*) > 1)",
+        plan.bronze
+    );
+    let repeated = number(context, &sql).await?;
+    if repeated > 0 {
+        let detail = format!("{repeated} messages stand more than once in it and in bronze.dead_letters together");
+        report.findings.push(Finding { check: "uniqueness", epoch: None, table: Some(plan.bronze.to_string()), detail });
+    }
+    if report.findings.len() == before {
+        let tables: Vec<String> = laws.iter().map(|(table, _)| table.to_string()).collect();
+        report.proven.push(format!("every message stands once, and every key of {} once", tables.join(", ")));
+    }
+    Ok(())
+}
+
+async fn recomputation(
+    context: &SessionContext,
+    plan: &Plan,
+    def: &crate::refine::TableDef,
+    report: &mut Verification,
+) -> Result<(), PipelineError> {
+    functions::register(context, &plan.catalog.references);
+    let source = context.table(plan.silver.table.to_string()).await?;
+    let again = run_batch(context, def, source.into_view()).await?;
+    let standing = context.table(def.table.to_string()).await?;
+    let columns: Vec<String> = again.schema().fields().iter().map(|field| field.name().clone()).collect();
+    let names: Vec<&str> = columns.iter().map(String::as_str).collect();
+    let standing = standing.select_columns(&names)?;
+    let rows = standing.clone().count().await?;
+    let missing = again.clone().except(standing.clone())?;
+    let surplus = standing.except(again)?;
+    let before = report.findings.len();
+    for (frame, what) in [(missing, "that a recomputation from silver gives are not there"), (surplus, "are not what a recomputation from silver gives")] {
+        let found = frame.clone().count().await?;
+        if found > 0 {
+            let sample = frame.limit(0, Some(1))?.collect().await?;
+            let detail = format!("{found} rows {what}, for example\n{}", pretty_format_batches(&sample)?);
+            report.findings.push(Finding { check: "recomputation", epoch: None, table: Some(def.table.to_string()), detail });
+        }
+    }
+    if report.findings.len() == before {
+        report.proven.push(format!("{} rows of {} equal a recomputation from {}", rows, def.table, plan.silver.table));
+    }
+    Ok(())
+}
+
+/// An order-independent fingerprint of the rows of each epoch.
+#[derive(Default)]
+struct Fingerprint {
+    epochs: BTreeMap<i64, (u64, u128)>,
+}
+
+impl Fingerprint {
+    fn add(&mut self, batch: &RecordBatch, schema: &SchemaRef) -> Result<(), PipelineError> {
+        let columns = schema
+            .fields()
+            .iter()
+            .map(|field| {
+                let column = batch.column_by_name(field.name()).ok_or_else(|| PipelineError::State(format!("no column {}", field.name())))?;
+                Ok(arrow::compute::cast(column, field.data_type())?)
+            })
+            .collect::<Result<Vec<_>, PipelineError>>()?;
+        let fields = schema.fields().iter().map(|field| SortField::new(field.data_type().clone())).collect();
+        let rows = RowConverter::new(fields)?.convert_columns(&columns)?;
+        let epochs = batch
+            .column_by_name(schema::EPOCH)
+            .and_then(|column| column.as_primitive_opt::<Int64Type>())
+            .ok_or_else(|| PipelineError::State(format!("no column {}", schema::EPOCH)))?;
+        let (low, high) = (ahash::RandomState::with_seeds(1, 2, 3, 4), ahash::RandomState::with_seeds(5, 6, 7, 8));
+        for (row, epoch) in rows.iter().zip(epochs.values()) {
+            let hash = u128::from(low.hash_one(row.as_ref())) << 64 | u128::from(high.hash_one(row.as_ref()));
+            let entry = self.epochs.entry(*epoch).or_default();
+            entry.0 += 1;
+            entry.1 = entry.1.wrapping_add(hash);
+        }
+        Ok(())
+    }
+}
+
+/// Computes the tables that follow from silver row by row once more, in the order of arrival, with fresh memory.
+fn rows_again(tables: &Tables, subject: &Subject<'_>, report: &mut Verification) -> Result<(), PipelineError> {
+    let compiled = Compiled::new(subject.plan, subject.settings, subject.hash_key)?;
+    let reader = tables.reader(&tables.silver);
+    let mut history = FileHistory::new(reader.clone(), subject.plan.event_time());
+    history.written(0, Vec::new());
+    let mut stages = compiled.with_history(history, None, Arc::new(crate::domain::ManualClock::default()));
+    stages.only(super::rebuild::Target::Scores);
+    let mut again: Vec<Fingerprint> = tables.rows.iter().map(|_| Fingerprint::default()).collect();
+    let mut seen = Vec::new();
+    for file in in_order(tables.silver.files()) {
+        for batch in reader.read(file, &reader.columns(), None)? {
+            let mut work = EpochWork::default();
+            stages.derive(&batch, &mut work)?;
+            for ((table, rows), print) in tables.rows.iter().zip(work.rows).zip(&mut again) {
+                for rows in rows {
+                    print.add(&rows, table.schema())?;
+                }
+            }
+        }
+        seen.push(file.clone());
+        stages.written(i64::MAX, seen.clone());
+    }
+    for (table, print) in tables.rows.iter().zip(again) {
+        let reader = tables.reader(table);
+        let mut standing = Fingerprint::default();
+        for file in table.files() {
+            for batch in reader.read(file, &reader.columns(), None)? {
+                standing.add(&batch, table.schema())?;
+            }
+        }
+        let rows: u64 = print.epochs.values().map(|(rows, _)| rows).sum();
+        let mut differing = print.epochs.iter().filter(|(epoch, value)| standing.epochs.get(epoch) != Some(*value)).map(|(epoch, _)| *epoch);
+        match differing.next() {
+            None if standing.epochs.len() == print.epochs.len() => {
+                report.proven.push(format!("{rows} rows of {} equal a recomputation from {}", table.name(), subject.plan.silver.table));
+            }
+            epoch => report.findings.push(Finding {
+                check: "recomputation",
+                epoch,
+                table: Some(table.name().to_string()),
+                detail: format!("its rows are not what a recomputation from {} gives", subject.plan.silver.table),
+            }),
+        }
+    }
+    Ok(())
+}
+
+fn end_offsets(tables: &Tables, ends: &Positions, report: &mut Verification) -> Result<(), PipelineError> {
+    let next = super::recover::next_positions(tables)?;
+    let before = report.findings.len();
+    for (partition, end) in ends {
+        let reached = next.get(partition).copied().unwrap_or(0);
+        if reached < *end {
+            let detail = format!("{partition} is read up to {reached}, and Kafka has messages up to {end}: {} behind", end - reached);
+            report.findings.push(Finding { check: "end_offsets", epoch: None, table: None, detail });
+        }
+    }
+    if report.findings.len() == before {
+        report.proven.push(format!("the end offsets of {} partitions are reached", ends.len()));
+    }
+    Ok(())
+}

@@ -1,0 +1,205 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{References, SqlFileError, TableDef, parse};
+use crate::domain::{Layer, TableName};
+
+/// Every file under `sql/`, by its path there.
+const EMBEDDED: &[(&str, &str)] = &[
+    ("gold/country_activity.sql", include_str!("../../sql/gold/country_activity.sql")),
+    ("gold/fraud_scores.sql", include_str!("../../sql/gold/fraud_scores.sql")),
+    ("gold/merchant_activity.sql", include_str!("../../sql/gold/merchant_activity.sql")),
+    ("gold/platform_hourly.sql", include_str!("../../sql/gold/platform_hourly.sql")),
+    ("gold/segment_activity.sql", include_str!("../../sql/gold/segment_activity.sql")),
+    ("gold/user_activity.sql", include_str!("../../sql/gold/user_activity.sql")),
+    ("reference/high_risk_countries.csv", include_str!("../../sql/reference/high_risk_countries.csv")),
+    ("silver/transactions.sql", include_str!("../../sql/silver/transactions.sql")),
+];
+
+/// The tables that follow from bronze, each after its source, and the reference lists that their SQL uses.
+#[derive(Debug, Clone)]
+pub struct Catalog {
+    pub tables: Vec<TableDef>,
+    pub references: Arc<References>,
+}
+
+impl Catalog {
+    /// The built-in files, overridden and widened by those of `folder` (`<layer>/<name>.sql`, `reference/<list>.csv`).
+    ///
+    /// `bronze` names the tables that are filled from outside. Built-in tables that do not follow from one of them
+    /// are left out, so that another source brings its own tables; a file of `folder` must follow from one.
+    ///
+    /// # Errors
+    /// When a file cannot be read or is refused, a name stands twice, or a source does not exist.
+    pub fn load(folder: Option<&Path>, bronze: &[TableName]) -> Result<Self, SqlFileError> {
+        let mut files: BTreeMap<String, File> = EMBEDDED
+            .iter()
+            .map(|(path, text)| ((*path).to_owned(), File { shown: format!("sql/{path}"), text: (*text).to_owned(), built_in: true }))
+            .collect();
+        if let Some(folder) = folder {
+            files.extend(read_folder(folder)?);
+        }
+        Self::from_files(&files, bronze)
+    }
+
+    /// The definition of a table.
+    #[must_use]
+    pub fn get(&self, table: &TableName) -> Option<&TableDef> {
+        self.tables.iter().find(|def| def.table == *table)
+    }
+
+    fn from_files(files: &BTreeMap<String, File>, bronze: &[TableName]) -> Result<Self, SqlFileError> {
+        let mut references = References::default();
+        let mut waiting = Vec::new();
+        for (path, file) in files {
+            match (path.strip_prefix("reference/").and_then(|name| name.strip_suffix(".csv")), path.strip_suffix(".sql")) {
+                (Some(list), _) => references.insert_csv(list, &file.shown, &file.text)?,
+                (None, Some(stem)) => {
+                    let def = parse(&file.shown, &file.text)?;
+                    if stem.replace('/', ".") != def.table.to_string() {
+                        let problem = format!("the file defines {}, so it must be called {}/{}.sql", def.table, def.table.layer.as_str(), def.table.name);
+                        return Err(SqlFileError::new(&file.shown, 1, problem));
+                    }
+                    waiting.push((def, file.built_in));
+                }
+                (None, None) => {
+                    let problem = "not a file of this folder: it holds <layer>/<name>.sql and reference/<list>.csv";
+                    return Err(SqlFileError::new(&file.shown, 1, problem));
+                }
+            }
+        }
+        let tables = in_order(waiting, bronze)?;
+        check_quarantines(&tables)?;
+        Ok(Self { tables, references: Arc::new(references) })
+    }
+}
+
+struct File {
+    shown: String,
+    text: String,
+    built_in: bool,
+}
+
+/// Tables after their sources; among equals by name, so that the order is always the same.
+fn in_order(mut waiting: Vec<(TableDef, bool)>, bronze: &[TableName]) -> Result<Vec<TableDef>, SqlFileError> {
+    let mut placed: Vec<TableDef> = Vec::with_capacity(waiting.len());
+    loop {
+        let known = |source: &TableName| bronze.contains(source) || placed.iter().any(|def| def.table == *source);
+        let (ready, rest): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(def, _)| known(&def.source));
+        waiting = rest;
+        if ready.is_empty() {
+            break;
+        }
+        placed.extend(ready.into_iter().map(|(def, _)| def));
+    }
+    match waiting.iter().find(|(_, built_in)| !built_in) {
+        None => Ok(placed),
+        Some((def, _)) => {
+            let tables = bronze.iter().chain(placed.iter().map(|def| &def.table));
+            let tables = tables.map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let problem = format!("{} reads {}, which does not exist; there are: {tables}", def.table, def.source);
+            Err(SqlFileError::new(&def.file, def.sql_line, problem))
+        }
+    }
+}
+
+/// A quarantine keeps rows of one source, so each table has its own, and none is a table with a query.
+fn check_quarantines(tables: &[TableDef]) -> Result<(), SqlFileError> {
+    for (index, def) in tables.iter().enumerate() {
+        let Some(quarantine) = &def.quarantine else { continue };
+        let others = tables.iter().take(index).filter_map(|other| other.quarantine.as_ref());
+        let taken = others.chain(tables.iter().map(|other| &other.table)).any(|other| other == quarantine);
+        if taken || quarantine.layer != Layer::Silver {
+            let problem = format!("{quarantine} cannot be the quarantine of {}: give it a silver name of its own", def.table);
+            return Err(SqlFileError::in_header(def, problem));
+        }
+    }
+    Ok(())
+}
+
+fn read_folder(folder: &Path) -> Result<BTreeMap<String, File>, SqlFileError> {
+    let mut files = BTreeMap::new();
+    for group in sorted_entries(folder)? {
+        if !group.is_dir() {
+            continue;
+        }
+        for path in sorted_entries(&group)? {
+            let shown = path.display().to_string();
+            let name = path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().replace('\\', "/");
+            // Editors leave files of their own behind.
+            if path.is_dir() || !(name.ends_with(".sql") || name.ends_with(".csv")) {
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&path, &error))?;
+            files.insert(name, File { shown, text, built_in: false });
+        }
+    }
+    Ok(files)
+}
+
+fn sorted_entries(folder: &Path) -> Result<Vec<std::path::PathBuf>, SqlFileError> {
+    let entries = std::fs::read_dir(folder).map_err(|error| unreadable(folder, &error))?;
+    let mut paths = entries
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| unreadable(folder, &error))?;
+    paths.sort();
+    Ok(paths)
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> SqlFileError {
+    SqlFileError::new(&path.display().to_string(), 1, format!("cannot be read: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bronze(name: &str) -> Vec<TableName> {
+        vec![TableName::new(Layer::Bronze, name)]
+    }
+
+    #[test]
+    fn every_file_of_the_folder_is_built_in() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql");
+        let found = read_folder(&root).unwrap().into_keys().collect::<Vec<_>>();
+        let embedded = EMBEDDED.iter().map(|(path, _)| (*path).to_owned()).collect::<Vec<_>>();
+        assert_eq!(found, embedded);
+    }
+
+    #[test]
+    fn tables_come_after_their_sources() {
+        let catalog = Catalog::load(None, &bronze("transactions")).unwrap();
+        let names = catalog.tables.iter().map(|def| def.table.to_string()).collect::<Vec<_>>();
+        assert_eq!(names.first().unwrap(), "silver.transactions");
+        assert_eq!(names.len(), 7);
+        assert!(catalog.references.list("high_risk_countries").is_some());
+    }
+
+    #[test]
+    fn another_source_brings_its_own_tables() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/retail/sql");
+        let catalog = Catalog::load(Some(&folder), &bronze("invoice_lines")).unwrap();
+        let names = catalog.tables.iter().map(|def| def.table.to_string()).collect::<Vec<_>>();
+        assert_eq!(names, ["silver.invoice_lines", "gold.revenue_by_country_day"]);
+        let error = Catalog::load(Some(&folder), &bronze("transactions")).unwrap_err();
+        assert!(error.problem.contains("bronze.invoice_lines, which does not exist"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_overrides_by_name_and_misplaced_files_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("gold")).unwrap();
+        let text = include_str!("../../sql/gold/platform_hourly.sql");
+        let path = folder.path().join("gold/platform_hourly.sql");
+        std::fs::write(&path, text.replace("1 hour", "2 hours")).unwrap();
+        let catalog = Catalog::load(Some(folder.path()), &bronze("transactions")).unwrap();
+        let def = catalog.get(&TableName::new(Layer::Gold, "platform_hourly")).unwrap();
+        assert_eq!(def.window.unwrap().size_us, 7_200_000_000);
+        assert_eq!(catalog.tables.len(), 7);
+        std::fs::write(folder.path().join("gold/other.sql"), text).unwrap();
+        let error = Catalog::load(Some(folder.path()), &bronze("transactions")).unwrap_err();
+        assert!(error.problem.contains("gold/platform_hourly.sql"), "{error}");
+    }
+}

@@ -1,0 +1,286 @@
+use std::ops::Range;
+
+use datafusion::common::TableReference;
+use datafusion::sql::parser::{DFParser, Statement};
+use datafusion::sql::resolve::resolve_table_references;
+use datafusion::sql::sqlparser::ast;
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::duration::parse_us;
+use super::{EVALUATES, EVENT_TIME_PRESENT};
+use super::{Expectation, Mode, OnFail, SqlFileError, TableDef, Trailing, WindowSpec};
+use crate::domain::{Layer, TableName};
+
+/// Reads one SQL file: its leading comment lines are the header in TOML, the rest is one query.
+///
+/// The names of columns are not known here; they are checked when the table is compiled for its source.
+///
+/// # Errors
+/// When the header or the query is not what it must be, with the line.
+pub fn parse(file: &str, text: &str) -> Result<TableDef, SqlFileError> {
+    let split = split(text);
+    let header = Parsed { file, text: &split.header };
+    let raw: Header = toml::from_str(&split.header).map_err(|error| header.toml_error(&error))?;
+    let mut def = header.definition(raw)?;
+    def.sql = split.sql;
+    def.sql_line = split.sql_line;
+    def.source = source(file, &def)?;
+    if def.source == def.table {
+        return Err(SqlFileError::new(file, def.sql_line, format!("{} cannot be made from itself", def.table)));
+    }
+    Ok(def)
+}
+
+struct Split {
+    /// Line by line as in the file, without the comment marks.
+    header: String,
+    sql: String,
+    sql_line: usize,
+}
+
+fn split(text: &str) -> Split {
+    let mut header = String::new();
+    let mut rest = text;
+    let mut lines = 0;
+    while let Some(line) = rest.strip_prefix("--") {
+        let (line, after) = line.split_once('\n').unwrap_or((line, ""));
+        let line = line.trim_end_matches('\r');
+        header.push_str(line.strip_prefix(' ').unwrap_or(line));
+        header.push('\n');
+        rest = after;
+        lines += 1;
+    }
+    Split { header, sql: rest.to_owned(), sql_line: lines + 1 }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    table: Spanned<String>,
+    mode: Spanned<String>,
+    about: Spanned<String>,
+    event_time: Option<String>,
+    window: Option<Spanned<WindowHeader>>,
+    #[serde(default)]
+    key: Vec<String>,
+    deduplicate: Option<Spanned<bool>>,
+    #[serde(default)]
+    partition_by: Vec<String>,
+    quarantine: Option<Spanned<String>>,
+    #[serde(default)]
+    expectations: Vec<Spanned<ExpectationHeader>>,
+    #[serde(default)]
+    trailing: Vec<Spanned<TrailingHeader>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WindowHeader {
+    size: String,
+    slide: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExpectationHeader {
+    name: String,
+    check: String,
+    on_fail: Spanned<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TrailingHeader {
+    column: String,
+    key: String,
+    window: String,
+}
+
+/// The header of one file, to turn places in it into lines.
+struct Parsed<'a> {
+    file: &'a str,
+    text: &'a str,
+}
+
+impl Parsed<'_> {
+    fn definition(&self, raw: Header) -> Result<TableDef, SqlFileError> {
+        let table = self.table_name(&raw.table)?;
+        if !matches!(table.layer, Layer::Silver | Layer::Gold) {
+            return self.refuse(&raw.table.span(), format!("{table} is not a table of the layers silver or gold"));
+        }
+        let mode = match raw.mode.get_ref().as_str() {
+            "rows" => Mode::Rows,
+            "window" => Mode::Window,
+            other => return self.refuse(&raw.mode.span(), format!("mode `{other}` is not one of: rows, window")),
+        };
+        if raw.about.get_ref().trim().is_empty() {
+            return self.refuse(&raw.about.span(), "`about` is empty: say in one sentence what the table is for");
+        }
+        let quarantine = raw.quarantine.as_ref().map(|name| self.table_name(name)).transpose()?;
+        let deduplicate = raw.deduplicate.as_ref().is_some_and(|flag| *flag.get_ref());
+        let window = self.window(mode, &raw)?;
+        let expectations = self.expectations(&raw, quarantine.as_ref())?;
+        let trailing = self.trailing(&raw)?;
+        let needs_time = mode == Mode::Window || deduplicate || !trailing.is_empty();
+        if needs_time && raw.event_time.is_none() {
+            return Err(self.at(1, "`event_time` is missing: windows, deduplication and trailing counts need it"));
+        }
+        if raw.key.is_empty() && (mode == Mode::Window || deduplicate) {
+            return Err(self.at(1, "`key` is missing: name the columns that identify a row"));
+        }
+        Ok(TableDef {
+            mode,
+            about: raw.about.into_inner(),
+            // Replaced by the query's FROM.
+            source: table.clone(),
+            table,
+            event_time: raw.event_time,
+            window,
+            key: raw.key,
+            deduplicate,
+            partition_by: raw.partition_by,
+            quarantine,
+            expectations,
+            trailing,
+            sql: String::new(),
+            file: self.file.to_owned(),
+            sql_line: 1,
+        })
+    }
+
+    fn window(&self, mode: Mode, raw: &Header) -> Result<Option<WindowSpec>, SqlFileError> {
+        let window = match (mode, &raw.window) {
+            (Mode::Rows, None) => return Ok(None),
+            (Mode::Rows, Some(window)) => {
+                return self.refuse(&window.span(), "`window` belongs to mode = \"window\"");
+            }
+            (Mode::Window, None) => {
+                return Err(self.at(1, "`window` is missing: mode = \"window\" needs { size, slide }"));
+            }
+            (Mode::Window, Some(window)) => window,
+        };
+        let rows_only = [
+            (raw.deduplicate.as_ref().map(Spanned::span), "deduplicate"),
+            (raw.quarantine.as_ref().map(Spanned::span), "quarantine"),
+            (raw.expectations.first().map(Spanned::span), "expectations"),
+            (raw.trailing.first().map(Spanned::span), "trailing"),
+        ];
+        for (span, name) in rows_only {
+            if let Some(span) = span {
+                return self.refuse(&span, format!("`{name}` belongs to mode = \"rows\""));
+            }
+        }
+        let length = |text: &str| parse_us(text).map_err(|problem| self.at(self.line(&window.span()), problem));
+        let size_us = length(&window.get_ref().size)?;
+        let slide_us = window.get_ref().slide.as_deref().map_or(Ok(size_us), length)?;
+        if size_us % slide_us != 0 {
+            return self.refuse(&window.span(), "`slide` must divide `size` into whole parts");
+        }
+        Ok(Some(WindowSpec { size_us, slide_us }))
+    }
+
+    fn expectations(&self, raw: &Header, quarantine: Option<&TableName>) -> Result<Vec<Expectation>, SqlFileError> {
+        let mut known: Vec<Expectation> = Vec::with_capacity(raw.expectations.len());
+        for spanned in &raw.expectations {
+            let ExpectationHeader { name, check, on_fail: action } = spanned.get_ref();
+            let on_fail = match action.get_ref().as_str() {
+                "warn" => OnFail::Warn,
+                "quarantine" => OnFail::Quarantine,
+                "fail" => OnFail::Fail,
+                other => {
+                    let problem = format!("on_fail `{other}` is not one of: warn, quarantine, fail");
+                    return self.refuse(&action.span(), problem);
+                }
+            };
+            if on_fail == OnFail::Quarantine && quarantine.is_none() {
+                let problem = format!("`{name}` sends rows to quarantine, but the header names no `quarantine` table");
+                return self.refuse(&spanned.span(), problem);
+            }
+            if !is_plain(name) || [EVALUATES, EVENT_TIME_PRESENT].contains(&name.as_str()) {
+                let problem = format!("`{name}` cannot name an expectation: use a-z, 0-9 and _, and no built-in name");
+                return self.refuse(&spanned.span(), problem);
+            }
+            if known.iter().any(|other| other.name == *name) {
+                return self.refuse(&spanned.span(), format!("the expectation `{name}` stands here twice"));
+            }
+            let line = self.line(&spanned.span());
+            if let Err(error) = DFParser::parse_sql_into_expr(check) {
+                let problem = format!("the check of `{name}` is not a SQL expression: {}", error.strip_backtrace());
+                return Err(self.at(line, problem));
+            }
+            known.push(Expectation { name: name.clone(), check: check.clone(), on_fail, line });
+        }
+        Ok(known)
+    }
+
+    fn trailing(&self, raw: &Header) -> Result<Vec<Trailing>, SqlFileError> {
+        let mut known: Vec<Trailing> = Vec::with_capacity(raw.trailing.len());
+        for spanned in &raw.trailing {
+            let TrailingHeader { column, key, window } = spanned.get_ref();
+            let window_us = parse_us(window).map_err(|problem| self.at(self.line(&spanned.span()), problem))?;
+            if !is_plain(column) || known.iter().any(|other| other.column == *column) {
+                let problem = format!("the trailing column `{column}` needs a name of its own of a-z, 0-9 and _");
+                return self.refuse(&spanned.span(), problem);
+            }
+            known.push(Trailing { column: column.clone(), key: key.clone(), window_us });
+        }
+        Ok(known)
+    }
+
+    fn table_name(&self, name: &Spanned<String>) -> Result<TableName, SqlFileError> {
+        name.get_ref().parse().map_err(|error| self.at(self.line(&name.span()), format!("{error}")))
+    }
+
+    fn toml_error(&self, error: &toml::de::Error) -> SqlFileError {
+        let line = error.span().map_or(1, |span| self.line(&span));
+        self.at(line, format!("the header is not right: {}", error.message().replace('\n', " ")))
+    }
+
+    fn refuse<T>(&self, span: &Range<usize>, problem: impl Into<String>) -> Result<T, SqlFileError> {
+        Err(self.at(self.line(span), problem))
+    }
+
+    fn at(&self, line: usize, problem: impl Into<String>) -> SqlFileError {
+        SqlFileError::new(self.file, line, problem)
+    }
+
+    fn line(&self, span: &Range<usize>) -> usize {
+        1 + self.text.bytes().take(span.start).filter(|byte| *byte == b'\n').count()
+    }
+}
+
+fn is_plain(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_') && name.chars().all(plain)
+}
+
+/// The one table that the query reads.
+fn source(file: &str, def: &TableDef) -> Result<TableName, SqlFileError> {
+    let sql_error = |error| SqlFileError::in_sql(file, def.sql_line, &error);
+    let at = |problem: String| SqlFileError::new(file, def.sql_line, problem);
+    let statements = DFParser::parse_sql(&def.sql).map_err(sql_error)?;
+    let mut statements = statements.iter();
+    let (Some(statement), None) = (statements.next(), statements.next()) else {
+        return Err(at("a file holds exactly one query after its header".to_owned()));
+    };
+    let is_query = matches!(statement, Statement::Statement(inner) if matches!(**inner, ast::Statement::Query(_)));
+    if !is_query {
+        return Err(at("the statement is not a query: write SELECT ... FROM layer.table".to_owned()));
+    }
+    let (tables, _ctes) = resolve_table_references(statement, true).map_err(sql_error)?;
+    match tables.as_slice() {
+        [TableReference::Partial { schema, table }] => {
+            format!("{schema}.{table}").parse().map_err(|error| at(format!("{error}")))
+        }
+        [other] => Err(at(format!("`{other}` is not a table of the lake: write layer.table"))),
+        [] => Err(at("the query reads no table: write FROM layer.table".to_owned())),
+        several => {
+            let names = several.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            Err(at(format!("the query reads {} tables ({names}); an incremental table reads one", several.len())))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

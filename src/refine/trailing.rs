@@ -1,0 +1,331 @@
+use std::hash::Hasher;
+use std::sync::Arc;
+
+use ahash::{AHashMap, RandomState};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
+use arrow::datatypes::{
+    DataType, Field, Int8Type, Int16Type, Int32Type, Int64Type, Schema, SchemaRef, TimestampMicrosecondType,
+};
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+use siphasher::sip::SipHasher13;
+
+use super::buckets::{Bucket, Buckets};
+use super::key_hash::in_type;
+use super::times::Times;
+use super::{RefineSettings, Trailing};
+use crate::domain::{History, HistoryError};
+
+/// A running count per key: for each row, the rows of the source with the same key and an event time in
+/// `(t - window, t]` that had arrived by then, itself included.
+///
+/// Event times are held by key in spans of event time, loaded from the [`History`] when a row needs them, and forgotten
+/// when memory runs out. Late rows are counted like any other; counts given out earlier stay as they were.
+///
+/// Whole numbers are held as they are. Other keys are held as a keyed 64-bit hash: among a million keys two meet with a
+/// chance of 3 in 100 million.
+#[derive(Debug)]
+pub struct TrailingCount {
+    column: String,
+    key: String,
+    key_type: DataType,
+    event_time: String,
+    window_us: i64,
+    hash_key: [u8; 16],
+    buckets: Buckets<ByKey>,
+    random: RandomState,
+    /// Kept between calls for its memory.
+    batch: AHashMap<u64, Times<i64>>,
+}
+
+/// Offsets within a span are 32 bits of microseconds: 71 minutes.
+const SPAN_US_MAX: i64 = 3_600_000_000;
+/// Spans that are too short would be looked up in vain.
+const SPAN_US_MIN: i64 = 60_000_000;
+
+impl TrailingCount {
+    /// For batches with these columns.
+    ///
+    /// # Errors
+    /// In words, when the key or the event time is missing or has a type that cannot be used.
+    pub fn new(
+        definition: &Trailing,
+        schema: &SchemaRef,
+        event_time: &str,
+        settings: &RefineSettings,
+        hash_key: [u8; 16],
+    ) -> Result<Self, String> {
+        let find = |name: &str| schema.field_with_name(name).map_err(|_| format!("the column `{name}` does not exist"));
+        let key_type = find(&definition.key)?.data_type().clone();
+        if !matches!(key_type, DataType::Utf8 | DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64) {
+            return Err(format!("the column `{}` is a {key_type}; count by a text or a whole number", definition.key));
+        }
+        if *find(event_time)?.data_type() != crate::domain::schema::timestamp() {
+            return Err(format!("the column `{event_time}` is not a timestamp"));
+        }
+        if schema.column_with_name(&definition.column).is_some() {
+            return Err(format!("the source has a column `{}` already", definition.column));
+        }
+        let span_us = definition.window_us.clamp(SPAN_US_MIN, SPAN_US_MAX);
+        let [low, high] = [0, 8].map(|at| u64::from_le_bytes(std::array::from_fn(|i| hash_key[at + i])));
+        Ok(Self {
+            column: definition.column.clone(),
+            key: definition.key.clone(),
+            key_type,
+            event_time: event_time.to_owned(),
+            window_us: definition.window_us,
+            hash_key,
+            buckets: Buckets::new(span_us, settings.trailing_bytes_max),
+            random: RandomState::with_seeds(low, high, !low, !high),
+            batch: AHashMap::new(),
+        })
+    }
+
+    /// The column that [`Self::count`] gives: NULL where a row has no key or no event time.
+    #[must_use]
+    pub fn field(&self, source: &Schema) -> Field {
+        let nullable = |name: &str| source.field_with_name(name).map_or(true, Field::is_nullable);
+        Field::new(&self.column, DataType::Int64, nullable(&self.key) || nullable(&self.event_time))
+    }
+
+    /// The counts of a batch, in its order. Nothing is remembered of it until [`Self::record`] is called with it.
+    ///
+    /// `history` must hold the rows of all earlier batches and none of this one.
+    ///
+    /// # Errors
+    /// When the past cannot be read.
+    pub fn count(&mut self, batch: &RecordBatch, history: &dyn History) -> Result<Int64Array, HistoryError> {
+        let rows = self.rows(batch)?;
+        let mut counts = vec![0_i64; rows.keys.len()];
+        self.count_past(&rows, history, &mut counts)?;
+        self.count_batch(&rows, &mut counts);
+        Ok(Int64Array::new(counts.into(), rows.nulls))
+    }
+
+    /// Takes the rows of a batch into memory, once they are sure to get into the history.
+    ///
+    /// # Errors
+    /// When the batch is not of the source.
+    pub fn record(&mut self, batch: &RecordBatch) -> Result<(), HistoryError> {
+        let rows = self.rows(batch)?;
+        let mut order = rows.order(&self.buckets);
+        order.sort_unstable();
+        for group in order.chunk_by(|(one, _), (other, _)| one == other) {
+            let Some((number, _)) = group.first() else { continue };
+            let (from_us, _) = self.buckets.span(*number);
+            // What is not in memory will be loaded whole when it is needed.
+            let Some(bucket) = self.buckets.get_mut(*number) else { continue };
+            for (_, row) in group {
+                let (key, at_us) = rows.get(*row);
+                bucket.insert(&self.random, key, offset(at_us, from_us));
+            }
+            self.buckets.grown(*number);
+        }
+        Ok(())
+    }
+
+    /// Forgets everything; it is loaded again when needed. To be called when recorded rows did not get into the history.
+    pub fn forget(&mut self) {
+        self.buckets.clear();
+    }
+
+    /// Memory held, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.buckets.bytes()
+    }
+
+    /// What earlier batches contribute: independent of the order of rows, so it goes span after span.
+    fn count_past(&mut self, rows: &Rows, history: &dyn History, counts: &mut [i64]) -> Result<(), HistoryError> {
+        let mut order = rows.order(&self.buckets);
+        // Nearly sorted as a rule.
+        order.sort_unstable();
+        for group in order.chunk_by(|(one, _), (other, _)| one == other) {
+            let Some((last, _)) = group.first() else { continue };
+            let (from_us, _) = self.buckets.span(*last);
+            // An event at the very start of the span still sees those of `(start - window, start]`.
+            let first = self.buckets.number(from_us.saturating_sub(self.window_us - 1));
+            for number in first..=*last {
+                self.count_in(number, group, rows, history, counts)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn count_in(
+        &mut self,
+        number: i64,
+        group: &[(i64, usize)],
+        rows: &Rows,
+        history: &dyn History,
+        counts: &mut [i64],
+    ) -> Result<(), HistoryError> {
+        if !self.buckets.contains(number) {
+            let loaded = self.load(number, history)?;
+            self.buckets.insert(number, loaded);
+        }
+        let (from_us, to_us) = self.buckets.span(number);
+        let window_us = self.window_us;
+        let Some(bucket) = self.buckets.get_mut(number) else { return Ok(()) };
+        if bucket.times.is_empty() {
+            return Ok(());
+        }
+        for (_, row) in group {
+            let (key, at_us) = rows.get(*row);
+            let after_us = at_us.saturating_sub(window_us);
+            if after_us >= to_us {
+                continue;
+            }
+            let Some(times) = bucket.find(&self.random, key) else { continue };
+            let until = if at_us >= to_us { times.len() } else { times.rank(offset(at_us, from_us)) };
+            let before = if after_us < from_us { 0 } else { times.rank(offset(after_us, from_us)) };
+            if let Some(count) = counts.get_mut(*row) {
+                *count += i64::try_from(until - before).unwrap_or(i64::MAX);
+            }
+        }
+        Ok(())
+    }
+
+    /// What the rows of the batch itself contribute, in the order of their arrival.
+    fn count_batch(&mut self, rows: &Rows, counts: &mut [i64]) {
+        self.batch.clear();
+        for (row, count) in counts.iter_mut().enumerate() {
+            if rows.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
+                continue;
+            }
+            let (key, at_us) = rows.get(row);
+            let times = self.batch.entry(key).or_default();
+            times.insert(at_us);
+            let seen = times.rank(at_us) - times.rank(at_us.saturating_sub(self.window_us));
+            *count += i64::try_from(seen).unwrap_or(i64::MAX);
+        }
+    }
+
+    fn load(&self, number: i64, history: &dyn History) -> Result<ByKey, HistoryError> {
+        let (from_us, to_us) = self.buckets.span(number);
+        let mut loaded = ByKey::default();
+        if !history.may_contain(from_us, to_us) {
+            return Ok(loaded);
+        }
+        for batch in history.scan(from_us, to_us, &[&self.key, &self.event_time])? {
+            let rows = self.rows(&batch)?;
+            for row in 0..rows.keys.len() {
+                let (key, at_us) = rows.get(row);
+                let is_null = rows.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row));
+                if !is_null && (from_us..to_us).contains(&at_us) {
+                    loaded.insert(&self.random, key, offset(at_us, from_us));
+                }
+            }
+        }
+        Ok(loaded)
+    }
+
+    fn rows(&self, batch: &RecordBatch) -> Result<Rows, HistoryError> {
+        let unreadable = |cause: String| HistoryError { table: format!("the rows to count by {}", self.key), cause };
+        let find = |name: &str, kind: &DataType| {
+            let column = batch.column_by_name(name).ok_or_else(|| unreadable(format!("the column `{name}` is missing")))?;
+            in_type(column, kind).map_err(|problem| unreadable(format!("the column `{name}` {problem}")))
+        };
+        let keys = find(&self.key, &self.key_type)?;
+        let times = find(&self.event_time, &crate::domain::schema::timestamp())?;
+        let times = times.as_primitive_opt::<TimestampMicrosecondType>().cloned();
+        let times = times.ok_or_else(|| unreadable("the event time is not a timestamp".to_owned()))?;
+        let nulls = arrow::buffer::NullBuffer::union(keys.nulls(), times.nulls());
+        Ok(Rows { keys: self.hashed(&keys), times, nulls })
+    }
+
+    fn hashed(&self, keys: &ArrayRef) -> Vec<u64> {
+        // Whole numbers keep their identity: sign extension is one to one.
+        let whole = i64::cast_unsigned;
+        match keys.data_type() {
+            DataType::Int8 => keys.as_primitive::<Int8Type>().values().iter().map(|v| whole(i64::from(*v))).collect(),
+            DataType::Int16 => keys.as_primitive::<Int16Type>().values().iter().map(|v| whole(i64::from(*v))).collect(),
+            DataType::Int32 => keys.as_primitive::<Int32Type>().values().iter().map(|v| whole(i64::from(*v))).collect(),
+            DataType::Int64 => keys.as_primitive::<Int64Type>().values().iter().map(|v| whole(*v)).collect(),
+            _ => {
+                let hash = |text: Option<&str>| {
+                    let mut hasher = SipHasher13::new_with_key(&self.hash_key);
+                    hasher.write(text.unwrap_or_default().as_bytes());
+                    hasher.finish()
+                };
+                keys.as_string::<i32>().iter().map(hash).collect()
+            }
+        }
+    }
+}
+
+/// Keys and times of a batch, row by row.
+struct Rows {
+    keys: Vec<u64>,
+    times: TimestampMicrosecondArray,
+    /// Rows without a key or a time.
+    nulls: Option<arrow::buffer::NullBuffer>,
+}
+
+impl Rows {
+    #[inline]
+    fn get(&self, row: usize) -> (u64, i64) {
+        (self.keys.get(row).copied().unwrap_or(0), self.times.values().get(row).copied().unwrap_or(0))
+    }
+
+    /// The bucket of each row that counts, with the row.
+    fn order(&self, buckets: &Buckets<ByKey>) -> Vec<(i64, usize)> {
+        let numbers = self.times.values().iter().map(|at_us| buckets.number(*at_us)).zip(0..);
+        match &self.nulls {
+            None => numbers.collect(),
+            Some(nulls) => numbers.filter(|(_, row)| nulls.is_valid(*row)).collect(),
+        }
+    }
+}
+
+/// Microseconds since the start of a span; callers see to it that the instant lies in it.
+#[inline]
+fn offset(at_us: i64, from_us: i64) -> u32 {
+    u32::try_from(at_us - from_us).unwrap_or(u32::MAX)
+}
+
+/// The event times of one span, by key.
+#[derive(Debug, Default)]
+struct ByKey {
+    times: HashTable<(u64, Times<u32>)>,
+    /// Beside the table itself.
+    heap_bytes: usize,
+}
+
+impl ByKey {
+    #[inline]
+    fn find(&self, random: &RandomState, key: u64) -> Option<&Times<u32>> {
+        self.times.find(random.hash_one(key), |(known, _)| *known == key).map(|(_, times)| times)
+    }
+
+    #[inline]
+    fn insert(&mut self, random: &RandomState, key: u64, offset: u32) {
+        let found = self.times.entry(random.hash_one(key), |(known, _)| *known == key, |(known, _)| random.hash_one(*known));
+        let times = match found {
+            Entry::Occupied(entry) => &mut entry.into_mut().1,
+            Entry::Vacant(room) => &mut room.insert((key, Times::default())).into_mut().1,
+        };
+        let before = times.heap_bytes();
+        times.insert(offset);
+        self.heap_bytes = self.heap_bytes + times.heap_bytes() - before;
+    }
+}
+
+impl Bucket for ByKey {
+    fn bytes(&self) -> usize {
+        self.times.allocation_size() + self.heap_bytes
+    }
+}
+
+/// The batch with the counts as further columns.
+pub(super) fn with_columns(
+    batch: &RecordBatch,
+    schema: &SchemaRef,
+    counts: Vec<Int64Array>,
+) -> Result<RecordBatch, arrow::error::ArrowError> {
+    let counts = counts.into_iter().map(|column| Arc::new(column) as ArrayRef);
+    RecordBatch::try_new(Arc::clone(schema), batch.columns().iter().cloned().chain(counts).collect())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,103 @@
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use futures::FutureExt;
+use serde_json::json;
+
+use super::{Problem, ServeState};
+
+const INDEX: &str = concat!(
+    "assay ",
+    env!("CARGO_PKG_VERSION"),
+    "\n\n",
+    "GET /metrics   Prometheus metrics\n",
+    "GET /health    live: the process answers\n",
+    "GET /ready     ready, or what is missing\n",
+);
+
+/// All routes, with their bounds, for [`serve`](super::serve) or for a test to call.
+pub fn router(state: ServeState) -> Router {
+    let routes = Router::new()
+        .route("/", get(|| async { INDEX }))
+        .route("/metrics", get(metrics))
+        .route("/health", get(|| async { Json(json!({ "status": "live" })) }))
+        .route("/ready", get(ready))
+        .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method);
+    bounded(routes, state)
+}
+
+/// Gives routes their limits and their state.
+pub(super) fn bounded(routes: Router<ServeState>, state: ServeState) -> Router {
+    routes
+        .layer(DefaultBodyLimit::max(state.settings.body_bytes_max))
+        .layer(middleware::from_fn_with_state(state.clone(), within_bounds))
+        .with_state(state)
+}
+
+async fn metrics(State(state): State<ServeState>) -> Response {
+    match state.metrics.render() {
+        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "the metrics cannot be told");
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be told; the log says why")
+                .into_response()
+        }
+    }
+}
+
+async fn ready(State(state): State<ServeState>) -> Response {
+    let missing = state.readiness.missing();
+    if missing.is_empty() {
+        return Json(json!({ "status": "ready" })).into_response();
+    }
+    let names: Vec<&str> = missing.iter().map(|missing| missing.condition.as_str()).collect();
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}", names.join(", ")))
+        .with("missing", json!(missing))
+        .into_response()
+}
+
+async fn unknown(uri: Uri) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, format!("there is no {}; GET / lists what there is", uri.path()))
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Problem {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} does not take {method}", uri.path()))
+}
+
+/// No request takes for ever, none brings the service down, and no answer is kept by a cache in between.
+async fn within_bounds(State(state): State<ServeState>, request: Request, next: Next) -> Response {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    if declared_length(&request).is_some_and(|bytes| bytes > state.settings.body_bytes_max as u64) {
+        let detail = format!("a body may have {} bytes at most", state.settings.body_bytes_max);
+        return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail).into_response();
+    }
+    let limit = Duration::from_millis(state.settings.request_timeout_ms);
+    let answer = AssertUnwindSafe(tokio::time::timeout(limit, next.run(request))).catch_unwind().await;
+    let mut response = match answer {
+        Ok(Ok(response)) => response,
+        Ok(Err(_)) => {
+            tracing::warn!(%method, path, limit_ms = state.settings.request_timeout_ms, "a request took too long");
+            let detail = format!("not answered within {} ms", state.settings.request_timeout_ms);
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).into_response()
+        }
+        Err(_) => {
+            tracing::error!(%method, path, "a request handler panicked");
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "an error of assay itself; the log says more")
+                .into_response()
+        }
+    };
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+fn declared_length(request: &Request) -> Option<u64> {
+    request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}

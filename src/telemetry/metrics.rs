@@ -1,0 +1,288 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use prometheus::core::Collector;
+use prometheus::{
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+use super::resident_memory_bytes;
+use crate::domain::{Clock, EpochRecord, Partition, Reason, Stage, TableName};
+
+/// Stages and commits: from a millisecond (one small file) to a minute (a store that struggles).
+const WORK_BUCKETS: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+/// Freshness: fine around the second that a commit takes, coarse up to the hour of a backlog.
+const FRESHNESS_BUCKETS: &[f64] =
+    &[0.1, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0];
+const NO_WATERMARK: i64 = i64::MIN;
+
+/// A metric could not be registered or written.
+#[derive(Debug, thiserror::Error)]
+pub enum MetricsError {
+    #[error("a metric cannot be registered: {0}")]
+    Register(#[source] prometheus::Error),
+    #[error("the metrics cannot be written as text: {0}")]
+    Encode(#[source] prometheus::Error),
+}
+
+/// The instruments of one pipeline, in a registry of their own.
+///
+/// Every method may be called from any thread and takes well under a microsecond; call them per batch, not per row.
+pub struct Metrics {
+    registry: Registry,
+    clock: Arc<dyn Clock>,
+    catalog: Vec<(String, String)>,
+    messages: IntCounterVec,
+    message_bytes: IntCounterVec,
+    rows: IntCounterVec,
+    rejected: IntCounterVec,
+    quarantined: IntCounterVec,
+    warned: IntCounterVec,
+    duplicates: IntCounter,
+    late_rows: IntCounter,
+    restated_rows: IntCounterVec,
+    epoch: IntGauge,
+    epoch_seconds: HistogramVec,
+    commit_seconds: HistogramVec,
+    commit_failures: IntCounterVec,
+    consumer_lag: IntGaugeVec,
+    watermark_us: AtomicI64,
+    watermark_lag: Gauge,
+    freshness: Histogram,
+    queue_depth: IntGaugeVec,
+    queue_capacity: IntGaugeVec,
+    /// Absent where the system does not tell: a zero would be a lie.
+    resident_memory: Option<IntGauge>,
+    source_connected: IntGauge,
+}
+
+impl Metrics {
+    /// `version` becomes the label of `assay_build_info`; `clock` is what the watermark's lag is measured against.
+    ///
+    /// # Errors
+    /// When a metric cannot be registered, which only two of the same name could cause.
+    #[rustfmt::skip]
+    pub fn new(version: &str, clock: Arc<dyn Clock>) -> Result<Self, MetricsError> {
+        let mut make = Maker { registry: Registry::new(), catalog: Vec::new() };
+        let build_info = make.gauges("assay_build_info", "Always 1; the label is the version of assay.", &["version"])?;
+        build_info.with_label_values(&[version]).set(1);
+        let resident_memory = match resident_memory_bytes() {
+            Some(_) => Some(make.gauge("assay_resident_memory_bytes", "Physical memory in use, in bytes.")?),
+            None => None,
+        };
+        let metrics = Self {
+            messages: make.counters("assay_messages_total", "Messages read from the source.", &["topic"])?,
+            message_bytes: make.counters("assay_message_bytes_total", "Bytes of keys and payloads read from the source.", &["topic"])?,
+            rows: make.counters("assay_rows_total", "Rows added to a table by published epochs.", &["table"])?,
+            rejected: make.counters("assay_rejected_total", "Messages that became dead letters.", &["stage", "reason"])?,
+            quarantined: make.counters("assay_quarantined_total", "Rows that broke an expectation and went to quarantine; a row that breaks two counts under both.", &["expectation"])?,
+            warned: make.counters("assay_warned_total", "Rows that broke an expectation and went on.", &["expectation"])?,
+            duplicates: make.counter("assay_duplicates_total", "Rows left out because their key was known.")?,
+            late_rows: make.counter("assay_late_rows_total", "Rows with an event time behind the watermark.")?,
+            restated_rows: make.counters("assay_restated_rows_total", "Rows of closed windows written anew because of late rows.", &["table"])?,
+            epoch: make.gauge("assay_epoch", "The number of the latest published epoch.")?,
+            epoch_seconds: make.histograms("assay_epoch_seconds", "Seconds that a stage of an epoch took.", &["stage"])?,
+            commit_seconds: make.histograms("assay_commit_seconds", "Seconds that a commit to a table took.", &["table"])?,
+            commit_failures: make.counters("assay_commit_failures_total", "Commits to a table that failed, retried or not.", &["table"])?,
+            consumer_lag: make.gauges("assay_consumer_lag", "Messages of a partition still to be read.", &["topic", "partition"])?,
+            watermark_us: AtomicI64::new(NO_WATERMARK),
+            watermark_lag: make.float_gauge("assay_watermark_lag_seconds", "Seconds from the watermark to now; NaN before the first valid row.")?,
+            freshness: make.histogram("assay_freshness_seconds", "Seconds from an event's time of production to its committed gold.", FRESHNESS_BUCKETS)?,
+            queue_depth: make.gauges("assay_queue_depth", "Items waiting in a bounded queue.", &["queue"])?,
+            queue_capacity: make.gauges("assay_queue_capacity", "Items that a bounded queue can hold.", &["queue"])?,
+            resident_memory,
+            source_connected: make.gauge("assay_source_connected", "1 while the source answers, else 0.")?,
+            registry: make.registry,
+            catalog: make.catalog,
+            clock,
+        };
+        Ok(metrics)
+    }
+
+    /// Name and help of every metric, also of those that have no value yet.
+    #[must_use]
+    pub fn catalog(&self) -> &[(String, String)] {
+        &self.catalog
+    }
+
+    /// Everything in Prometheus text format 0.0.4; what depends on the time of asking is measured now.
+    ///
+    /// # Errors
+    /// When the encoder refuses a metric.
+    pub fn render(&self) -> Result<String, MetricsError> {
+        self.watermark_lag.set(self.watermark_lag_seconds());
+        if let (Some(gauge), Some(bytes)) = (&self.resident_memory, resident_memory_bytes()) {
+            gauge.set(signed(bytes));
+        }
+        TextEncoder::new().encode_to_string(&self.registry.gather()).map_err(MetricsError::Encode)
+    }
+
+    /// A micro-batch was read: its messages, and the bytes of their keys and payloads.
+    pub fn messages_read(&self, topic: &str, messages: u64, bytes: u64) {
+        self.messages.with_label_values(&[topic]).inc_by(messages);
+        self.message_bytes.with_label_values(&[topic]).inc_by(bytes);
+    }
+
+    /// Messages became dead letters.
+    pub fn rejected(&self, stage: Stage, reason: Reason, messages: u64) {
+        self.rejected.with_label_values(&[stage.as_str(), reason.as_str()]).inc_by(messages);
+    }
+
+    /// Rows broke this expectation and went to quarantine.
+    pub fn quarantined(&self, expectation: &str, rows: u64) {
+        self.quarantined.with_label_values(&[expectation]).inc_by(rows);
+    }
+
+    /// Rows broke this expectation and went on.
+    pub fn warned(&self, expectation: &str, rows: u64) {
+        self.warned.with_label_values(&[expectation]).inc_by(rows);
+    }
+
+    /// Rows of closed windows were written anew.
+    pub fn restated(&self, table: &TableName, rows: u64) {
+        self.restated_rows.with_label_values(&[table.to_string()]).inc_by(rows);
+    }
+
+    /// An epoch is complete: its number, rows by table, duplicates, late rows, stage times and watermark.
+    ///
+    /// What has labels that the record does not know (topics, reasons, expectations, restated tables) is counted by
+    /// the other methods.
+    pub fn epoch_published(&self, record: &EpochRecord) {
+        self.epoch.set(record.epoch);
+        for table in &record.tables {
+            self.rows
+                .with_label_values(&[table.table.to_string()])
+                .inc_by(u64::try_from(table.rows_added).unwrap_or(0));
+        }
+        self.duplicates.inc_by(record.duplicates);
+        self.late_rows.inc_by(record.late_rows);
+        for time in &record.stages {
+            self.stage_took(time.stage, Duration::from_micros(u64::try_from(time.micros).unwrap_or(0)));
+        }
+        if let Some(watermark_us) = record.watermark_us {
+            self.set_watermark(watermark_us);
+        }
+    }
+
+    /// The state that a start found in the lake: the latest complete epoch and its watermark.
+    pub fn resumed_at(&self, epoch: i64, watermark_us: Option<i64>) {
+        self.epoch.set(epoch);
+        if let Some(watermark_us) = watermark_us {
+            self.set_watermark(watermark_us);
+        }
+    }
+
+    /// A stage that is not in an [`EpochRecord`] took this long.
+    pub fn stage_took(&self, stage: &str, time: Duration) {
+        self.epoch_seconds.with_label_values(&[stage]).observe(time.as_secs_f64());
+    }
+
+    /// A commit to a table succeeded after this long.
+    pub fn committed(&self, table: &TableName, time: Duration) {
+        self.commit_seconds.with_label_values(&[table.to_string()]).observe(time.as_secs_f64());
+    }
+
+    /// A commit to a table failed.
+    pub fn commit_failed(&self, table: &TableName) {
+        self.commit_failures.with_label_values(&[table.to_string()]).inc();
+    }
+
+    /// Messages of a partition still to be read.
+    pub fn set_lag(&self, partition: &Partition, messages: i64) {
+        let number = partition.partition.to_string();
+        self.consumer_lag.with_label_values(&[&*partition.topic, &number]).set(messages);
+    }
+
+    /// The partition now belongs to another consumer, which tells its lag.
+    pub fn forget_partition(&self, partition: &Partition) {
+        let number = partition.partition.to_string();
+        // It fails when the lag was never told, and then there is nothing to forget.
+        let _ = self.consumer_lag.remove_label_values(&[&*partition.topic, &number]);
+    }
+
+    /// Microseconds since 1970, UTC.
+    pub fn set_watermark(&self, watermark_us: i64) {
+        self.watermark_us.store(watermark_us, Ordering::Relaxed);
+    }
+
+    /// Seconds from the production of events to their committed gold, of all events of an epoch or of a sample.
+    pub fn fresh(&self, seconds: impl IntoIterator<Item = f64>) {
+        let local = self.freshness.local();
+        seconds.into_iter().for_each(|value| local.observe(value));
+        local.flush();
+    }
+
+    /// Items waiting in a bounded queue, and how many it can hold.
+    pub fn set_queue(&self, queue: &str, depth: usize, capacity: usize) {
+        self.queue_depth.with_label_values(&[queue]).set(signed(depth as u64));
+        self.queue_capacity.with_label_values(&[queue]).set(signed(capacity as u64));
+    }
+
+    pub fn set_source_connected(&self, connected: bool) {
+        self.source_connected.set(i64::from(connected));
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "a lag is far below 2^53 µs, which is 285 years")]
+    fn watermark_lag_seconds(&self) -> f64 {
+        match self.watermark_us.load(Ordering::Relaxed) {
+            NO_WATERMARK => f64::NAN,
+            watermark_us => self.clock.now_us().saturating_sub(watermark_us) as f64 / 1e6,
+        }
+    }
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Metrics").field("metrics", &self.catalog.len()).finish_non_exhaustive()
+    }
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+struct Maker {
+    registry: Registry,
+    catalog: Vec<(String, String)>,
+}
+
+impl Maker {
+    fn counter(&mut self, name: &str, help: &str) -> Result<IntCounter, MetricsError> {
+        self.keep(IntCounter::new(name, help))
+    }
+
+    fn counters(&mut self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, MetricsError> {
+        self.keep(IntCounterVec::new(Opts::new(name, help), labels))
+    }
+
+    fn gauge(&mut self, name: &str, help: &str) -> Result<IntGauge, MetricsError> {
+        self.keep(IntGauge::new(name, help))
+    }
+
+    fn float_gauge(&mut self, name: &str, help: &str) -> Result<Gauge, MetricsError> {
+        self.keep(Gauge::new(name, help))
+    }
+
+    fn gauges(&mut self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, MetricsError> {
+        self.keep(IntGaugeVec::new(Opts::new(name, help), labels))
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, MetricsError> {
+        self.keep(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec())))
+    }
+
+    fn histograms(&mut self, name: &str, help: &str, labels: &[&str]) -> Result<HistogramVec, MetricsError> {
+        self.keep(HistogramVec::new(HistogramOpts::new(name, help).buckets(WORK_BUCKETS.to_vec()), labels))
+    }
+
+    fn keep<C: Collector + Clone + 'static>(&mut self, made: prometheus::Result<C>) -> Result<C, MetricsError> {
+        let collector = made.map_err(MetricsError::Register)?;
+        let described = collector.desc();
+        self.catalog.extend(described.iter().map(|desc| (desc.fq_name.clone(), desc.help.clone())));
+        self.registry.register(Box::new(collector.clone())).map_err(MetricsError::Register)?;
+        Ok(collector)
+    }
+}

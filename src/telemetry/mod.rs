@@ -1,0 +1,37 @@
+//! What operators see: metrics in Prometheus text format, and structured logs with the epoch as a field.
+//!
+//! There are no globals: a [`Metrics`] is created by the top of the program and passed on by `Arc`.
+//!
+//! | metric | type | labels | unit | meaning |
+//! |---|---|---|---|---|
+//! | `assay_messages_total` | counter | `topic` | messages | read from the source |
+//! | `assay_message_bytes_total` | counter | `topic` | bytes | of keys and payloads read |
+//! | `assay_rows_total` | counter | `table` | rows | added to a table by published epochs |
+//! | `assay_rejected_total` | counter | `stage`, `reason` | messages | that became dead letters |
+//! | `assay_quarantined_total` | counter | `expectation` | rows | that broke it and went to quarantine; a row that breaks two counts under both |
+//! | `assay_warned_total` | counter | `expectation` | rows | that broke it and went on |
+//! | `assay_duplicates_total` | counter | | rows | left out because their key was known |
+//! | `assay_late_rows_total` | counter | | rows | with an event time behind the watermark |
+//! | `assay_restated_rows_total` | counter | `table` | rows | of closed windows written anew |
+//! | `assay_epoch` | gauge | | number | the latest published epoch |
+//! | `assay_epoch_seconds` | histogram | `stage` | seconds | that a stage of an epoch took |
+//! | `assay_commit_seconds` | histogram | `table` | seconds | that a commit to a table took |
+//! | `assay_commit_failures_total` | counter | `table` | commits | that failed, retried or not |
+//! | `assay_consumer_lag` | gauge | `topic`, `partition` | messages | still to be read |
+//! | `assay_watermark_lag_seconds` | gauge | | seconds | now minus the watermark; NaN before the first valid row |
+//! | `assay_freshness_seconds` | histogram | | seconds | from an event's time of production to its committed gold |
+//! | `assay_queue_depth` | gauge | `queue` | items | waiting in a bounded queue |
+//! | `assay_queue_capacity` | gauge | `queue` | items | that a bounded queue can hold |
+//! | `assay_resident_memory_bytes` | gauge | | bytes | of physical memory in use; only where the system tells it |
+//! | `assay_build_info` | gauge | `version` | | always 1 |
+//! | `assay_source_connected` | gauge | | 0 or 1 | whether the source answers |
+
+mod logging;
+mod memory;
+mod metrics;
+#[cfg(test)]
+mod tests;
+
+pub use logging::{LogFormat, LoggingError, init_logging, init_logging_to, subscriber};
+pub use memory::resident_memory_bytes;
+pub use metrics::{Metrics, MetricsError};
