@@ -1,8 +1,83 @@
 //! The command line. Each job is one file: thin arguments and a `run`.
-#![allow(dead_code, reason = "the jobs that use these modules join them when the branches meet")]
 
+mod app;
+mod bench;
+mod demo;
 mod exit;
+mod generate;
+mod ingest;
+mod load;
+mod rebuild;
+mod refine;
+mod run;
+mod settings;
 mod sql;
+mod summary;
 mod ui;
+mod verify;
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use app::{App, Globals, classify};
+use exit::Exit;
+
+/// From a Kafka topic of transactions to a lakehouse that can be trusted.
+#[derive(Debug, Parser)]
+#[command(name = "assay", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 done, 1 failed and worth trying again, 2 bad usage or settings, 3 data refused.")]
+struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    job: Job,
+}
+
+#[derive(Debug, Subcommand)]
+enum Job {
+    Demo(demo::DemoArgs),
+    Run(run::RunArgs),
+    Ingest(ingest::IngestArgs),
+    Refine(refine::RefineArgs),
+    Load(load::LoadArgs),
+    Generate(generate::GenerateArgs),
+    Sql(sql::SqlArgs),
+    Verify(verify::VerifyArgs),
+    Rebuild(rebuild::RebuildArgs),
+    Bench(bench::BenchArgs),
+    Settings(settings::SettingsArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match start(cli) {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            let error = classify(error);
+            eprintln!("assay: {error:#}");
+            Exit::of(&error).into()
+        }
+    }
+}
+
+fn start(cli: Cli) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("assay-io").build()?;
+    if let Job::Settings(args) = cli.job {
+        return settings::run(&args);
+    }
+    let app = App::new(&cli.globals, runtime.handle().clone())?;
+    match cli.job {
+        Job::Demo(args) => demo::run(args, app),
+        Job::Run(args) => run::run(args, app),
+        Job::Ingest(args) => ingest::run(args, app),
+        Job::Refine(args) => refine::run(args, app),
+        Job::Load(args) => load::run(args, app),
+        Job::Generate(args) => generate::run(args, app),
+        Job::Sql(args) => summary::sql(args, &app),
+        Job::Verify(args) => verify::run(args, app),
+        Job::Rebuild(args) => rebuild::run(args, app),
+        Job::Bench(args) => bench::run(args, app),
+        Job::Settings(args) => settings::run(&args),
+    }
+}

@@ -1,5 +1,7 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+use crate::domain::EpochRecord;
+
 /// Counters that the pipeline moves and a terminal or a test reads.
 #[derive(Debug, Default)]
 pub struct Progress {
@@ -27,6 +29,26 @@ impl Progress {
 
     pub(super) fn add(counter: &AtomicU64, by: u64) {
         counter.fetch_add(by, Ordering::Relaxed);
+    }
+
+    /// Counts an epoch that was completed outside of the stream.
+    pub fn note(&self, record: &EpochRecord) {
+        Self::add(&self.messages, record.messages);
+        Self::add(&self.bronze_rows, record.bronze_rows);
+        Self::add(&self.dead_letters, record.dead_letters);
+        self.note_refined(record);
+    }
+
+    /// Counts what an epoch brought after bronze.
+    pub(super) fn note_refined(&self, record: &EpochRecord) {
+        Self::add(&self.silver_rows, record.silver_rows);
+        Self::add(&self.score_rows, record.silver_rows);
+        Self::add(&self.duplicates, record.duplicates);
+        Self::add(&self.quarantined, record.quarantined);
+        self.epoch.store(record.epoch, Ordering::Relaxed);
+        if let Some(watermark) = record.watermark_us {
+            self.watermark_us.store(watermark, Ordering::Relaxed);
+        }
     }
 
     /// The watermark, once there is one.

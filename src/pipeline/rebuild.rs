@@ -192,7 +192,11 @@ fn refine(
 }
 
 fn flush(stages: &mut Stages, drafts: &mut Drafts, work: &mut EpochWork, last: bool) -> Result<(), PipelineError> {
-    stages.finish_part(work, last)?;
+    if last {
+        stages.finish(work)?;
+    } else {
+        stages.finish_closed(work)?;
+    }
     let done = std::mem::take(work);
     let silver_files = drafts.write(done, last)?;
     if let Some(files) = silver_files {
@@ -245,8 +249,8 @@ impl Drafts {
         jobs.extend(self.silver.as_mut().map(|draft| (draft, work.silver, None)));
         jobs.extend(self.quarantine.as_mut().map(|draft| (draft, work.quarantine, None)));
         jobs.extend(self.rows.iter_mut().zip(work.rows).map(|(draft, rows)| (draft, rows, None)));
-        for changes in work.changes {
-            let Some(draft) = self.windows.iter_mut().find(|draft| draft.table == changes.table) else { continue };
+        // Changes come in the order of the window tables.
+        for (draft, changes) in self.windows.iter_mut().zip(work.changes) {
             let (rows, open) = draft.revise(changes, last)?;
             jobs.push((draft, rows, open));
         }

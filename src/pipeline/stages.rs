@@ -88,6 +88,7 @@ pub struct Stages {
     lateness_us: i64,
     /// The watermark at the beginning of the epoch: rows behind it are late.
     watermark_before: Option<i64>,
+    with_windows: bool,
     clock: Arc<dyn Clock>,
 }
 
@@ -168,6 +169,7 @@ impl Compiled {
             newest_us,
             lateness_us,
             watermark_before: newest_us.map(|at| at - lateness_us),
+            with_windows: true,
             clock,
         }
     }
@@ -185,10 +187,7 @@ impl Stages {
     /// # Errors
     /// When silver cannot be read.
     pub fn warm_up(&mut self) -> Result<(), PipelineError> {
-        if let (Some(watermark), Some(newest)) = (self.watermark(), self.newest_us) {
-            self.windows.warm_up(&self.history, watermark, newest)?;
-        }
-        Ok(())
+        Ok(self.windows.warm_up(&self.history, self.watermark())?)
     }
 
     /// A new epoch begins.
@@ -225,7 +224,9 @@ impl Stages {
         }
         let scored_at = self.clock.now_us();
         if silver.num_rows() > 0 {
-            self.windows.update(&silver, &self.history, self.watermark_before)?;
+            if self.with_windows {
+                self.windows.update(&silver, &self.history, self.watermark_before)?;
+            }
             self.history.push(work.epoch, silver.clone());
             work.silver.push(silver);
         }
@@ -242,7 +243,7 @@ impl Stages {
             self.rows.clear();
         }
         if matches!(target, Target::Silver | Target::Scores) {
-            self.windows.clear();
+            self.with_windows = false;
         }
     }
 
@@ -256,7 +257,9 @@ impl Stages {
         for (refiner, out) in self.rows.iter_mut().zip(&mut work.rows) {
             out.push(refiner.refine(silver, &self.history)?.silver);
         }
-        self.windows.update(silver, &self.history, self.watermark_before)?;
+        if self.with_windows {
+            self.windows.update(silver, &self.history, self.watermark_before)?;
+        }
         self.history.push(work.epoch, silver.clone());
         Ok(())
     }
@@ -269,8 +272,23 @@ impl Stages {
         let began = self.clock.now_us();
         work.rows.resize_with(self.rows.len(), Vec::new);
         work.watermark_us = self.watermark();
-        work.changes = self.windows.finish(work.watermark_us)?;
+        if self.with_windows {
+            work.changes = self.windows.finish(work.watermark_us)?;
+        }
         *work.stages.entry("windows").or_default() += self.clock.now_us() - began;
+        Ok(())
+    }
+
+    /// As [`finish`](Self::finish), for a part of a rebuild: rows of windows that stay open are left out.
+    ///
+    /// # Errors
+    /// As [`finish`](Self::finish).
+    pub fn finish_closed(&mut self, work: &mut EpochWork) -> Result<(), PipelineError> {
+        work.rows.resize_with(self.rows.len(), Vec::new);
+        work.watermark_us = self.watermark();
+        if self.with_windows {
+            work.changes = self.windows.finish_closed(work.watermark_us)?;
+        }
         Ok(())
     }
 

@@ -207,17 +207,10 @@ fn read(mut feed: impl Feed, arrived: &Sender<Arrived>, stop: &AtomicBool) -> Re
 fn report(metrics: &Metrics, progress: &Progress, record: &EpochRecord, samples: &[i64], gold_rows: u64) {
     metrics.epoch_published(record);
     metrics.fresh(samples.iter().map(|at| (record.published_at_us - at).max(0) as f64 / 1e6));
-    if let Some(watermark) = record.watermark_us {
-        progress.watermark_us.store(watermark, Ordering::Relaxed);
-    }
     Progress::add(&progress.bronze_rows, record.bronze_rows);
     Progress::add(&progress.dead_letters, record.dead_letters);
-    Progress::add(&progress.silver_rows, record.silver_rows);
-    Progress::add(&progress.score_rows, record.silver_rows);
-    Progress::add(&progress.duplicates, record.duplicates);
-    Progress::add(&progress.quarantined, record.quarantined);
     Progress::add(&progress.gold_rows, gold_rows);
-    progress.epoch.store(record.epoch, Ordering::Relaxed);
+    progress.note_refined(record);
     tracing::info!(
         epoch = record.epoch,
         messages = record.messages,

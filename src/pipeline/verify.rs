@@ -235,7 +235,7 @@ async fn recomputation(
 ) -> Result<(), PipelineError> {
     functions::register(context, &plan.catalog.references);
     let source = context.table(plan.silver.table.to_string()).await?;
-    let again = run_batch(context, def, source.into_view()).await?;
+    let again = run_batch(context, def, source).await?;
     let standing = context.table(def.table.to_string()).await?;
     let columns: Vec<String> = again.schema().fields().iter().map(|field| field.name().clone()).collect();
     let names: Vec<&str> = columns.iter().map(String::as_str).collect();

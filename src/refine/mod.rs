@@ -27,6 +27,7 @@ mod sql_file;
 mod testing;
 mod times;
 mod trailing;
+pub mod window;
 
 pub use batch_sql::{run_batch, window_view};
 pub use catalog::Catalog;

@@ -56,4 +56,18 @@ impl SourceError {
     pub const fn is_retryable(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::Fatal { .. } | Self::Undelivered { .. })
     }
+
+    /// Whether the settings, the topic or the file must be corrected first.
+    #[must_use]
+    pub const fn is_setting(&self) -> bool {
+        matches!(
+            self,
+            Self::Setting { .. }
+                | Self::UnknownTopic { .. }
+                | Self::UnknownFormat { .. }
+                | Self::MissingColumn { .. }
+                | Self::AmbiguousColumn { .. }
+                | Self::UnsupportedField { .. }
+        )
+    }
 }

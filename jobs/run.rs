@@ -1,0 +1,166 @@
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use assay::pipeline::{MessageFeed, Progress, Reach, Stream, refine_pending};
+use assay::serve::{Readiness, ServeState, serve};
+use assay::source::{KafkaHandle, KafkaSource};
+use clap::Args;
+use tokio::net::TcpListener;
+
+use crate::app::{App, KafkaArgs, Running, nap};
+use crate::exit::Exit;
+use crate::summary;
+use crate::ui::Goal;
+
+/// Follow a Kafka topic: ingest, refine, score and maintain in one process, until it is stopped.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+    /// Serve /metrics, /health and /ready here
+    #[arg(long, value_name = "HOST:PORT")]
+    pub http: Option<String>,
+    /// Stop when everything that is in Kafka now has been read
+    #[arg(long)]
+    pub until_end: bool,
+}
+
+/// How long the brokers may take to tell the end offsets.
+pub const BROKER_PATIENCE: Duration = Duration::from_secs(30);
+
+pub fn run(args: RunArgs, mut app: App) -> anyhow::Result<Exit> {
+    args.kafka.apply(&mut app.settings);
+    if let Some(address) = &args.http {
+        app.settings.serve.address.clone_from(address);
+    }
+    app.stop_on_signals();
+    let readiness = Readiness::awaiting(["lake", "recovery", "kafka"]);
+    let _server = Server::start(&app, readiness.clone())?;
+    let progress = Arc::new(Progress::new());
+    let began_us = app.clock.now_us();
+    let shown = app.show("run", Goal::Endless, &progress);
+    let mut running = app.open(true)?.split(&app)?;
+    readiness.set("lake", Ok(()));
+    recover(&app, &mut running)?;
+    running.stages.warm_up()?;
+    readiness.set("recovery", Ok(()));
+    let positions = running.positions()?;
+    let mut source = KafkaSource::open(app.settings.kafka.clone(), Arc::new(std::sync::Mutex::new(positions.clone())))?;
+    if args.until_end {
+        source.until_end(BROKER_PATIENCE)?;
+    }
+    let handle = source.handle();
+    let watch = Watch::start(&app, handle.clone(), readiness, Arc::clone(&progress));
+    let decoder = app.decoder(&running.contract)?;
+    let feed = MessageFeed::new(source, decoder, Arc::clone(&app.clock), Arc::clone(&app.metrics));
+    let stream = Stream {
+        stages: running.stages,
+        tables: running.tables,
+        next: positions,
+        settings: app.settings.epoch.clone(),
+        clock: Arc::clone(&app.clock),
+        metrics: Arc::clone(&app.metrics),
+        progress: Arc::clone(&progress),
+        stop: &app.stop,
+        reach: Reach::Gold,
+        maintenance: app.maintenance(),
+        on_durable: Box::new(move |positions| handle.commit_telemetry(positions)),
+    };
+    let tables = stream.run(feed)?;
+    drop(watch);
+    drop(shown);
+    let elapsed_s = (app.clock.now_us() - began_us) as f64 / 1e6;
+    summary::print(&app, &summary::ledger("run", &tables, &progress, elapsed_s))?;
+    Ok(Exit::Done)
+}
+
+/// Completes what an earlier process left half done.
+pub fn recover(app: &App, running: &mut Running) -> anyhow::Result<u64> {
+    let patience = Duration::from_secs(app.settings.epoch.store_patience_s);
+    let mut maintenance = app.maintenance();
+    let done = refine_pending(&mut running.tables, &mut running.stages, patience, &app.metrics, |record, tables| {
+        tracing::info!(epoch = record.epoch, "epoch completed");
+        maintenance.after_epoch(tables);
+        !app.stop.load(Ordering::Relaxed)
+    })?;
+    maintenance.finish(&mut running.tables);
+    Ok(done)
+}
+
+/// The HTTP endpoints, until it is dropped.
+pub struct Server {
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    pub address: SocketAddr,
+}
+
+impl Server {
+    pub fn start(app: &App, readiness: Readiness) -> anyhow::Result<Self> {
+        let settings = app.settings.serve.clone();
+        let listener = app.handle.block_on(TcpListener::bind(&settings.address));
+        let listener = listener.map_err(|e| crate::app::usage(format!("serve.address {}: {e}", settings.address)))?;
+        let address = listener.local_addr()?;
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let state = ServeState { metrics: Arc::clone(&app.metrics), readiness, settings };
+        app.handle.spawn(async move {
+            let ended = serve(listener, state, async move {
+                let _ = stopped.await;
+            });
+            if let Err(error) = ended.await {
+                tracing::error!(%error, "the HTTP endpoints stopped");
+            }
+        });
+        tracing::info!(%address, "serving /metrics, /health and /ready");
+        Ok(Self { stop: Some(stop), address })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+    }
+}
+
+/// Looks after the lag and the readiness of Kafka, until it is dropped.
+pub struct Watch {
+    done: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Watch {
+    pub fn start(app: &App, kafka: KafkaHandle, readiness: Readiness, progress: Arc<Progress>) -> Self {
+        let done = Arc::new(AtomicBool::new(false));
+        let (metrics, finished) = (Arc::clone(&app.metrics), Arc::clone(&done));
+        let thread = std::thread::spawn(move || {
+            while !finished.load(Ordering::Relaxed) {
+                let status = kafka.status();
+                metrics.set_source_connected(status.connected);
+                readiness.set("kafka", match (status.connected, status.last_error) {
+                    (true, _) => Ok(()),
+                    (false, error) => Err(error.unwrap_or_else(|| "not connected yet".to_owned())),
+                });
+                let lag = kafka.lag();
+                for (partition, messages) in &lag {
+                    metrics.set_lag(partition, *messages);
+                }
+                if !lag.is_empty() {
+                    progress.lag.store(lag.iter().map(|(_, messages)| messages).sum(), Ordering::Relaxed);
+                }
+                nap(Duration::from_millis(500));
+            }
+        });
+        Self { done, thread: Some(thread) }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.done.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
