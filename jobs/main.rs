@@ -1,12 +1,10 @@
 //! The command line. Each job is one file: thin arguments and a `run`.
 
 mod app;
-mod bench;
 mod demo;
 mod exit;
 mod generate;
 mod ingest;
-mod load;
 mod rebuild;
 mod refine;
 mod run;
@@ -40,12 +38,10 @@ enum Job {
     Run(run::RunArgs),
     Ingest(ingest::IngestArgs),
     Refine(refine::RefineArgs),
-    Load(load::LoadArgs),
     Generate(generate::GenerateArgs),
     Sql(sql::SqlArgs),
     Verify(verify::VerifyArgs),
     Rebuild(rebuild::RebuildArgs),
-    Bench(bench::BenchArgs),
     Settings(settings::SettingsArgs),
 }
 
@@ -72,12 +68,10 @@ fn start(cli: Cli) -> anyhow::Result<Exit> {
         Job::Run(args) => run::run(args, app),
         Job::Ingest(args) => ingest::run(args, app),
         Job::Refine(args) => refine::run(args, app),
-        Job::Load(args) => load::run(args, app),
         Job::Generate(args) => generate::run(args, app),
         Job::Sql(args) => summary::sql(args, &app),
         Job::Verify(args) => verify::run(args, app),
         Job::Rebuild(args) => rebuild::run(args, app),
-        Job::Bench(args) => bench::run(args, app),
         Job::Settings(args) => settings::run(&args),
     }
 }

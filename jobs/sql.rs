@@ -20,7 +20,8 @@ use datafusion::prelude::SessionContext;
 use crate::exit::UsageError;
 use crate::ui::{Look, Paint};
 
-pub use query::{CtrlC, Interrupt};
+use query::{CtrlC, Interrupt};
+#[allow(unused_imports, reason = "for other ways to ask, such as HTTP")]
 pub use text::{SqlTextError, split_epoch};
 
 /// A script larger than this is a mistake: a data file, most likely.

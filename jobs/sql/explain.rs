@@ -5,6 +5,9 @@ use datafusion::common::{DataFusionError, SchemaError};
 use super::names::{Names, closest};
 use super::text::{Place, caret, words};
 
+/// Bytes of a message that wants a shorter one.
+const LONG: usize = 160;
+
 /// An error of DataFusion for the one who wrote the query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explained {
@@ -16,8 +19,8 @@ pub struct Explained {
 }
 
 impl Explained {
-    /// `sql` is the text that was planned; `names` the tables that there are.
-    pub fn new(error: &DataFusionError, sql: &str, names: &Names) -> Self {
+    /// `sql` is the text that was planned; `names` what there is; `planning` says that no row had been read yet.
+    pub fn new(error: &DataFusionError, sql: &str, names: &Names, planning: bool) -> Self {
         let root = error.find_root();
         let place = error.diagnostic().and_then(|diagnostic| diagnostic.span).map(|span| Place {
             line: span.start.line,
@@ -31,10 +34,22 @@ impl Explained {
                 let text = text.strip_prefix("sql parser error: ").unwrap_or(&text);
                 let (message, place) = split_position(text);
                 explained.message = message.to_owned();
-                explained.place = explained.place.or(place);
+                explained.place = explained.place.or(place).or_else(|| end_of(sql));
             }
             DataFusionError::SchemaError(schema, _) => explained.schema(schema, sql),
-            DataFusionError::Plan(text) => explained.plan(text, sql, names),
+            DataFusionError::Plan(text) => {
+                explained.plan(text, sql, names);
+                // What is told beside a place is written for people, and sometimes at half the length.
+                let told = error.diagnostic().map(|diagnostic| diagnostic.message.as_str());
+                if let Some(told) = told.filter(|told| explained.message.len() > LONG && told.len() < LONG) {
+                    explained.message = told.to_owned();
+                }
+            }
+            DataFusionError::Execution(text) => {
+                // A constant that a function does not take may be found while planning.
+                explained.is_usage = planning;
+                explained.message = text.clone();
+            }
             DataFusionError::NotImplemented(text) => explained.message = format!("not supported: {text}"),
             other => {
                 explained.is_usage = false;
@@ -84,6 +99,12 @@ impl Explained {
             self.did_you_mean = names.like_table(&wanted);
             return;
         }
+        if let Some(name) = quoted("Invalid function '") {
+            self.message = format!("there is no function `{name}`");
+            self.place = self.place.or_else(|| find_word(sql, &name));
+            self.did_you_mean = closest(&name, names.functions.iter().map(String::as_str));
+            return;
+        }
         self.message = match text.split_once(" not supported: ") {
             // How SQLOptions refuses.
             Some(("DDL" | "DML" | "Statement", _)) => {
@@ -92,12 +113,15 @@ impl Explained {
             }
             _ => text.to_owned(),
         };
-        if self.place.is_none()
-            && let Some(name) = quoted("Invalid function '")
-        {
-            self.place = find_word(sql, &name);
-        }
     }
+}
+
+/// Just behind the last character: where something is missing.
+fn end_of(sql: &str) -> Option<Place> {
+    let text = sql.trim_end();
+    let line = text.lines().count() as u64;
+    let column = text.lines().last()?.chars().count() as u64 + 1;
+    Some(Place { line, column, width: 1 })
 }
 
 fn find_word(sql: &str, wanted: &str) -> Option<Place> {

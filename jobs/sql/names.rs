@@ -10,6 +10,7 @@ use datafusion::prelude::SessionContext;
 #[derive(Debug, Clone, Default)]
 pub struct Names {
     pub tables: BTreeMap<String, Vec<Column>>,
+    pub functions: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +43,13 @@ impl Names {
                 tables.insert(format!("{schema}.{name}"), fields.iter().map(column).collect());
             }
         }
-        Self { tables }
+        let state = session.state();
+        let mut functions: Vec<String> = state.scalar_functions().keys().cloned().collect();
+        functions.extend(state.aggregate_functions().keys().cloned());
+        functions.extend(state.window_functions().keys().cloned());
+        functions.sort_unstable();
+        functions.dedup();
+        Self { tables, functions }
     }
 
     /// Tables like the one that was not found, the likeliest first.
@@ -67,7 +74,7 @@ impl Names {
 
 const SUGGESTIONS: usize = 3;
 
-/// The names at most a third of whose letters differ, the nearest first; or that one of them begins with.
+/// The names of which about a third of the letters differ at most, the nearest first, and those that begin or end so.
 pub fn closest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let wanted = wanted.to_lowercase();
     let mut near: Vec<(usize, &str)> = names
@@ -76,7 +83,7 @@ pub fn closest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Ve
             let lower = name.to_lowercase();
             let distance = levenshtein(&wanted, &lower);
             let begins = wanted.len() >= 3 && (lower.starts_with(&wanted) || lower.ends_with(&wanted));
-            (distance * 3 <= wanted.chars().count().max(3) || begins).then_some((distance, name))
+            (distance * 3 <= wanted.chars().count().max(2) + 1 || begins).then_some((distance, name))
         })
         .collect();
     near.sort_unstable();

@@ -87,17 +87,18 @@ pub async fn run(
     interrupt: &dyn Interrupt,
 ) -> anyhow::Result<Written> {
     let (sql, epoch) = prepare(statement, settings.epoch, ctx.latest_epoch())?;
+    let mut stop = interrupt.interrupted();
     tokio::select! {
         biased;
-        () = interrupt.interrupted() => Err(Cancelled.into()),
+        () = &mut stop => Err(Cancelled.into()),
         stream = open(&sql, epoch, ctx) => {
             let (stream, session) = stream?;
             let schema = stream.schema();
-            let failed = match drain(stream, schema, settings, interrupt).await {
+            let failed = match drain(stream, schema, settings, stop).await {
                 Err(error) if error.is::<DataFusionError>() => error,
                 other => return other,
             };
-            Err(explain(failed, &sql, &session).await)
+            Err(explain(failed, &sql, &session, false).await)
         }
     }
 }
@@ -131,7 +132,14 @@ pub fn prepare(statement: &str, flag: Option<i64>, latest: i64) -> Result<(Strin
 /// When it cannot be planned, or would change something.
 pub async fn plan(session: &SessionContext, sql: &str) -> Result<DataFrame, DataFusionError> {
     // Positions cost a little, and errors want them.
-    session.state_ref().write().config_mut().options_mut().sql_parser.collect_spans = true;
+    {
+        let state = session.state_ref();
+        let mut state = state.write();
+        let options = state.config_mut().options_mut();
+        options.sql_parser.collect_spans = true;
+        // For SHOW TABLES and SHOW COLUMNS.
+        options.catalog.information_schema = true;
+    }
     let only_read = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     session.sql_with_options(sql, only_read).await
 }
@@ -148,13 +156,13 @@ async fn open(
     };
     match opened {
         Ok(stream) => Ok((stream, session)),
-        Err(error) => Err(explain(error.into(), sql, &session).await),
+        Err(error) => Err(explain(error.into(), sql, &session, true).await),
     }
 }
 
-async fn explain(error: anyhow::Error, sql: &str, session: &SessionContext) -> anyhow::Error {
+async fn explain(error: anyhow::Error, sql: &str, session: &SessionContext, planning: bool) -> anyhow::Error {
     let Some(cause) = error.downcast_ref::<DataFusionError>() else { return error };
-    let explained = Explained::new(cause, sql, &Names::load(session).await);
+    let explained = Explained::new(cause, sql, &Names::load(session).await, planning);
     let text = explained.render(sql);
     if explained.is_usage { UsageError(text).into() } else { anyhow!(text) }
 }
@@ -164,7 +172,7 @@ async fn drain(
     mut stream: SendableRecordBatchStream,
     schema: SchemaRef,
     settings: &Settings,
-    interrupt: &dyn Interrupt,
+    stop: BoxFuture<'_, ()>,
 ) -> anyhow::Result<Written> {
     let (sender, mut batches) = mpsc::channel::<Result<Option<RecordBatch>, DataFusionError>>(BATCHES_AHEAD);
     let engine = tokio::spawn(async move {
@@ -187,7 +195,7 @@ async fn drain(
     });
     tokio::select! {
         biased;
-        () = interrupt.interrupted() => {
+        () = stop => {
             engine.abort();
             // Time to remove a file that is not whole; a writer that hangs in a full pipe is left behind.
             let _ = tokio::time::timeout(CLEAN_UP, &mut writer).await;

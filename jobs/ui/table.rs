@@ -34,7 +34,7 @@ pub fn render_table(schema: &Schema, batches: &[RecordBatch], look: Look) -> Res
     if hidden > 0 {
         let all = shown.len() - 1 + hidden;
         let note = format!("… {hidden} of {all} columns do not fit: select fewer, or use --format json");
-        text.push_str(&look.paint(Paint::Faint, &note));
+        text.push_str(&look.paint(Paint::Faint, &look.fit(&note)));
         text.push('\n');
     }
     Ok(text)
