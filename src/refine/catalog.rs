@@ -35,7 +35,9 @@ impl Catalog {
     pub fn load(folder: Option<&Path>, bronze: &[TableName]) -> Result<Self, SqlFileError> {
         let mut files: BTreeMap<String, File> = EMBEDDED
             .iter()
-            .map(|(path, text)| ((*path).to_owned(), File { shown: format!("sql/{path}"), text: (*text).to_owned(), built_in: true }))
+            .map(|(path, text)| {
+                ((*path).to_owned(), File { shown: format!("sql/{path}"), text: (*text).to_owned(), built_in: true })
+            })
             .collect();
         if let Some(folder) = folder {
             files.extend(read_folder(folder)?);
@@ -53,12 +55,20 @@ impl Catalog {
         let mut references = References::default();
         let mut waiting = Vec::new();
         for (path, file) in files {
-            match (path.strip_prefix("reference/").and_then(|name| name.strip_suffix(".csv")), path.strip_suffix(".sql")) {
+            match (
+                path.strip_prefix("reference/").and_then(|name| name.strip_suffix(".csv")),
+                path.strip_suffix(".sql"),
+            ) {
                 (Some(list), _) => references.insert_csv(list, &file.shown, &file.text)?,
                 (None, Some(stem)) => {
                     let def = parse(&file.shown, &file.text)?;
                     if stem.replace('/', ".") != def.table.to_string() {
-                        let problem = format!("the file defines {}, so it must be called {}/{}.sql", def.table, def.table.layer.as_str(), def.table.name);
+                        let problem = format!(
+                            "the file defines {}, so it must be called {}/{}.sql",
+                            def.table,
+                            def.table.layer.as_str(),
+                            def.table.name
+                        );
                         return Err(SqlFileError::new(&file.shown, 1, problem));
                     }
                     waiting.push((def, file.built_in));
@@ -93,7 +103,10 @@ fn in_order(mut waiting: Vec<(TableDef, bool)>, bronze: &[TableName]) -> Result<
         }
         placed.extend(ready.into_iter().map(|(def, _)| def));
     }
-    match waiting.iter().find(|(_, built_in)| !built_in) {
+    // The first in the chain is the one to be corrected.
+    let is_root = |def: &TableDef| waiting.iter().all(|(other, _)| other.table != def.source);
+    let mut unplaced = waiting.iter().filter(|(_, built_in)| !built_in);
+    match unplaced.clone().find(|(def, _)| is_root(def)).or_else(|| unplaced.next()) {
         None => Ok(placed),
         Some((def, _)) => {
             let tables = bronze.iter().chain(placed.iter().map(|def| &def.table));
@@ -111,7 +124,8 @@ fn check_quarantines(tables: &[TableDef]) -> Result<(), SqlFileError> {
         let others = tables.iter().take(index).filter_map(|other| other.quarantine.as_ref());
         let taken = others.chain(tables.iter().map(|other| &other.table)).any(|other| other == quarantine);
         if taken || quarantine.layer != Layer::Silver {
-            let problem = format!("{quarantine} cannot be the quarantine of {}: give it a silver name of its own", def.table);
+            let problem =
+                format!("{quarantine} cannot be the quarantine of {}: give it a silver name of its own", def.table);
             return Err(SqlFileError::in_header(def, problem));
         }
     }

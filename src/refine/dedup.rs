@@ -68,7 +68,8 @@ impl Dedup {
     pub fn keep(&mut self, batch: &RecordBatch, history: &dyn History) -> Result<Option<BooleanBuffer>, HistoryError> {
         let rows = batch.num_rows();
         let columns = self.hash.columns(batch).map_err(|cause| unreadable(&self.event_time, cause))?;
-        let times = batch.column_by_name(&self.event_time).and_then(|c| c.as_primitive_opt::<TimestampMicrosecondType>());
+        let times =
+            batch.column_by_name(&self.event_time).and_then(|c| c.as_primitive_opt::<TimestampMicrosecondType>());
         let times = times.ok_or_else(|| unreadable(&self.event_time, "the event time is missing".to_owned()))?;
         self.ids.clear();
         self.hash.ids(&columns, rows, &mut self.ids);

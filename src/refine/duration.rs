@@ -33,7 +33,9 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused() {
-        for text in ["", "minutes", "0 s", "-1 s", "1.5 hours", "1 fortnight", "99999999999999999999 s", "999999999999 d"] {
+        for text in
+            ["", "minutes", "0 s", "-1 s", "1.5 hours", "1 fortnight", "99999999999999999999 s", "999999999999 d"]
+        {
             assert!(parse_us(text).is_err(), "{text}");
         }
     }

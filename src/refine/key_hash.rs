@@ -147,12 +147,14 @@ mod tests {
 
     #[test]
     fn keys_differ_exactly_when_a_value_differs() {
-        let columns = vec![("a".to_owned(), DataType::Utf8), ("b".to_owned(), DataType::Utf8), ("c".to_owned(), DataType::Int32)];
+        let columns =
+            vec![("a".to_owned(), DataType::Utf8), ("b".to_owned(), DataType::Utf8), ("c".to_owned(), DataType::Int32)];
         let fields = columns.iter().map(|(name, kind)| Field::new(name, kind.clone(), true)).collect::<Vec<_>>();
         let a = StringArray::from(vec![Some("ab"), Some("a"), None, Some(""), Some("a"), Some("ab")]);
         let b = StringArray::from(vec![Some(""), Some("b"), Some("x"), Some("x"), Some("b"), Some("")]);
         let c = Int32Array::from(vec![Some(1), Some(1), Some(1), Some(1), None, Some(1)]);
-        let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), vec![Arc::new(a), Arc::new(b), Arc::new(c)]).unwrap();
+        let batch =
+            RecordBatch::try_new(Arc::new(Schema::new(fields)), vec![Arc::new(a), Arc::new(b), Arc::new(c)]).unwrap();
         let hash = KeyHash::new([7; 16], columns).unwrap();
         let mut ids = Vec::new();
         hash.ids(&hash.columns(&batch).unwrap(), batch.num_rows(), &mut ids);

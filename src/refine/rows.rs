@@ -9,7 +9,7 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use datafusion::physical_expr::PhysicalExpr;
 
-use super::{Mode, RefineError, References, SqlFileError, TableDef, planning};
+use super::{Mode, References, RefineError, SqlFileError, TableDef, planning};
 use crate::domain::schema;
 
 /// The query of a `rows` table, planned once and then evaluated batch by batch: one row out for each row in, in the
@@ -52,7 +52,8 @@ impl RowsTable {
         check_shape(&plan).map_err(at_sql)?;
         let state = session.state();
         let plan = state.optimize(&plan).map_err(in_sql)?;
-        let mut compiler = Compiler { state: &state, columns: Vec::new(), scanned: Arc::clone(source), stages: Vec::new() };
+        let mut compiler =
+            Compiler { state: &state, columns: Vec::new(), scanned: Arc::clone(source), stages: Vec::new() };
         compiler.compile(&plan).map_err(in_sql)?;
         let Compiler { columns, scanned, stages, .. } = compiler;
         let last = stages.last().map_or(&scanned, |stage| &stage.schema);
@@ -110,10 +111,8 @@ impl RowsTable {
                 Err(_) => spans.extend([(start + len / 2, len - len / 2), (start, len / 2)]),
             }
         }
-        let batch = arrow::compute::concat_batches(&self.schema, &computed).map_err(|error| RefineError::Schema {
-            table: self.table.clone(),
-            detail: error.to_string(),
-        })?;
+        let batch = arrow::compute::concat_batches(&self.schema, &computed)
+            .map_err(|error| RefineError::Schema { table: self.table.clone(), detail: error.to_string() })?;
         Ok(Evaluated { batch, failing, cause })
     }
 
@@ -143,7 +142,8 @@ impl RowsTable {
         if batch.schema_ref() == &self.schema {
             return Ok(batch);
         }
-        let lake = batch.columns().iter().zip(self.schema.fields()).map(|(column, field)| to_lake(column, field.data_type()));
+        let lake =
+            batch.columns().iter().zip(self.schema.fields()).map(|(column, field)| to_lake(column, field.data_type()));
         build(&self.schema, lake.collect::<PlanResult<_>>()?, rows)
     }
 }
@@ -234,9 +234,10 @@ pub(super) fn check_expression(expression: &Expr) -> Result<(), String> {
     let mut problem = None;
     let walked = expression.apply(|part| {
         problem = match part {
-            Expr::ScalarFunction(call) if call.func.signature().volatility != Volatility::Immutable => {
-                Some(format!("{} gives another answer at another time, so that a rebuild would differ", call.func.name()))
-            }
+            Expr::ScalarFunction(call) if call.func.signature().volatility != Volatility::Immutable => Some(format!(
+                "{} gives another answer at another time, so that a rebuild would differ",
+                call.func.name()
+            )),
             Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_) => {
                 Some("a subquery in an expression cannot be kept incrementally".to_owned())
             }
@@ -256,7 +257,11 @@ pub(super) fn check_expression(expression: &Expr) -> Result<(), String> {
 fn check_columns(def: &TableDef, schema: &Schema) -> Result<(), SqlFileError> {
     for (index, field) in schema.fields().iter().enumerate() {
         if schema.fields().iter().take(index).any(|other| other.name() == field.name()) {
-            return Err(SqlFileError::new(&def.file, def.sql_line, format!("the column `{}` is selected twice", field.name())));
+            return Err(SqlFileError::new(
+                &def.file,
+                def.sql_line,
+                format!("the column `{}` is selected twice", field.name()),
+            ));
         }
     }
     let named = def.event_time.iter().map(|name| ("event_time", name));
@@ -264,10 +269,14 @@ fn check_columns(def: &TableDef, schema: &Schema) -> Result<(), SqlFileError> {
     let named = named.chain(def.partition_by.iter().map(|name| ("partition_by", name)));
     for (what, name) in named {
         let Some((_, field)) = schema.column_with_name(name) else {
-            return Err(SqlFileError::in_header(def, format!("{what} names `{name}`, which the query does not select")));
+            return Err(SqlFileError::in_header(
+                def,
+                format!("{what} names `{name}`, which the query does not select"),
+            ));
         };
         if what == "event_time" && *field.data_type() != schema::timestamp() {
-            let problem = format!("event_time `{name}` is a {}, not a timestamp; use event_time(text)", field.data_type());
+            let problem =
+                format!("event_time `{name}` is a {}, not a timestamp; use event_time(text)", field.data_type());
             return Err(SqlFileError::in_header(def, problem));
         }
     }
@@ -277,8 +286,9 @@ fn check_columns(def: &TableDef, schema: &Schema) -> Result<(), SqlFileError> {
 fn lake_schema(schema: &Schema) -> Result<SchemaRef, String> {
     let mut fields = Vec::with_capacity(schema.fields().len());
     for field in schema.fields() {
-        let kind = lake_type(field.data_type())
-            .ok_or_else(|| format!("the column `{}` is a {}, which Delta tables do not hold: cast it", field.name(), field.data_type()))?;
+        let kind = lake_type(field.data_type()).ok_or_else(|| {
+            format!("the column `{}` is a {}, which Delta tables do not hold: cast it", field.name(), field.data_type())
+        })?;
         fields.push(Field::new(field.name(), kind, field.is_nullable()));
     }
     Ok(Arc::new(Schema::new(fields)))

@@ -9,9 +9,7 @@ use arrow::error::ArrowError;
 use super::checks::{Checks, Outcome, kept};
 use super::rows::Evaluated;
 use super::trailing::with_columns;
-use super::{
-    Dedup, OnFail, RefineError, RefineSettings, References, RowsTable, SqlFileError, TableDef, TrailingCount,
-};
+use super::{Dedup, OnFail, References, RefineError, RefineSettings, RowsTable, SqlFileError, TableDef, TrailingCount};
 use crate::domain::{History, schema};
 
 /// The built-in expectation that the SQL can be computed for the row: no overflow, no bad cast.
@@ -63,7 +61,8 @@ impl Refiner {
     ) -> Result<Self, SqlFileError> {
         let in_header = |problem: String| SqlFileError::in_header(def, problem);
         let event_time = def.event_time.as_deref().unwrap_or_default();
-        let trailing = def.trailing.iter().map(|count| TrailingCount::new(count, source, event_time, settings, hash_key));
+        let trailing =
+            def.trailing.iter().map(|count| TrailingCount::new(count, source, event_time, settings, hash_key));
         let trailing = trailing.collect::<Result<Vec<_>, _>>().map_err(in_header)?;
         let counts = trailing.iter().map(|count| Arc::new(count.field(source)));
         let counted = Arc::new(Schema::new(source.fields().iter().cloned().chain(counts).collect::<Vec<_>>()));
@@ -171,7 +170,12 @@ impl Refiner {
     }
 
     /// Stops at an expectation that is set to fail.
-    fn refuse(&self, outcomes: &[Outcome], input: &RecordBatch, origin: Option<&UInt32Array>) -> Result<(), RefineError> {
+    fn refuse(
+        &self,
+        outcomes: &[Outcome],
+        input: &RecordBatch,
+        origin: Option<&UInt32Array>,
+    ) -> Result<(), RefineError> {
         for outcome in outcomes.iter().filter(|outcome| outcome.on_fail == OnFail::Fail) {
             let Some(holds) = &outcome.holds else { continue };
             let Some(row) = (0..holds.len()).find(|row| !holds.value(*row)) else { continue };

@@ -223,7 +223,8 @@ impl TrailingCount {
     fn rows(&self, batch: &RecordBatch) -> Result<Rows, HistoryError> {
         let unreadable = |cause: String| HistoryError { table: format!("the rows to count by {}", self.key), cause };
         let find = |name: &str, kind: &DataType| {
-            let column = batch.column_by_name(name).ok_or_else(|| unreadable(format!("the column `{name}` is missing")))?;
+            let column =
+                batch.column_by_name(name).ok_or_else(|| unreadable(format!("the column `{name}` is missing")))?;
             in_type(column, kind).map_err(|problem| unreadable(format!("the column `{name}` {problem}")))
         };
         let keys = find(&self.key, &self.key_type)?;
@@ -300,7 +301,8 @@ impl ByKey {
 
     #[inline]
     fn insert(&mut self, random: &RandomState, key: u64, offset: u32) {
-        let found = self.times.entry(random.hash_one(key), |(known, _)| *known == key, |(known, _)| random.hash_one(*known));
+        let found =
+            self.times.entry(random.hash_one(key), |(known, _)| *known == key, |(known, _)| random.hash_one(*known));
         let times = match found {
             Entry::Occupied(entry) => &mut entry.into_mut().1,
             Entry::Vacant(room) => &mut room.insert((key, Times::default())).into_mut().1,
