@@ -1,4 +1,4 @@
-use crate::domain::TableName;
+use crate::domain::{Reaction, TableName};
 
 /// What can go wrong in the lake, and what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +42,19 @@ impl LakeError {
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         matches!(self, Self::Store { .. } | Self::Root { .. })
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub const fn reaction(&self) -> Reaction {
+        match self {
+            Self::Location { .. }
+            | Self::ForeignPipeline { .. }
+            | Self::NewerFormat { .. }
+            | Self::NoLake { .. }
+            | Self::Schema { .. } => Reaction::Correct,
+            _ => Reaction::Retry,
+        }
     }
 
     pub(crate) fn store(table: &TableName, action: impl Into<String>, cause: impl std::fmt::Display) -> Self {

@@ -1,4 +1,5 @@
 use crate::contract::{ContractError, RegistryError};
+use crate::domain::Reaction;
 use crate::lake::LakeError;
 use crate::refine::window::WindowError;
 use crate::refine::{RefineError, SqlFileError};
@@ -33,16 +34,6 @@ pub enum PipelineError {
     Thread(&'static str),
 }
 
-/// How the caller of a job should react.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reaction {
-    /// The same call may succeed later.
-    Retry,
-    /// Settings, SQL or contract must be corrected first.
-    Correct,
-    /// The data does not pass.
-    Refused,
-}
 
 impl PipelineError {
     #[must_use]
@@ -52,13 +43,7 @@ impl PipelineError {
             Self::Window(error) if error.is_definition() => Reaction::Correct,
             Self::Refine(RefineError::Refused { .. }) => Reaction::Refused,
             Self::Source(error) if error.is_setting() => Reaction::Correct,
-            Self::Lake(
-                LakeError::Location { .. }
-                | LakeError::ForeignPipeline { .. }
-                | LakeError::NewerFormat { .. }
-                | LakeError::NoLake { .. }
-                | LakeError::Schema { .. },
-            ) => Reaction::Correct,
+            Self::Lake(error) => error.reaction(),
             _ => Reaction::Retry,
         }
     }

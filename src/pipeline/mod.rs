@@ -14,7 +14,7 @@ mod tables;
 mod verify;
 
 pub use assemble::{Arrived, Provenance, arrived, file_provenance};
-pub use error::{PipelineError, Reaction};
+pub use error::PipelineError;
 pub use maintenance::Maintenance;
 pub use progress::Progress;
 pub use rebuild::{Target, rebuild};

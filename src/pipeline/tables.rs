@@ -422,6 +422,26 @@ impl Tables {
         }
     }
 
+    /// Takes back what a rebuild had put in force before it was interrupted: its epoch was never published. Blocking.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub fn undo_interrupted_rebuild(&mut self) -> Result<(), LakeError> {
+        let last = self.ledger.last_epoch();
+        let known = last.max(self.bronze.epoch());
+        let Some(record) = self.ledger.get(last)? else { return Ok(()) };
+        let (handle, now_ms) = (self.handle.clone(), self.clock.now_us() / 1000);
+        // Dead letters go ahead of bronze, and a rebuild never touches them.
+        let apart = [self.ledger.table().name().clone(), self.dead_letters.name().clone()];
+        for table in self.all_mut().filter(|table| table.epoch() > known && !apart.contains(table.name())) {
+            let version = record.tables.iter().find(|entry| entry.table == *table.name()).map(|entry| entry.version);
+            let Some(version) = version.and_then(|version| u64::try_from(version).ok()) else { continue };
+            tracing::warn!(table = %table.name(), version, "an interrupted rebuild is taken back");
+            let _ = handle.block_on(table.restore(version, last, now_ms))?;
+        }
+        Ok(())
+    }
+
     /// The offsets of dead letters that were stored for an epoch whose bronze rows were not. Blocking.
     ///
     /// # Errors

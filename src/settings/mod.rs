@@ -1,1 +1,240 @@
-//! settings
+//! Settings: `assay.toml`, then `ASSAY_*` variables, then flags. The defaults stand in `default.toml`, each with a comment.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::contract::{Format, RegistrySettings, Secret};
+use crate::lake::{CompactionSettings, LakeSettings};
+use crate::pipeline::EpochSettings;
+use crate::refine::RefineSettings;
+use crate::refine::window::WindowSettings;
+use crate::serve::ServeSettings;
+use crate::source::KafkaSettings;
+use crate::telemetry::LogFormat;
+
+#[cfg(test)]
+mod tests;
+
+/// The settings with which assay starts when nothing else is said.
+pub const DEFAULTS: &str = include_str!("default.toml");
+/// Variables that begin so are settings.
+const PREFIX: &str = "ASSAY_";
+/// Passwords come from variables or files only.
+const SECRETS: [&str; 2] = ["REGISTRY_PASSWORD", "KAFKA_PASSWORD"];
+
+/// Everything that can be set.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// The name of the pipeline: the application id of its Delta transactions. A lake belongs to one pipeline.
+    pub pipeline: String,
+    pub lake: LakeSettings,
+    pub contract: ContractSettings,
+    pub registry: RegistrySettings,
+    pub kafka: KafkaSettings,
+    pub sql: SqlSettings,
+    pub epoch: EpochSettings,
+    pub refine: RefineSettings,
+    pub windows: WindowSettings,
+    pub maintenance: CompactionSettings,
+    pub serve: ServeSettings,
+    pub log: LogSettings,
+}
+
+/// What messages look like.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ContractSettings {
+    /// The contract, and the bronze table that it fills: `<name>.v<n>.avsc` in `folder`, `bronze.<name>`.
+    pub name: String,
+    /// The folder of contracts; empty for the built-in one of transactions.
+    pub folder: PathBuf,
+    pub format: Format,
+}
+
+impl Default for ContractSettings {
+    fn default() -> Self {
+        Self { name: "transactions".into(), folder: PathBuf::new(), format: Format::Avro }
+    }
+}
+
+/// Where tables are defined.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SqlSettings {
+    /// A folder whose files override and add to the built-in ones; empty for none.
+    pub folder: PathBuf,
+}
+
+/// What is logged.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogSettings {
+    pub format: LogFormat,
+    /// In the syntax of `RUST_LOG`.
+    pub filter: String,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, filter: "warn".into() }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            pipeline: "transactions".into(),
+            lake: LakeSettings::default(),
+            contract: ContractSettings::default(),
+            registry: RegistrySettings::default(),
+            kafka: KafkaSettings::default(),
+            sql: SqlSettings::default(),
+            epoch: EpochSettings::default(),
+            refine: RefineSettings::default(),
+            windows: WindowSettings::default(),
+            maintenance: CompactionSettings::default(),
+            serve: ServeSettings::default(),
+            log: LogSettings::default(),
+        }
+    }
+}
+
+/// A setting that cannot be used. The start stops.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    #[error("{}: {cause}", path.display())]
+    Unreadable { path: PathBuf, cause: std::io::Error },
+    #[error("{place}: {cause}")]
+    Invalid { place: String, cause: String },
+}
+
+impl Settings {
+    /// Reads a file of settings, if one is given, and lays the variables over it.
+    ///
+    /// Folders in the file are relative to the file.
+    ///
+    /// # Errors
+    /// For the first unknown key or bad value, with its name and place.
+    pub fn load(
+        file: Option<&Path>,
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, SettingsError> {
+        let mut table = toml::Table::new();
+        let mut settings = Self::default();
+        if let Some(path) = file {
+            let text = std::fs::read_to_string(path)
+                .map_err(|cause| SettingsError::Unreadable { path: path.to_owned(), cause })?;
+            settings = Self::parse(&text, &path.display().to_string())?;
+            table = toml::from_str(&text)
+                .map_err(|e| SettingsError::Invalid { place: path.display().to_string(), cause: e.to_string() })?;
+        }
+        let mut secrets = Vec::new();
+        for (name, value) in variables {
+            let Some(key) = name.strip_prefix(PREFIX) else { continue };
+            if SECRETS.contains(&key) {
+                secrets.push((key.to_owned(), value));
+                continue;
+            }
+            let Some(path) = setting_of(key)? else { continue };
+            set(&mut table, &path, &value);
+            settings = table
+                .clone()
+                .try_into()
+                .map_err(|e: toml::de::Error| SettingsError::Invalid { place: name.clone(), cause: e.message().to_owned() })?;
+        }
+        for (key, value) in secrets {
+            match key.as_str() {
+                "REGISTRY_PASSWORD" => settings.registry.password = Some(Secret(value)),
+                _ => {
+                    settings.kafka.properties.insert("sasl.password".into(), value);
+                }
+            }
+        }
+        if let Some(folder) = file.and_then(Path::parent) {
+            for path in [&mut settings.contract.folder, &mut settings.sql.folder] {
+                if path.as_os_str().is_empty() || path.is_absolute() {
+                    continue;
+                }
+                *path = folder.join(&*path);
+            }
+        }
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// Parses the text of a file; `place` names it in errors.
+    ///
+    /// # Errors
+    /// For the first unknown key or bad value, with its line and column.
+    pub fn parse(text: &str, place: &str) -> Result<Self, SettingsError> {
+        toml::from_str(text).map_err(|error| {
+            let line = error.span().map(|span| text.get(..span.start).unwrap_or_default().matches('\n').count() + 1);
+            let place = line.map_or_else(|| place.to_owned(), |line| format!("{place}:{line}"));
+            SettingsError::Invalid { place, cause: error.message().to_owned() }
+        })
+    }
+
+    fn check(&self) -> Result<(), SettingsError> {
+        let refuse = |place: &str, cause: &str| {
+            Err(SettingsError::Invalid { place: place.to_owned(), cause: cause.to_owned() })
+        };
+        if self.pipeline.is_empty() {
+            return refuse("pipeline", "is empty; give the pipeline a name");
+        }
+        if self.epoch.interval_ms == 0 || self.epoch.messages_max == 0 || self.epoch.bytes_max == 0 {
+            return refuse("epoch", "interval_ms, messages_max and bytes_max must be at least 1");
+        }
+        if self.maintenance.fan_in < 2 {
+            return refuse("maintenance.fan_in", "must be at least 2");
+        }
+        Ok(())
+    }
+}
+
+/// The path of the setting that a variable names: `LAKE_LOCATION` is `lake.location`. `None` when it names no section:
+/// such variables belong to scripts around assay.
+fn setting_of(key: &str) -> Result<Option<Vec<String>>, SettingsError> {
+    let defaults: toml::Table = toml::from_str(DEFAULTS)
+        .map_err(|e| SettingsError::Invalid { place: "default.toml".into(), cause: e.to_string() })?;
+    let wanted = key.to_ascii_lowercase();
+    for (section, value) in &defaults {
+        let toml::Value::Table(keys) = value else {
+            if *section == wanted {
+                return Ok(Some(vec![section.clone()]));
+            }
+            continue;
+        };
+        let Some(key) = wanted.strip_prefix(&format!("{section}_")) else { continue };
+        if keys.contains_key(key) || OPTIONAL.contains(&(section.as_str(), key)) {
+            return Ok(Some(vec![section.clone(), key.to_owned()]));
+        }
+        let known: Vec<&str> = keys.keys().map(String::as_str).collect();
+        let cause = format!("[{section}] has no setting `{key}`; it has {}", known.join(", "));
+        return Err(SettingsError::Invalid { place: format!("{PREFIX}{}", wanted.to_ascii_uppercase()), cause });
+    }
+    Ok(None)
+}
+
+/// Settings without a default.
+const OPTIONAL: [(&str, &str); 4] =
+    [("registry", "url"), ("registry", "username"), ("registry", "password_file"), ("registry", "ca_file")];
+
+fn set(table: &mut toml::Table, path: &[String], value: &str) {
+    // A variable is read as TOML where it is TOML (numbers, booleans, lists), and as plain text otherwise.
+    let parsed = toml::from_str::<toml::Table>(&format!("v = {value}")).ok().and_then(|mut table| table.remove("v"));
+    let value = parsed.unwrap_or_else(|| toml::Value::String(value.to_owned()));
+    match path {
+        [key] => {
+            table.insert(key.clone(), value);
+        }
+        [section, key] => {
+            let section = table.entry(section.clone()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+            if let Some(section) = section.as_table_mut() {
+                section.insert(key.clone(), value);
+            }
+        }
+        _ => {}
+    }
+}
