@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Tests the oracles: they accept a right lake, and they name the table of each wrong value.
 
-    selftest.py [PART…]        parts: values, recompute, topic, readers; all by default
+    selftest.py [PART…]        parts: values, recompute, topic, same, retail, readers; all by default
 
 The lake is written with the `deltalake` package from a few dozen messages with duplicates, bad rows, late rows and
 broken bytes. The values that matter are computed by hand, below.
@@ -25,6 +25,8 @@ import pyarrow.compute as pc
 import exactly_once
 import expected
 import recompute
+import retail
+import same
 import tables
 
 HERE = Path(__file__).resolve().parent
@@ -51,7 +53,7 @@ SCHEMAS = {1: fastavro.parse_schema(V1), 2: fastavro.parse_schema(V2)}
 
 
 def main() -> int:
-    parts = {"values": values, "recompute": recomputation, "topic": topic, "readers": readers}
+    parts = {"values": values, "recompute": recomputation, "topic": topic, "same": same_lakes, "retail": retail_lake, "readers": readers}
     for name in sys.argv[1:] or parts:
         parts[name]()
         print(f"ok {name}")
@@ -347,6 +349,73 @@ def topic() -> None:
                 expect_difference(run, named, detail)
         more = [*messages, exactly_once.Message(0, ends[0], 0, None, None, b"x")]
         expect_difference(lambda: run(more, {**ends, 0: ends[0] + 1}), everything, "missing")
+
+
+def same_lakes() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        lakes = [Path(folder) / name / "lake" for name in ("a", "b")]
+        for lake in lakes:
+            lake.parent.mkdir()
+            write_lake(lake.parent)
+        run = lambda: call(same.main, ["same.py", *map(str, lakes)])  # noqa: E731
+        with changed(lakes[1], tables.SILVER, lambda rows: nudge(rows, "ingested_at")):
+            code, text = run()
+            assert code == 0, text
+        for table, column in [(tables.SILVER, "city"), ("gold.user_activity", "spending"), (tables.SCORES, "score")]:
+            with changed(lakes[1], table, lambda rows, column=column: nudge(rows, column)):
+                expect_difference(run, table, column)
+
+
+RETAIL_CSV = """InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country
+1,A,"LAMP, RED",2,2010-12-01 08:26:00,2.55,17850.0,United Kingdom
+1,A,"LAMP, RED",2,2010-12-01 08:26:00,2.55,17850.0,United Kingdom
+2,B,,1,2010-12-01 23:59:59,0.125,,United Kingdom
+C3,A,"LAMP, RED",-1,2010-12-02 00:00:00,2.55,17850.0,United Kingdom
+A4,B,Adjust bad debt,1,2010-12-02 10:00:00,-11.06,,France
+5,C,found,3,2010-12-02 10:00:00,0.0,,France
+"""
+
+
+def retail_lake() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        csv, lake = Path(folder) / "retail.csv", Path(folder) / "lake"
+        csv.write_text(RETAIL_CSV)
+        con = tables.database()
+        lines = con.execute(
+            """SELECT InvoiceNo AS invoice_no, StockCode AS stock_code, Description AS description, CAST(Quantity AS INTEGER) AS quantity,
+            InvoiceDate AS invoice_date, CAST(UnitPrice AS DOUBLE) AS unit_price, CustomerID AS customer_id, Country AS country
+            FROM read_csv(?, all_varchar = true)""",
+            [str(csv)],
+        ).fetch_arrow_table()
+        write(lake, "bronze.invoice_lines", lines)
+        write(lake, tables.DEAD_LETTERS, pa.table({"payload": pa.array([], pa.binary())}))
+        write(lake, tables.QUARANTINE, lines.slice(4, 1))
+        # 2 x 2.55, 0.125 half to even, -2.55, nothing.
+        revenue = pa.array([Decimal("5.10"), Decimal("0.12"), Decimal("-2.55"), Decimal("0.00")], pa.decimal128(18, 2))
+        write(lake, "silver.invoice_lines", lines.take([0, 2, 3, 5]).append_column("revenue", revenue))
+        day = pa.timestamp("us", "UTC")
+        write(lake, "gold.revenue_by_country_day", pa.table({
+            "window_start": pa.array([datetime(2010, 12, d, tzinfo=UTC) for d in (1, 2, 2)], day),
+            "window_end": pa.array([datetime(2010, 12, d, tzinfo=UTC) for d in (2, 3, 3)], day),
+            "country": ["United Kingdom", "United Kingdom", "France"],
+            "lines": [2, 1, 1], "cancelled_lines": [0, 1, 0], "invoices": [2, 1, 1], "customers": [1, 1, 0], "items": [3, -1, 3],
+            "revenue": pa.array([Decimal("5.22"), Decimal("-2.55"), Decimal("0.00")], pa.decimal128(28, 2)),
+        }))
+        write(lake, tables.EPOCHS, pa.table({
+            "kind": ["stream"], "messages": [6], "bronze_rows": [6], "dead_letters": [0], "silver_rows": [4], "duplicates": [1], "quarantined": [1],
+        }))
+        run = lambda: call(retail.main, ["retail.py", str(lake), str(csv)])  # noqa: E731
+        code, text = run()
+        assert code == 0, text
+        for table, change, named, detail in [
+            ("bronze.invoice_lines", lambda rows: rows.slice(1), "every line is accounted for", "bronze_rows"),
+            ("bronze.invoice_lines", lambda rows: nudge(rows, "unit_price"), "bronze holds each line", "missing"),
+            ("silver.invoice_lines", lambda rows: nudge(rows, "revenue"), "revenue of silver", "expected"),
+            ("gold.revenue_by_country_day", lambda rows: nudge(rows, "revenue"), "revenue by country", "revenue"),
+            (tables.EPOCHS, lambda rows: nudge(rows, "duplicates"), "silver, quarantine, duplicates", "2 duplicates"),
+        ]:
+            with changed(lake, table, change):
+                expect_difference(run, named, detail)
 
 
 def readers() -> None:

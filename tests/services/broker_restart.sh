@@ -8,9 +8,9 @@ oracle_python
 kafka_up
 "$SERVICES_DIR/kafka" topic "$WORK/kafka" "$TOPIC" 6
 
-background run "$ASSAY" run --brokers "$BROKERS" --topic "$TOPIC" --contracts contracts --lake "$LAKE"
+background run "$ASSAY" run --brokers "$BROKERS" --topic "$TOPIC" --contracts contracts --lake "$LAKE" --http 127.0.0.1:0
 RUN=$CHILD
-background generate "$ASSAY" generate --brokers "$BROKERS" --topic "$TOPIC" --events "$EVENTS" --rate "$RATE" --seed "$SEED"
+background generate "$ASSAY" generate --brokers "$BROKERS" --topic "$TOPIC" --events "$EVENTS" --rate "$RATE" --seed "$SEED" --live
 GENERATE=$CHILD
 
 sleep 4

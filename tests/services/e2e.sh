@@ -17,7 +17,8 @@ cd "$ROOT"
 cleanup() {
   local status=$? pid
   for pid in ${CHILDREN[@]+"${CHILDREN[@]}"}; do
-    kill -s KILL "$pid" 2>/dev/null || true
+    # Only while it is still ours: the number may have gone to another process.
+    [ "$(cut -d ' ' -f 4 "/proc/$pid/stat" 2>/dev/null)" != "$$" ] || kill -s KILL "$pid" 2>/dev/null || true
   done
   for service in kafka s3 registry; do
     [ ! -e "$WORK/$service/pid" ] || "$SERVICES_DIR/$service" stop "$WORK/$service" || true

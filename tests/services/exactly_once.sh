@@ -12,13 +12,13 @@ oracle_python
 kafka_up
 "$SERVICES_DIR/kafka" topic "$WORK/kafka" "$TOPIC" 6
 
-background generate "$ASSAY" generate --brokers "$BROKERS" --topic "$TOPIC" --events "$EVENTS" --rate "$RATE" --seed "$SEED"
+background generate "$ASSAY" generate --brokers "$BROKERS" --topic "$TOPIC" --events "$EVENTS" --rate "$RATE" --seed "$SEED" --live
 GENERATE=$CHILD
 background poison "$PYTHON" "$ORACLE/poison.py" --brokers "$BROKERS" --topic "$TOPIC" --rounds 20 --seed "$SEED" --seconds 20
 POISON=$CHILD
 
 for kill in $(seq "$KILLS"); do
-  background run "$ASSAY" run --brokers "$BROKERS" --topic "$TOPIC" --contracts contracts --lake "$LAKE"
+  background run "$ASSAY" run --brokers "$BROKERS" --topic "$TOPIC" --contracts contracts --lake "$LAKE" --http 127.0.0.1:0
   after="$(between_ms 50 3000)"
   sleep "$after"
   if ! kill -s KILL "$CHILD" 2>/dev/null; then
