@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -125,9 +125,9 @@ pub fn run(args: GenerateArgs, mut app: App) -> anyhow::Result<Exit> {
                 Some(FileKind::Csv) => OutputFormat::Csv,
                 Some(FileKind::Jsonl) => OutputFormat::JsonLines,
                 Some(FileKind::Parquet) => OutputFormat::Parquet,
-                None => OutputFormat::of(path).map_err(usage)?,
+                None => format_of(path)?,
             };
-            write_file(path, format, settings)?
+            write_file(path, format, &settings)?
         }
         None => to_kafka(&args, settings, &app)?,
     };
@@ -138,6 +138,15 @@ pub fn run(args: GenerateArgs, mut app: App) -> anyhow::Result<Exit> {
         println!("{} messages in {elapsed_s:.1} s: {} valid, {} duplicates, {} malformed, {} bad rows", thousands(counts.messages), thousands(counts.valid), thousands(counts.duplicates), thousands(counts.malformed.values().sum()), thousands(counts.bad_rows.values().sum()));
     }
     Ok(Exit::Done)
+}
+
+fn format_of(path: &Path) -> anyhow::Result<OutputFormat> {
+    match path.extension().and_then(|ending| ending.to_str()) {
+        Some("csv") => Ok(OutputFormat::Csv),
+        Some("jsonl" | "ndjson") => Ok(OutputFormat::JsonLines),
+        Some("parquet") => Ok(OutputFormat::Parquet),
+        _ => Err(usage(format!("{} has no ending that tells a format; give --format", path.display()))),
+    }
 }
 
 fn to_kafka(args: &GenerateArgs, settings: GenerateSettings, app: &App) -> anyhow::Result<Counts> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{AsArray, RecordBatch};
 use arrow::util::display::array_value_to_string;
 use assay::domain::Clock;
 use assay::lake::{Lake, Session, open_session};

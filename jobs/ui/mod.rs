@@ -9,5 +9,5 @@ mod tests;
 
 pub use ledger::{Flow, Ledger, Risk, TableLine};
 pub use look::{Look, Paint, instant, seconds, thousands};
-pub use progress::{Goal, LogWriter, Mode, Progress, Screen, Snapshot};
+pub use progress::{Goal, Mode, Screen, Snapshot};
 pub use table::render_table;
