@@ -167,15 +167,16 @@ fn encode_one(
     encoding: &Encoding,
 ) -> Result<Encoded, String> {
     let schema = batches.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
-    let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(&schema), Some(encoding.properties()))
+    let mut buffer = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut buffer, Arc::clone(&schema), Some(encoding.properties()))
         .map_err(|e| e.to_string())?;
     let mut rows = 0;
     for batch in batches {
         rows += batch.num_rows();
         writer.write(batch).map_err(|e| e.to_string())?;
     }
-    let metadata = writer.finish().map_err(|e| e.to_string())?;
-    let bytes = bytes::Bytes::from(writer.into_inner().map_err(|e| e.to_string())?);
+    let metadata = writer.close().map_err(|e| e.to_string())?;
+    let bytes = bytes::Bytes::from(buffer);
     let rows = i64::try_from(rows).map_err(|e| e.to_string())?;
     let (stats, ranges) = statistics(&metadata, &schema, rows);
     let folder: String = partition

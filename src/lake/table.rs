@@ -321,15 +321,13 @@ impl Table {
     }
 
     async fn load(&self) -> Result<Option<DeltaTable>, LakeError> {
-        let mut delta = DeltaTable::new(Arc::clone(&self.log_store));
-        match delta.load().await {
-            Ok(()) => Ok(Some(delta)),
-            Err(DeltaTableError::NotATable(_) | DeltaTableError::InvalidTableLocation(_)) => Ok(None),
-            Err(error) => {
-                // An absent log has several faces; ask the store itself.
-                if self.read_entry(0).await?.is_none() { Ok(None) } else { Err(LakeError::read(&self.spec.name, error)) }
-            }
+        let error = |e: DeltaTableError| LakeError::store(&self.spec.name, "opening it", e);
+        if !self.log_store.is_delta_table_location().await.map_err(error)? {
+            return Ok(None);
         }
+        let mut delta = DeltaTable::new(Arc::clone(&self.log_store));
+        delta.load().await.map_err(|e| LakeError::read(&self.spec.name, e))?;
+        Ok(Some(delta))
     }
 
     async fn adopt(&mut self, delta: &DeltaTable) -> Result<(), LakeError> {

@@ -30,7 +30,7 @@ impl Readiness {
         }
         match state {
             Ok(()) => tracing::info!(condition, "ready"),
-            Err(reason) => tracing::warn!(condition, reason, "not ready"),
+            Err(reason) => tracing::info!(condition, reason, "not ready"),
         }
     }
 
