@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder, Float64Builder, Int32Builder, Int64Builder,
-    StringBuilder, TimestampMicrosecondBuilder,
+    ArrayRef, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder, Float64Builder, Int32Builder,
+    Int64Builder, StringBuilder, TimestampMicrosecondBuilder,
 };
 use arrow::compute::kernels::cast_utils::{Parser, parse_decimal, string_to_timestamp_nanos};
 use arrow::datatypes::{DataType, Date32Type, Decimal128Type, Schema, TimeUnit};
@@ -50,8 +50,10 @@ impl Column {
             .fields()
             .iter()
             .map(|field| {
-                let unsupported =
-                    || SourceError::UnsupportedField { field: field.name().clone(), kind: field.data_type().to_string() };
+                let unsupported = || SourceError::UnsupportedField {
+                    field: field.name().clone(),
+                    kind: field.data_type().to_string(),
+                };
                 let builder = Builder::of(field.data_type()).ok_or_else(unsupported)?;
                 Ok(Self { name: field.name().clone(), nullable: field.is_nullable(), builder })
             })

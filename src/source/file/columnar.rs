@@ -38,8 +38,7 @@ impl Columnar {
         aliases: &BTreeMap<String, Vec<String>>,
     ) -> Result<Self, SourceError> {
         let error = |cause: &dyn std::fmt::Display| input.error("read as Parquet", cause);
-        let builder =
-            ParquetRecordBatchReaderBuilder::try_new(Chunks(input.clone())).map_err(|cause| error(&cause))?;
+        let builder = ParquetRecordBatchReaderBuilder::try_new(Chunks(input.clone())).map_err(|cause| error(&cause))?;
         let names: Vec<String> = builder.schema().fields().iter().map(|field| field.name().clone()).collect();
         let places = map_columns(&origin.url, &names, schema, aliases)?;
         for (field, place) in schema.fields().iter().zip(&places) {
@@ -99,7 +98,8 @@ impl Columnar {
             for row in (0..count).filter(|row| suspicious && cast.is_null(*row)) {
                 let fault = if source.is_valid(row) {
                     let value = array_value_to_string(source, row).unwrap_or_default();
-                    let wrong = format!("column `{}`: `{}` is not {}", field.name(), excerpt(&value), field.data_type());
+                    let wrong =
+                        format!("column `{}`: `{}` is not {}", field.name(), excerpt(&value), field.data_type());
                     (Reason::WrongType, wrong)
                 } else if field.is_nullable() {
                     continue;
@@ -111,7 +111,8 @@ impl Columnar {
             arrays.push(cast);
         }
         let kept: BooleanArray = (0..count).map(|row| Some(!faults.contains_key(&row))).collect();
-        let lines = (first..=last).zip(kept.iter()).filter(|(_, kept)| *kept == Some(true)).map(|(line, _)| line).collect();
+        let lines =
+            (first..=last).zip(kept.iter()).filter(|(_, kept)| *kept == Some(true)).map(|(line, _)| line).collect();
         let rows = self.rows(arrays, &kept, !faults.is_empty())?;
         let rejected = faults
             .into_iter()

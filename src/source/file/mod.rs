@@ -148,7 +148,9 @@ impl IdentifiedFile {
         let rows = match format {
             FileFormat::Csv => Rows::Delimited(Box::new(Delimited::open(&input, origin, contract, &options.aliases)?)),
             FileFormat::JsonLines => Rows::Lines(Box::new(Lines::open(&input, origin)?)),
-            FileFormat::Parquet => Rows::Columnar(Box::new(Columnar::open(&input, origin, contract, &options.aliases)?)),
+            FileFormat::Parquet => {
+                Rows::Columnar(Box::new(Columnar::open(&input, origin, contract, &options.aliases)?))
+            }
         };
         Ok(FileReader { input, identity, format, rows })
     }
@@ -159,12 +161,7 @@ impl FileReader {
     ///
     /// # Errors
     /// As those two.
-    pub fn open(
-        url: &str,
-        contract: &SchemaRef,
-        options: &FileOptions,
-        resume_at: i64,
-    ) -> Result<Self, SourceError> {
+    pub fn open(url: &str, contract: &SchemaRef, options: &FileOptions, resume_at: i64) -> Result<Self, SourceError> {
         IdentifiedFile::find(url, options)?.read(contract, options, resume_at)
     }
 

@@ -73,7 +73,11 @@ fn load(reader: &mut FileReader, max_rows: usize) -> Loaded {
             assert_eq!((&letter.topic, letter.partition), (reader.identity(), 0));
             let number = letter.offset.to_string();
             assert!(letter.detail.contains(&format!(" {number}:")), "{}", letter.detail);
-            rejected.push((letter.offset, letter.reason, String::from_utf8_lossy(&letter.payload.unwrap()).into_owned()));
+            rejected.push((
+                letter.offset,
+                letter.reason,
+                String::from_utf8_lossy(&letter.payload.unwrap()).into_owned(),
+            ));
         }
     }
     (rows, rejected)
@@ -93,7 +97,8 @@ h,99999999999,x,1,too large\r\n\
 
 fn expected() -> Loaded {
     // The second record takes lines 3 and 4, line 5 is blank.
-    let rows = [(2, "a|1|2.5|plain"), (3, "b\"q|2|null|two\nlines, and a comma"), (6, "c|3|NaN|null"), (12, "|7|-0.5|café")];
+    let rows =
+        [(2, "a|1|2.5|plain"), (3, "b\"q|2|null|two\nlines, and a comma"), (6, "c|3|NaN|null"), (12, "|7|-0.5|café")];
     let rejected = [
         (7, Reason::MissingField, "d,,x,1,no user"),
         (8, Reason::WrongType, "e,abc,x,1,bad user"),
@@ -230,8 +235,10 @@ fn parquet(folder: &Folder) -> String {
         Field::new("id", DataType::Utf8, true),
     ]));
     let rows = 20_000;
-    let amounts: StringArray = (0..rows).map(|row| Some(if row == 9 { "much".to_owned() } else { format!("{row}.5") })).collect();
-    let users: Int64Array = (0..rows).map(|row| if row == 3 { None } else { Some(if row == 4 { 1 << 40 } else { row }) }).collect();
+    let amounts: StringArray =
+        (0..rows).map(|row| Some(if row == 9 { "much".to_owned() } else { format!("{row}.5") })).collect();
+    let users: Int64Array =
+        (0..rows).map(|row| if row == 3 { None } else { Some(if row == 4 { 1 << 40 } else { row }) }).collect();
     let ids: StringArray = (0..rows).map(|row| Some(format!("r{row}"))).collect();
     let columns: Vec<arrow::array::ArrayRef> =
         vec![Arc::new(amounts), Arc::new(StringArray::new_null(rows as usize)), Arc::new(users), Arc::new(ids)];
