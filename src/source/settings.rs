@@ -96,7 +96,8 @@ impl KafkaSettings {
     /// # Errors
     /// [`SourceError::Setting`] for the first setting that cannot work.
     pub fn check(&self) -> Result<(), SourceError> {
-        let refuse = |key: &str, cause: &str| Err(SourceError::Setting { key: key.to_owned(), cause: cause.to_owned() });
+        let refuse =
+            |key: &str, cause: &str| Err(SourceError::Setting { key: key.to_owned(), cause: cause.to_owned() });
         if self.brokers.trim().is_empty() {
             return refuse("brokers", "is empty; give host:port, several separated by commas");
         }
