@@ -303,7 +303,7 @@ pub struct Opened {
 impl Opened {
     /// The stages with the past that the lake holds.
     pub fn split(self, app: &App) -> anyhow::Result<Running> {
-        let Self { contract, plan, lake, lease, compiled, tables } = self;
+        let Self { contract, plan, lake: _, lease, compiled, tables } = self;
         let last = tables.ledger.last_epoch();
         let mut history = FileHistory::new(tables.reader(&tables.silver), plan.event_time());
         // An epoch that crashed after silver is refined once more: its rows are not the past yet.
@@ -314,7 +314,7 @@ impl Opened {
         let newest = watermark.map(|at| at + app.settings.epoch.lateness_us());
         app.metrics.resumed_at(last, watermark);
         let stages = compiled.with_history(history, newest, Arc::clone(&app.clock));
-        Ok(Running { contract, plan, lake, lease, stages, tables })
+        Ok(Running { contract, plan, _lease: lease, stages, tables })
     }
 }
 
@@ -322,8 +322,8 @@ impl Opened {
 pub struct Running {
     pub contract: Arc<Contract>,
     pub plan: Plan,
-    pub lake: Lake,
-    pub lease: Lease,
+    /// Held as long as anything may be written.
+    _lease: Lease,
     pub stages: Stages,
     pub tables: Tables,
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::util::display::array_value_to_string;
 use assay::domain::Clock;
 use assay::lake::{Lake, Session, open_session};
@@ -118,16 +118,4 @@ pub fn sql(args: SqlArgs, app: &App) -> anyhow::Result<Exit> {
         crate::sql::run(args, &context).await
     })?;
     Ok(Exit::Done)
-}
-
-/// A single number of a query.
-pub async fn number(context: &SessionContext, sql: &str) -> anyhow::Result<i64> {
-    let batches = context.sql(sql).await?.collect().await?;
-    let column = batches.iter().find(|batch| batch.num_rows() > 0).map(|batch| Arc::clone(batch.column(0)));
-    let value = column.and_then(|column| {
-        let column = arrow::compute::cast(&column, &arrow::datatypes::DataType::Int64).ok()?;
-        let column = column.as_primitive::<arrow::datatypes::Int64Type>();
-        (!column.is_empty()).then(|| column.value(0))
-    });
-    Ok(value.unwrap_or(0))
 }

@@ -132,6 +132,12 @@ impl IdentifiedFile {
         &self.identity
     }
 
+    /// Bytes of the file as it is stored.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.input.progress().bytes_total
+    }
+
     /// Where the lake keeps the file's position.
     #[must_use]
     pub fn partition(&self) -> Partition {
