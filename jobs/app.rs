@@ -142,6 +142,15 @@ impl App {
         }
     }
 
+    /// The settings of the lake's one consumer: started anew, it takes its partitions back at once.
+    pub fn kafka(&self) -> assay::source::KafkaSettings {
+        let mut settings = self.settings.kafka.clone();
+        if settings.instance_id.is_empty() {
+            settings.instance_id = format!("assay-{}", self.settings.pipeline);
+        }
+        settings
+    }
+
     pub fn decoder(&self, contract: &Arc<Contract>) -> anyhow::Result<Decoder> {
         let lookup: Box<dyn SchemaLookup + Send> = if self.settings.registry.url.is_some() {
             Box::new(Registry::new(&self.settings.registry, Arc::clone(&self.clock)).map_err(usage)?)

@@ -47,7 +47,7 @@ pub fn run(args: RunArgs, mut app: App) -> anyhow::Result<Exit> {
     running.stages.warm_up()?;
     readiness.set("recovery", Ok(()));
     let positions = running.positions()?;
-    let mut source = KafkaSource::open(app.settings.kafka.clone(), Arc::new(std::sync::Mutex::new(positions.clone())))?;
+    let mut source = KafkaSource::open(app.kafka(), Arc::new(std::sync::Mutex::new(positions.clone())))?;
     if args.until_end {
         source.until_end(BROKER_PATIENCE)?;
     }
