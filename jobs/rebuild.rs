@@ -1,11 +1,11 @@
 use std::sync::Arc;
 
 use assay::lake::FileHistory;
-use assay::pipeline::{Progress, Target, rebuild};
+use assay::pipeline::{Progress, Target, pending_epochs, rebuild};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use crate::app::{App, Opened};
+use crate::app::{App, Opened, usage};
 use crate::exit::Exit;
 use crate::ui::{Goal, Look};
 
@@ -33,6 +33,10 @@ pub fn run(args: RebuildArgs, app: App) -> anyhow::Result<Exit> {
     let progress = Arc::new(Progress::new());
     let began_us = app.clock.now_us();
     let Opened { compiled, mut tables, plan, lake: _lake, lease: _lease, .. } = app.open(false)?;
+    let pending = pending_epochs(&tables)?.len();
+    if pending > 0 {
+        return Err(usage(format!("bronze has {pending} epochs that silver lacks; run `assay refine` first")));
+    }
     let history = FileHistory::new(tables.reader(&tables.silver), plan.event_time());
     let stages = compiled.with_history(history, None, Arc::clone(&app.clock));
     let target = match args.target {

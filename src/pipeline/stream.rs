@@ -131,7 +131,8 @@ impl Stream<'_> {
             self;
         let orphans = tables.orphaned_dead_letters()?;
         let bronze_schema = Arc::clone(&tables.bronze.spec().schema);
-        let last_epoch = tables.bronze.epoch();
+        // A rebuild is an epoch that bronze does not have.
+        let last_epoch = tables.bronze.epoch().max(tables.ledger.last_epoch());
         let (arrived_tx, arrived_rx) = bounded::<Arrived>(DECODED_AHEAD);
         let (work_tx, work_rx) = bounded::<(EpochWork, Positions)>(EPOCHS_AHEAD);
         let (written_tx, written_rx) = bounded::<Written>(64);
