@@ -110,7 +110,7 @@ impl App {
         }
         let screen = Screen::new(Mode::of_stderr(globals.json || globals.quiet));
         let colors = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
-        init_logging_to(settings.log.format, &settings.log.filter, screen.log_writer(), colors)?;
+        init_logging_to(settings.log.format, &settings.log.filter, screen.log_writer(), colors).map_err(usage)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), Arc::clone(&clock))?);
         let stop = Arc::new(AtomicBool::new(false));

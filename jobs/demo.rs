@@ -129,7 +129,7 @@ pub fn run(args: DemoArgs, mut app: App) -> anyhow::Result<Exit> {
     ]
     .map(|query| format!("assay sql --lake {location} \"{query}\""))
     .to_vec();
-    summary::print(&app, &ledger)?;
+    summary::print(&app, &ledger, true)?;
     if args.keep_running && !app.stop.load(Ordering::Relaxed) {
         let look = Look::of_stderr();
         eprintln!("{}", look.fit(&format!("http://{}/metrics stays up; Ctrl-C ends it", server.address)));

@@ -51,6 +51,6 @@ pub fn run(args: IngestArgs, mut app: App) -> anyhow::Result<Exit> {
     let tables = stream.run(feed)?;
     drop(shown);
     let elapsed_s = (app.clock.now_us() - began_us) as f64 / 1e6;
-    summary::print(&app, &summary::ledger("ingest", &tables, &progress, elapsed_s))?;
+    summary::print(&app, &summary::ledger("ingest", &tables, &progress, elapsed_s), false)?;
     Ok(Exit::Done)
 }

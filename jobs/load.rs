@@ -85,7 +85,7 @@ pub fn run(args: LoadArgs, app: App) -> anyhow::Result<Exit> {
     let tables = stream.run(feed)?;
     drop(shown);
     let elapsed_s = (app.clock.now_us() - began_us) as f64 / 1e6;
-    summary::print(&app, &summary::ledger("load", &tables, &progress, elapsed_s))?;
+    summary::print(&app, &summary::ledger("load", &tables, &progress, elapsed_s), true)?;
     Ok(Exit::Done)
 }
 

@@ -72,7 +72,7 @@ pub fn run(args: RunArgs, mut app: App) -> anyhow::Result<Exit> {
     drop(watch);
     drop(shown);
     let elapsed_s = (app.clock.now_us() - began_us) as f64 / 1e6;
-    summary::print(&app, &summary::ledger("run", &tables, &progress, elapsed_s))?;
+    summary::print(&app, &summary::ledger("run", &tables, &progress, elapsed_s), true)?;
     Ok(Exit::Done)
 }
 

@@ -12,16 +12,19 @@ use async_trait::async_trait;
 use datafusion::prelude::SessionContext;
 
 use crate::app::{App, table_lines};
-use crate::exit::Exit;
+use crate::exit::{Exit, Refused};
 use crate::sql::{QueryContext, SqlArgs};
 use crate::ui::{Flow, Ledger, Look, Risk};
 
-/// Prints a ledger as text or JSON.
-pub fn print(app: &App, ledger: &Ledger) -> anyhow::Result<()> {
+/// Prints a ledger as text or JSON. `balanced` says that the job goes all the way, so that its rows must add up.
+pub fn print(app: &App, ledger: &Ledger, balanced: bool) -> anyhow::Result<()> {
     if app.json {
         println!("{}", serde_json::to_string(ledger)?);
     } else {
         print!("{}", ledger.render(Look::of_stdout()));
+    }
+    if balanced && !ledger.flow.is_balanced() {
+        return Err(Refused("the rows do not add up; `assay verify` says where".into()).into());
     }
     Ok(())
 }

@@ -1,15 +1,18 @@
 //! Recomputing silver and gold from bronze, beside the tables that stand: they stay in force until all is written.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::AsArray;
+use arrow::array::{AsArray, UInt32Array};
+use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
+use arrow::row::{RowConverter, SortField};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::error::PipelineError;
 use super::progress::Progress;
-use super::recover::in_order;
+use super::recover::{ReadSoFar, each_in_order};
 use super::stages::Stages;
 use super::tables::{EpochWork, OPEN_PREFIX, Tables};
 use crate::domain::{Clock, EpochKind, EpochRecord, TableName, TableVersion, schema};
@@ -49,6 +52,8 @@ struct Draft {
     key: Vec<String>,
     files: Vec<DataFile>,
     rows: i64,
+    /// What late rows made of rows that are in `files`, oldest first; put in their place at the end, in one go.
+    restated: Vec<RecordBatch>,
 }
 
 /// Recomputes tables and puts the new ones in force as an epoch of their own. Blocking.
@@ -72,12 +77,13 @@ pub fn rebuild(
     let source = if target.reads_bronze() { &tables.bronze } else { &tables.silver };
     let reader = tables.reader(source);
     let up_to = tables.ledger.last_epoch();
-    let files: Vec<DataFile> = in_order(source.files()).into_iter().cloned().collect();
+    let files: Vec<DataFile> = source.files().cloned().collect();
+    let mut past = (!target.reads_bronze()).then(|| ReadSoFar::new(files.clone()));
     stages.only(target);
     std::thread::scope(|scope| {
         let (batches_tx, batches_rx) = bounded(BATCHES_AHEAD);
         let reading = scope.spawn(move || read(&reader, &files, up_to, &batches_tx));
-        let refined = refine(&batches_rx, &mut stages, &mut drafts, target, metrics, progress);
+        let refined = refine(&batches_rx, &mut stages, &mut drafts, past.as_mut(), metrics, progress);
         drop(batches_rx);
         let read = reading.join().unwrap_or(Err(PipelineError::Thread("reader")));
         refined?;
@@ -117,23 +123,17 @@ pub fn rebuild(
     Ok(record)
 }
 
-/// Sends the rows of complete epochs, cut at the borders of epochs.
+/// Sends the rows of complete epochs in the order of arrival, cut at the borders of epochs.
 fn read(reader: &FileReader, files: &[DataFile], up_to: i64, out: &Sender<RecordBatch>) -> Result<(), PipelineError> {
-    let columns = reader.columns();
-    for file in files {
-        for batch in reader.open(file, &columns, None)? {
-            let batch = batch.map_err(PipelineError::State)?;
-            for part in by_epoch(&batch) {
-                if epoch_of(&part).is_none_or(|epoch| epoch > up_to) {
-                    continue;
-                }
-                if out.send(part).is_err() {
-                    return Ok(());
-                }
+    each_in_order(reader, files, |batch| {
+        for part in by_epoch(&batch) {
+            let complete = epoch_of(&part).is_some_and(|epoch| epoch <= up_to);
+            if complete && out.send(part).is_err() {
+                return Ok(false);
             }
         }
-    }
-    Ok(())
+        Ok(true)
+    })
 }
 
 fn epochs(batch: &RecordBatch) -> Option<&arrow::array::Int64Array> {
@@ -161,7 +161,7 @@ fn refine(
     batches: &Receiver<RecordBatch>,
     stages: &mut Stages,
     drafts: &mut Drafts,
-    target: Target,
+    mut past: Option<&mut ReadSoFar>,
     metrics: &Metrics,
     progress: &Progress,
 ) -> Result<(), PipelineError> {
@@ -169,22 +169,25 @@ fn refine(
     let mut rows = 0;
     let mut epoch = 0;
     for batch in batches {
-        let found = epoch_of(&batch).unwrap_or(epoch);
-        if found != epoch {
-            epoch = found;
-            stages.begin();
-        }
+        epoch = epoch_of(&batch).unwrap_or(epoch);
         if rows >= CHUNK_ROWS {
             flush(stages, drafts, &mut work, false)?;
+            // Windows close between chunks: when they close does not change what is in them.
+            stages.begin();
             rows = 0;
         }
         rows += batch.num_rows();
         work.epoch = epoch;
         Progress::add(&progress.bronze_rows, batch.num_rows() as u64);
-        if target.reads_bronze() {
-            stages.refine(&batch, &mut work, metrics)?;
-        } else {
-            stages.derive(&batch, &mut work)?;
+        match &mut past {
+            None => stages.refine(&batch, &mut work, metrics)?,
+            Some(past) => {
+                past.take(&batch);
+                stages.derive(&batch, &mut work)?;
+                if let Some((epoch, files)) = past.done() {
+                    stages.written(epoch, files);
+                }
+            }
         }
         progress.epoch.store(epoch, std::sync::atomic::Ordering::Relaxed);
     }
@@ -226,6 +229,7 @@ impl Drafts {
             key: tables.key(table.name()).to_vec(),
             files: Vec::new(),
             rows: 0,
+            restated: Vec::new(),
         };
         let all = target == Target::All;
         Self {
@@ -293,14 +297,19 @@ impl Drafts {
 }
 
 impl Draft {
-    /// Takes out of the draft what late rows change, and says what is to be written.
+    /// Says what is to be written of the changes.
     fn revise(&mut self, changes: TableChanges, last: bool) -> Result<(Vec<RecordBatch>, Option<RecordBatch>), LakeError> {
         let mut rows = vec![changes.closed];
-        if let Some(restated) = changes.restated {
-            let replaced = replace_rows(&self.reader, self.files.iter(), &restated.before, &self.key)?;
-            self.files.retain(|file| !replaced.removes.contains(&file.path));
-            rows.extend(replaced.kept);
-            rows.push(restated.after);
+        self.restated.extend(changes.restated.map(|restated| restated.after));
+        if last {
+            let after = latest(&self.restated, &self.key).map_err(|e| LakeError::read(&self.table, e))?;
+            self.restated.clear();
+            if let Some(after) = after {
+                let replaced = replace_rows(&self.reader, self.files.iter(), &after, &self.key)?;
+                self.files.retain(|file| !replaced.removes.contains(&file.path));
+                rows.extend(replaced.kept);
+                rows.push(after);
+            }
         }
         Ok((rows, changes.open.filter(|_| last)))
     }
@@ -326,4 +335,20 @@ impl Draft {
         }
         Ok(())
     }
+}
+
+/// Of rows with one key, the last.
+fn latest(batches: &[RecordBatch], key: &[String]) -> Result<Option<RecordBatch>, arrow::error::ArrowError> {
+    let Some(first) = batches.first() else { return Ok(None) };
+    let all = concat_batches(&first.schema(), batches)?;
+    let columns = key
+        .iter()
+        .map(|name| all.schema().index_of(name).map(|index| Arc::clone(all.column(index))))
+        .collect::<Result<Vec<_>, _>>()?;
+    let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
+    let rows = RowConverter::new(fields)?.convert_columns(&columns)?;
+    let last: HashMap<_, u32> = rows.iter().zip(0..).collect();
+    let mut kept: Vec<u32> = last.into_values().collect();
+    kept.sort_unstable();
+    take_record_batch(&all, &UInt32Array::from(kept)).map(Some)
 }

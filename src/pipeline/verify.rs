@@ -10,7 +10,7 @@ use arrow::util::pretty::pretty_format_batches;
 use datafusion::prelude::SessionContext;
 
 use super::error::PipelineError;
-use super::recover::in_order;
+use super::recover::{ReadSoFar, each_in_order};
 use super::stages::{Compiled, Plan, StageSettings};
 use super::tables::{EpochWork, Tables};
 use crate::domain::{EpochKind, EpochRecord, Positions, TableName, schema};
@@ -300,20 +300,21 @@ fn rows_again(tables: &Tables, subject: &Subject<'_>, report: &mut Verification)
     let mut stages = compiled.with_history(history, None, Arc::new(crate::domain::ManualClock::default()));
     stages.only(super::rebuild::Target::Scores);
     let mut again: Vec<Fingerprint> = tables.rows.iter().map(|_| Fingerprint::default()).collect();
-    let mut seen = Vec::new();
-    for file in in_order(tables.silver.files()) {
-        for batch in reader.read(file, &reader.columns(), None)? {
-            let mut work = EpochWork::default();
-            stages.derive(&batch, &mut work)?;
-            for ((table, rows), print) in tables.rows.iter().zip(work.rows).zip(&mut again) {
-                for rows in rows {
-                    print.add(&rows, table.schema())?;
-                }
+    let files: Vec<_> = tables.silver.files().cloned().collect();
+    let mut read = ReadSoFar::new(files.clone());
+    each_in_order(&reader, &files, |batch| {
+        let mut work = EpochWork { epoch: read.take(&batch), ..EpochWork::default() };
+        stages.derive(&batch, &mut work)?;
+        for ((table, rows), print) in tables.rows.iter().zip(work.rows).zip(&mut again) {
+            for rows in rows {
+                print.add(&rows, table.schema())?;
             }
         }
-        seen.push(file.clone());
-        stages.written(i64::MAX, seen.clone());
-    }
+        if let Some((epoch, done)) = read.done() {
+            stages.written(epoch, done);
+        }
+        Ok(true)
+    })?;
     for (table, print) in tables.rows.iter().zip(again) {
         let reader = tables.reader(table);
         let mut standing = Fingerprint::default();

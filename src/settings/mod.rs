@@ -186,6 +186,9 @@ impl Settings {
         if self.epoch.interval_ms == 0 || self.epoch.messages_max == 0 || self.epoch.bytes_max == 0 {
             return refuse("epoch", "interval_ms, messages_max and bytes_max must be at least 1");
         }
+        if self.lake.history_s < 600 {
+            return refuse("lake.history_s", "must be at least 600: younger files may belong to an epoch under way");
+        }
         if self.maintenance.fan_in < 2 {
             return refuse("maintenance.fan_in", "must be at least 2");
         }
