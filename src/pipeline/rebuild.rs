@@ -1,5 +1,6 @@
 //! Recomputing silver and gold from bronze, beside the tables that stand: they stay in force until all is written.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::AsArray;
@@ -7,9 +8,9 @@ use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::arrival::{Arrivals, chunks};
 use super::error::PipelineError;
 use super::progress::Progress;
-use super::recover::in_order;
 use super::stages::Stages;
 use super::tables::{EpochWork, OPEN_PREFIX, Tables};
 use crate::domain::{Clock, EpochKind, EpochRecord, TableName, TableVersion, schema};
@@ -66,18 +67,25 @@ pub fn rebuild(
     progress: &Progress,
 ) -> Result<EpochRecord, PipelineError> {
     let started_at_us = clock.now_us();
+    let (complete, arrived) = (tables.ledger.last_epoch(), tables.bronze.epoch());
+    if arrived > complete {
+        // They would come after this epoch in the ledger and before it in bronze, and never be found again.
+        return Err(PipelineError::State(format!(
+            "epochs {} to {arrived} are in bronze and not refined yet; run `assay refine` first",
+            complete + 1
+        )));
+    }
     let last = tables.ledger.get(tables.ledger.last_epoch())?;
-    let epoch = tables.ledger.last_epoch().max(tables.bronze.epoch()) + 1;
+    let epoch = complete + 1;
     let mut drafts = Drafts::new(tables, target, clock);
-    let source = if target.reads_bronze() { &tables.bronze } else { &tables.silver };
-    let reader = tables.reader(source);
-    let up_to = tables.ledger.last_epoch();
-    let files: Vec<DataFile> = in_order(source.files()).into_iter().cloned().collect();
+    let source = if target.reads_bronze() { Arrivals::of_bronze(tables) } else { Arrivals::of_silver(tables) };
+    let epochs = chunks(tables)?;
     stages.only(target);
     std::thread::scope(|scope| {
         let (batches_tx, batches_rx) = bounded(BATCHES_AHEAD);
-        let reading = scope.spawn(move || read(&reader, &files, up_to, &batches_tx));
-        let refined = refine(&batches_rx, &mut stages, &mut drafts, target, metrics, progress);
+        let source = &source;
+        let reading = scope.spawn(move || read(source, &epochs, &batches_tx));
+        let refined = refine(&batches_rx, &mut stages, &mut drafts, source, target, metrics, progress);
         drop(batches_rx);
         let read = reading.join().unwrap_or(Err(PipelineError::Thread("reader")));
         refined?;
@@ -117,16 +125,11 @@ pub fn rebuild(
     Ok(record)
 }
 
-/// Sends the rows of complete epochs, cut at the borders of epochs.
-fn read(reader: &FileReader, files: &[DataFile], up_to: i64, out: &Sender<RecordBatch>) -> Result<(), PipelineError> {
-    let columns = reader.columns();
-    for file in files {
-        for batch in reader.open(file, &columns, None)? {
-            let batch = batch.map_err(PipelineError::State)?;
+/// Sends the rows of complete epochs in the order in which they arrived, cut at the borders of epochs.
+fn read(source: &Arrivals, epochs: &[Range<i64>], out: &Sender<RecordBatch>) -> Result<(), PipelineError> {
+    for chunk in epochs {
+        for batch in source.rows(chunk)? {
             for part in by_epoch(&batch) {
-                if epoch_of(&part).is_none_or(|epoch| epoch > up_to) {
-                    continue;
-                }
                 if out.send(part).is_err() {
                     return Ok(());
                 }
@@ -161,6 +164,7 @@ fn refine(
     batches: &Receiver<RecordBatch>,
     stages: &mut Stages,
     drafts: &mut Drafts,
+    source: &Arrivals,
     target: Target,
     metrics: &Metrics,
     progress: &Progress,
@@ -175,7 +179,7 @@ fn refine(
             stages.begin();
         }
         if rows >= CHUNK_ROWS {
-            flush(stages, drafts, &mut work, false)?;
+            flush(stages, drafts, source, &mut work, false)?;
             rows = 0;
         }
         rows += batch.num_rows();
@@ -188,19 +192,27 @@ fn refine(
         }
         progress.epoch.store(epoch, std::sync::atomic::Ordering::Relaxed);
     }
-    flush(stages, drafts, &mut work, true)
+    flush(stages, drafts, source, &mut work, true)
 }
 
-fn flush(stages: &mut Stages, drafts: &mut Drafts, work: &mut EpochWork, last: bool) -> Result<(), PipelineError> {
+fn flush(
+    stages: &mut Stages,
+    drafts: &mut Drafts,
+    source: &Arrivals,
+    work: &mut EpochWork,
+    last: bool,
+) -> Result<(), PipelineError> {
     if last {
         stages.finish(work)?;
     } else {
         stages.finish_closed(work)?;
     }
     let done = std::mem::take(work);
-    let silver_files = drafts.write(done, last)?;
-    if let Some(files) = silver_files {
-        stages.written(i64::MAX, files);
+    let epoch = done.epoch;
+    match drafts.write(done, last)? {
+        Some(files) => stages.written(i64::MAX, files),
+        // More of the last epoch may come.
+        None => stages.reached(epoch - 1, source.files().to_vec()),
     }
     Ok(())
 }
