@@ -88,6 +88,8 @@ pub struct Table {
     log_store: LogStoreRef,
     store: Arc<dyn ObjectStore>,
     app_id: String,
+    /// Stands in each commit of this process, so that it knows its own when an answer was lost.
+    writer: uuid::Uuid,
     metadata: Value,
     /// The columns that the table has now: a subset of the spec's.
     schema: SchemaRef,
@@ -109,6 +111,7 @@ impl Table {
         let mut table = Self {
             schema: without(&spec.schema, &spec.later),
             app_id: lake.pipeline().to_owned(),
+            writer: uuid::Uuid::new_v4(),
             metadata: Value::Null,
             pending_schema: None,
             version: 0,
@@ -245,7 +248,9 @@ impl Table {
                     let found = self.read_entry(version).await?;
                     // A store may repeat a conditional put that had landed: the entry is then our own.
                     if found.as_ref() != Some(&entry) {
-                        self.absorb(version, found.as_deref().unwrap_or_default(), commit)?;
+                        if self.absorb(version, found.as_deref().unwrap_or_default(), commit)? {
+                            return Ok(Outcome::Committed { version });
+                        }
                         continue;
                     }
                 }
@@ -290,18 +295,18 @@ impl Table {
         Ok(None)
     }
 
-    /// The `assay` metadata of every epoch after `epoch`, oldest first.
+    /// The version and the `assay` metadata of every epoch after `epoch`, oldest first.
     ///
     /// # Errors
     /// When the store does not answer.
-    pub async fn infos_after(&self, epoch: i64) -> Result<Vec<Value>, LakeError> {
+    pub async fn infos_after(&self, epoch: i64) -> Result<Vec<(Version, Value)>, LakeError> {
         let mut infos = Vec::new();
         for version in (0..=self.version).rev() {
             let Some(bytes) = self.read_entry(version).await? else { break };
             let Some(info) = info_of(&bytes) else { continue };
             match info.get("epoch").and_then(Value::as_i64) {
                 Some(found) if found <= epoch => break,
-                Some(_) => infos.push(info),
+                Some(_) => infos.push((version, info)),
                 None => {}
             }
         }
@@ -438,6 +443,7 @@ impl Table {
             info: [
                 ("assay".to_owned(), commit.info.clone()),
                 ("operationId".to_owned(), json!(operation_id.to_string())),
+                ("writer".to_owned(), json!(self.writer.to_string())),
             ]
             .into_iter()
             .collect(),
@@ -482,20 +488,29 @@ impl Table {
         }
     }
 
-    /// Takes in a version that somebody else wrote, if what we are about to commit does not depend on what it changed.
-    fn absorb(&mut self, version: Version, entry: &[u8], commit: &Commit) -> Result<(), LakeError> {
+    /// Takes in a version that stands where ours was to be: true when it is ours, from an attempt whose answer was lost;
+    /// false when somebody else wrote it, and what we are about to commit does not depend on what it changed.
+    fn absorb(&mut self, version: Version, entry: &[u8], commit: &Commit) -> Result<bool, LakeError> {
         let fenced = |detail: &str| LakeError::Fenced { table: self.spec.name.clone(), version, detail: detail.into() };
         let actions = get_actions(version, &bytes::Bytes::copy_from_slice(entry)).map_err(|e| LakeError::read(&self.spec.name, e))?;
-        let mut foreign = Commit::default();
+        let writer = json!(self.writer.to_string());
+        let by_us = actions.iter().any(|action| matches!(action, Action::CommitInfo(info) if info.info.get("writer") == Some(&writer)));
+        let same_epoch = actions.iter().any(|action| {
+            matches!(action, Action::Txn(txn) if txn.app_id == self.app_id && Some(txn.version) == commit.epoch)
+        });
+        let ours = by_us && same_epoch;
+        let mut foreign = Commit { epoch: commit.epoch.filter(|_| ours), ..Commit::default() };
         for action in actions {
             match action {
-                Action::Txn(txn) if txn.app_id == self.app_id => {
+                Action::Txn(txn) if txn.app_id == self.app_id && !ours => {
                     return Err(fenced(&format!(" with epoch {}", txn.version)));
                 }
-                Action::Metadata(_) | Action::Protocol(_) => return Err(fenced(" that changes the table's definition")),
-                Action::Add(add) if add.data_change => return Err(fenced(" that adds rows")),
-                Action::Remove(remove) if remove.data_change => return Err(fenced(" that removes rows")),
-                Action::Remove(remove) if commit.removes.contains(&remove.path) => {
+                Action::Metadata(_) | Action::Protocol(_) if !ours => {
+                    return Err(fenced(" that changes the table's definition"));
+                }
+                Action::Add(add) if add.data_change && !ours => return Err(fenced(" that adds rows")),
+                Action::Remove(remove) if remove.data_change && !ours => return Err(fenced(" that removes rows")),
+                Action::Remove(remove) if !ours && commit.removes.contains(&remove.path) => {
                     return Err(fenced(" that rewrites the files that this epoch replaces"));
                 }
                 Action::Remove(remove) => foreign.removes.push(remove.path),
@@ -516,7 +531,7 @@ impl Table {
             }
         }
         self.apply(version, &foreign);
-        Ok(())
+        Ok(ours)
     }
 
     fn apply(&mut self, version: Version, commit: &Commit) {

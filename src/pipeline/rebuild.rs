@@ -1,6 +1,7 @@
 //! Recomputing silver and gold from bronze, beside the tables that stand: they stay in force until all is written.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{AsArray, UInt32Array};
@@ -10,9 +11,9 @@ use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::arrival::{Arrivals, chunks};
 use super::error::PipelineError;
 use super::progress::Progress;
-use super::recover::{ReadSoFar, each_in_order};
 use super::stages::Stages;
 use super::tables::{EpochWork, OPEN_PREFIX, Tables};
 use crate::domain::{Clock, EpochKind, EpochRecord, TableName, TableVersion, schema};
@@ -71,19 +72,25 @@ pub fn rebuild(
     progress: &Progress,
 ) -> Result<EpochRecord, PipelineError> {
     let started_at_us = clock.now_us();
+    let (complete, arrived) = (tables.ledger.last_epoch(), tables.bronze.epoch());
+    if arrived > complete {
+        // They would come after this epoch in the ledger and before it in bronze, and never be found again.
+        return Err(PipelineError::State(format!(
+            "epochs {} to {arrived} are in bronze and not refined yet; run `assay refine` first",
+            complete + 1
+        )));
+    }
     let last = tables.ledger.get(tables.ledger.last_epoch())?;
-    let epoch = tables.ledger.last_epoch().max(tables.bronze.epoch()) + 1;
+    let epoch = complete + 1;
     let mut drafts = Drafts::new(tables, target, clock);
-    let source = if target.reads_bronze() { &tables.bronze } else { &tables.silver };
-    let reader = tables.reader(source);
-    let up_to = tables.ledger.last_epoch();
-    let files: Vec<DataFile> = source.files().cloned().collect();
-    let mut past = (!target.reads_bronze()).then(|| ReadSoFar::new(files.clone()));
+    let source = if target.reads_bronze() { Arrivals::of_bronze(tables) } else { Arrivals::of_silver(tables) };
+    let epochs = chunks(tables)?;
     stages.only(target);
     std::thread::scope(|scope| {
         let (batches_tx, batches_rx) = bounded(BATCHES_AHEAD);
-        let reading = scope.spawn(move || read(&reader, &files, up_to, &batches_tx));
-        let refined = refine(&batches_rx, &mut stages, &mut drafts, past.as_mut(), metrics, progress);
+        let source = &source;
+        let reading = scope.spawn(move || read(source, &epochs, &batches_tx));
+        let refined = refine(&batches_rx, &mut stages, &mut drafts, source, target, metrics, progress);
         drop(batches_rx);
         let read = reading.join().unwrap_or(Err(PipelineError::Thread("reader")));
         refined?;
@@ -123,17 +130,18 @@ pub fn rebuild(
     Ok(record)
 }
 
-/// Sends the rows of complete epochs in the order of arrival, cut at the borders of epochs.
-fn read(reader: &FileReader, files: &[DataFile], up_to: i64, out: &Sender<RecordBatch>) -> Result<(), PipelineError> {
-    each_in_order(reader, files, |batch| {
-        for part in by_epoch(&batch) {
-            let complete = epoch_of(&part).is_some_and(|epoch| epoch <= up_to);
-            if complete && out.send(part).is_err() {
-                return Ok(false);
+/// Sends the rows of complete epochs in the order in which they arrived, cut at the borders of epochs.
+fn read(source: &Arrivals, epochs: &[Range<i64>], out: &Sender<RecordBatch>) -> Result<(), PipelineError> {
+    for chunk in epochs {
+        for batch in source.rows(chunk)? {
+            for part in by_epoch(&batch) {
+                if out.send(part).is_err() {
+                    return Ok(());
+                }
             }
         }
-        Ok(true)
-    })
+    }
+    Ok(())
 }
 
 fn epochs(batch: &RecordBatch) -> Option<&arrow::array::Int64Array> {
@@ -161,7 +169,8 @@ fn refine(
     batches: &Receiver<RecordBatch>,
     stages: &mut Stages,
     drafts: &mut Drafts,
-    mut past: Option<&mut ReadSoFar>,
+    source: &Arrivals,
+    target: Target,
     metrics: &Metrics,
     progress: &Progress,
 ) -> Result<(), PipelineError> {
@@ -171,7 +180,7 @@ fn refine(
     for batch in batches {
         epoch = epoch_of(&batch).unwrap_or(epoch);
         if rows >= CHUNK_ROWS {
-            flush(stages, drafts, &mut work, false)?;
+            flush(stages, drafts, source, &mut work, false)?;
             // Windows close between chunks: when they close does not change what is in them.
             stages.begin();
             rows = 0;
@@ -179,31 +188,34 @@ fn refine(
         rows += batch.num_rows();
         work.epoch = epoch;
         Progress::add(&progress.bronze_rows, batch.num_rows() as u64);
-        match &mut past {
-            None => stages.refine(&batch, &mut work, metrics)?,
-            Some(past) => {
-                past.take(&batch);
-                stages.derive(&batch, &mut work)?;
-                if let Some((epoch, files)) = past.done() {
-                    stages.written(epoch, files);
-                }
-            }
+        if target.reads_bronze() {
+            stages.refine(&batch, &mut work, metrics)?;
+        } else {
+            stages.derive(&batch, &mut work)?;
         }
         progress.epoch.store(epoch, std::sync::atomic::Ordering::Relaxed);
     }
-    flush(stages, drafts, &mut work, true)
+    flush(stages, drafts, source, &mut work, true)
 }
 
-fn flush(stages: &mut Stages, drafts: &mut Drafts, work: &mut EpochWork, last: bool) -> Result<(), PipelineError> {
+fn flush(
+    stages: &mut Stages,
+    drafts: &mut Drafts,
+    source: &Arrivals,
+    work: &mut EpochWork,
+    last: bool,
+) -> Result<(), PipelineError> {
     if last {
         stages.finish(work)?;
     } else {
         stages.finish_closed(work)?;
     }
     let done = std::mem::take(work);
-    let silver_files = drafts.write(done, last)?;
-    if let Some(files) = silver_files {
-        stages.written(i64::MAX, files);
+    let epoch = done.epoch;
+    match drafts.write(done, last)? {
+        Some(files) => stages.written(i64::MAX, files),
+        // More of the last epoch may come.
+        None => stages.reached(epoch - 1, source.files().to_vec()),
     }
     Ok(())
 }

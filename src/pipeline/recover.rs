@@ -1,125 +1,22 @@
 //! Bringing silver and gold up to bronze: after a crash, and as the scheduled job `assay refine`.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use arrow::array::{AsArray, BooleanArray};
-use arrow::compute::{SortColumn, concat_batches, filter_record_batch, lexsort_to_indices, take_record_batch};
-use arrow::datatypes::Int64Type;
-use arrow::record_batch::RecordBatch;
-
+use super::arrival::Arrivals;
 use super::error::PipelineError;
 use super::stages::Stages;
 use super::tables::{BronzeEpoch, EpochWork, Tables};
-use crate::domain::{EpochRecord, Positions, schema};
-use crate::lake::{DataFile, FileReader};
+use crate::domain::{EpochRecord, Positions, TableName};
+use crate::lake::DataFile;
 use crate::telemetry::Metrics;
 
-/// Reads a table's files in the order in which their rows arrived: by epoch, and within one by micro-batch
-/// (`ingested_at`), topic, partition and offset. `each` says whether to go on.
-///
-/// A file holds its rows in that order; files that share epochs (those of different days) are merged in memory.
-///
-/// # Errors
-/// When a file cannot be read, or `each` fails.
-pub fn each_in_order(
-    reader: &FileReader,
-    files: &[DataFile],
-    mut each: impl FnMut(RecordBatch) -> Result<bool, PipelineError>,
-) -> Result<(), PipelineError> {
-    let columns = reader.columns();
-    for group in groups(files) {
-        if let [file] = group.as_slice() {
-            for batch in reader.open(file, &columns, None)? {
-                if !each(batch.map_err(PipelineError::State)?)? {
-                    return Ok(());
-                }
-            }
-            continue;
-        }
-        let mut batches = Vec::new();
-        for file in group {
-            batches.extend(reader.read(file, &columns, None)?);
-        }
-        let Some(first) = batches.first() else { continue };
-        if !each(sorted(&concat_batches(&first.schema(), &batches)?)?)? {
-            return Ok(());
-        }
-    }
-    Ok(())
-}
-
-/// While a table is read in order: which of its files are behind the reader, and so are its past.
-pub struct ReadSoFar {
-    files: Vec<DataFile>,
-    /// The epochs up to this one are told already.
-    told: i64,
-    epoch: i64,
-}
-
-impl ReadSoFar {
-    #[must_use]
-    pub fn new(files: Vec<DataFile>) -> Self {
-        Self { files, told: 0, epoch: 0 }
-    }
-
-    /// Notes that a batch comes; gives its first epoch.
-    pub fn take(&mut self, batch: &RecordBatch) -> i64 {
-        let epochs = batch.column_by_name(schema::EPOCH).and_then(|column| column.as_primitive_opt::<Int64Type>());
-        if let Some(epochs) = epochs.filter(|epochs| !epochs.is_empty()) {
-            self.epoch = epochs.value(0);
-        }
-        self.epoch
-    }
-
-    /// The epochs whose files are read to their ends, and those files; `None` when there are no more than last time.
-    pub fn done(&mut self) -> Option<(i64, Vec<DataFile>)> {
-        let span = |file: &DataFile| file.ranges.get(schema::EPOCH).copied().unwrap_or((i64::MIN, i64::MAX));
-        let open = self.files.iter().filter(|file| span(file).1 >= self.epoch).map(|file| span(file).0).min();
-        let done = open.unwrap_or(self.epoch) - 1;
-        if done <= self.told {
-            return None;
-        }
-        self.told = done;
-        Some((done, self.files.iter().filter(|file| span(file).1 <= done).cloned().collect()))
-    }
-}
-
-/// Files by epoch, those that share epochs together.
-fn groups(files: &[DataFile]) -> Vec<Vec<&DataFile>> {
-    let span = |file: &DataFile| file.ranges.get(schema::EPOCH).copied().unwrap_or((i64::MIN, i64::MAX));
-    let mut sorted: Vec<&DataFile> = files.iter().collect();
-    sorted.sort_by_key(|file| span(file));
-    let mut groups: Vec<(i64, Vec<&DataFile>)> = Vec::new();
-    for file in sorted {
-        let (first, last) = span(file);
-        match groups.last_mut() {
-            Some((reached, group)) if first <= *reached => {
-                *reached = last.max(*reached);
-                group.push(file);
-            }
-            _ => groups.push((last, vec![file])),
-        }
-    }
-    groups.into_iter().map(|(_, group)| group).collect()
-}
-
-fn sorted(batch: &RecordBatch) -> Result<RecordBatch, PipelineError> {
-    let order = [
-        schema::EPOCH,
-        schema::INGESTED_AT,
-        schema::SOURCE_TOPIC,
-        schema::SOURCE_PARTITION,
-        schema::SOURCE_OFFSET,
-    ];
-    let columns = order
-        .iter()
-        .map(|name| {
-            let index = batch.schema().index_of(name)?;
-            Ok(SortColumn { values: Arc::clone(batch.column(index)), options: None })
-        })
-        .collect::<Result<Vec<_>, PipelineError>>()?;
-    Ok(take_record_batch(batch, &lexsort_to_indices(&columns, None)?)?)
+/// The files of a table in the order in which their rows arrived.
+#[must_use]
+pub fn in_order<'a>(files: impl Iterator<Item = &'a DataFile>) -> Vec<&'a DataFile> {
+    let mut files: Vec<&DataFile> = files.collect();
+    files.sort_by_key(|file| (file.path.rsplit('/').next(), &file.partition));
+    files
 }
 
 /// Where the source goes on: after the newest epoch of bronze. Blocking.
@@ -152,7 +49,39 @@ pub fn next_positions(tables: &Tables) -> Result<Positions, PipelineError> {
 /// When bronze's log cannot be read.
 pub fn pending_epochs(tables: &Tables) -> Result<Vec<BronzeEpoch>, PipelineError> {
     let infos = tables.handle().block_on(tables.bronze.infos_after(tables.ledger.last_epoch()))?;
-    Ok(infos.iter().filter_map(BronzeEpoch::parse).collect())
+    Ok(infos.iter().filter_map(|(_, info)| BronzeEpoch::parse(info)).collect())
+}
+
+/// Versions of the tables that run ahead of the ledger, by epoch.
+struct Ahead {
+    /// For each table: the version that it had before, then epochs and their versions, oldest first.
+    tables: Vec<(TableName, u64, Vec<(i64, u64)>)>,
+}
+
+impl Ahead {
+    fn of(tables: &Tables) -> Result<Self, PipelineError> {
+        let mut ahead = Vec::new();
+        for table in [&tables.bronze, &tables.dead_letters] {
+            let infos = tables.handle().block_on(table.infos_after(tables.ledger.last_epoch()))?;
+            let epoch = |info: &serde_json::Value| info.get("epoch").and_then(serde_json::Value::as_i64);
+            let epochs: Vec<(i64, u64)> =
+                infos.iter().filter_map(|(version, info)| Some((epoch(info)?, *version))).collect();
+            let before = epochs.first().map_or(table.version(), |(_, version)| version.saturating_sub(1));
+            ahead.push((table.name().clone(), before, epochs));
+        }
+        Ok(Self { tables: ahead })
+    }
+
+    /// What readers see as of `epoch`, where that is not what stands there now.
+    fn versions_at(&self, epoch: i64) -> BTreeMap<TableName, u64> {
+        let lagging = self.tables.iter().filter(|(.., epochs)| epochs.iter().any(|(later, _)| *later > epoch));
+        lagging
+            .map(|(table, before, epochs)| {
+                let reached = epochs.iter().take_while(|(reached, _)| *reached <= epoch).last();
+                (table.clone(), reached.map_or(*before, |(_, version)| *version))
+            })
+            .collect()
+    }
 }
 
 /// Refines every epoch that bronze has and the ledger has not, in order; `done` hears of each. Blocking.
@@ -167,6 +96,7 @@ pub fn refine_pending(
     mut done: impl FnMut(&EpochRecord, &mut Tables) -> bool,
 ) -> Result<u64, PipelineError> {
     let mut refined = 0;
+    let ahead = Ahead::of(tables)?;
     for bronze in pending_epochs(tables)? {
         stages.begin();
         let mut work = EpochWork {
@@ -179,18 +109,12 @@ pub fn refine_pending(
             bronze_rows: bronze.bronze_rows,
             evolved: bronze.evolved,
             bronze_done: true,
+            versions: ahead.versions_at(bronze.epoch),
             ..EpochWork::default()
         };
-        let reader = tables.reader(&tables.bronze);
-        let (first, next) = (bronze.epoch, bronze.epoch + 1);
-        let files = tables.bronze.files().filter(|file| file.may_contain(schema::EPOCH, first, next));
-        let files: Vec<DataFile> = files.cloned().collect();
-        each_in_order(&reader, &files, |batch| {
-            if let Some(rows) = of_epoch(&batch, first)? {
-                stages.refine(&rows, &mut work, metrics)?;
-            }
-            Ok(true)
-        })?;
+        for batch in Arrivals::of_bronze(tables).rows(&(bronze.epoch..bronze.epoch + 1))? {
+            stages.refine(&batch, &mut work, metrics)?;
+        }
         stages.finish(&mut work)?;
         let record = tables.write(work, patience)?;
         stages.written(record.epoch, tables.silver.files().cloned().collect());
@@ -201,12 +125,4 @@ pub fn refine_pending(
         }
     }
     Ok(refined)
-}
-
-fn of_epoch(batch: &RecordBatch, epoch: i64) -> Result<Option<RecordBatch>, PipelineError> {
-    let epochs = batch.column_by_name(schema::EPOCH).and_then(|column| column.as_primitive_opt::<Int64Type>());
-    let Some(epochs) = epochs else { return Ok(None) };
-    let wanted = BooleanArray::from_unary(epochs, |found| found == epoch);
-    let rows = filter_record_batch(batch, &wanted)?;
-    Ok((rows.num_rows() > 0).then_some(rows))
 }

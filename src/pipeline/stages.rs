@@ -316,6 +316,11 @@ impl Stages {
         Ok(())
     }
 
+    /// The rows of epochs up to `epoch` are in these files, which hold later rows too.
+    pub fn reached(&mut self, epoch: i64, silver_files: Vec<DataFile>) {
+        self.history.reached(epoch, silver_files);
+    }
+
     fn note_times(&mut self, silver: &RecordBatch, work: &mut EpochWork) -> Result<(), PipelineError> {
         let column = silver
             .column_by_name(&self.event_time)

@@ -132,9 +132,9 @@ impl Stream<'_> {
     pub fn run(self, feed: impl Feed) -> Result<Tables, PipelineError> {
         let Self { stages, mut tables, next, settings, clock, metrics, progress, stop, reach, mut maintenance, mut on_durable } =
             self;
-        let orphans = tables.orphaned_dead_letters()?;
+        let orphans = tables.orphaned_dead_letters(&next)?;
         let bronze_schema = Arc::clone(&tables.bronze.spec().schema);
-        // A rebuild is an epoch that bronze does not have.
+        // A rebuild is an epoch too, and brings nothing to bronze.
         let last_epoch = tables.bronze.epoch().max(tables.ledger.last_epoch());
         let (arrived_tx, arrived_rx) = bounded::<Arrived>(DECODED_AHEAD);
         let (work_tx, work_rx) = bounded::<(EpochWork, Positions)>(EPOCHS_AHEAD);
@@ -170,7 +170,7 @@ impl Stream<'_> {
                     maintenance.after_epoch(&mut tables);
                     let silver_files = tables.silver.files().cloned().collect();
                     on_durable(&next);
-                    // Nobody listens once the last epoch is cut; what is queued is written all the same.
+                    // Nobody listens any more once the feed has ended; the epochs that are cut are written all the same.
                     let _ = written_tx.send(Written { record, silver_files });
                 }
                 maintenance.finish(&mut tables);

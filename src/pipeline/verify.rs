@@ -9,8 +9,8 @@ use arrow::row::{RowConverter, SortField};
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::prelude::SessionContext;
 
+use super::arrival::{Arrivals, chunks};
 use super::error::PipelineError;
-use super::recover::{ReadSoFar, each_in_order};
 use super::stages::{Compiled, Plan, StageSettings};
 use super::tables::{EpochWork, Tables};
 use crate::domain::{EpochKind, EpochRecord, Positions, TableName, schema};
@@ -294,27 +294,24 @@ impl Fingerprint {
 /// Computes the tables that follow from silver row by row once more, in the order of arrival, with fresh memory.
 fn rows_again(tables: &Tables, subject: &Subject<'_>, report: &mut Verification) -> Result<(), PipelineError> {
     let compiled = Compiled::new(subject.plan, subject.settings, subject.hash_key)?;
-    let reader = tables.reader(&tables.silver);
-    let mut history = FileHistory::new(reader.clone(), subject.plan.event_time());
+    let silver = Arrivals::of_silver(tables);
+    let mut history = FileHistory::new(tables.reader(&tables.silver), subject.plan.event_time());
     history.written(0, Vec::new());
     let mut stages = compiled.with_history(history, None, Arc::new(crate::domain::ManualClock::default()));
     stages.only(super::rebuild::Target::Scores);
     let mut again: Vec<Fingerprint> = tables.rows.iter().map(|_| Fingerprint::default()).collect();
-    let files: Vec<_> = tables.silver.files().cloned().collect();
-    let mut read = ReadSoFar::new(files.clone());
-    each_in_order(&reader, &files, |batch| {
-        let mut work = EpochWork { epoch: read.take(&batch), ..EpochWork::default() };
-        stages.derive(&batch, &mut work)?;
-        for ((table, rows), print) in tables.rows.iter().zip(work.rows).zip(&mut again) {
-            for rows in rows {
-                print.add(&rows, table.schema())?;
+    for epochs in chunks(tables)? {
+        for batch in silver.rows(&epochs)? {
+            let mut work = EpochWork::default();
+            stages.derive(&batch, &mut work)?;
+            for ((table, rows), print) in tables.rows.iter().zip(work.rows).zip(&mut again) {
+                for rows in rows {
+                    print.add(&rows, table.schema())?;
+                }
             }
         }
-        if let Some((epoch, done)) = read.done() {
-            stages.written(epoch, done);
-        }
-        Ok(true)
-    })?;
+        stages.reached(epochs.end - 1, silver.files().to_vec());
+    }
     for (table, print) in tables.rows.iter().zip(again) {
         let reader = tables.reader(table);
         let mut standing = Fingerprint::default();
