@@ -3,5 +3,6 @@
 //! Pure and synchronous; what lies in the past is asked of a [`History`](crate::domain::History).
 
 mod definition;
+pub mod window;
 
 pub use definition::{Expectation, Mode, OnFail, TableDef, Trailing, WindowSpec};
