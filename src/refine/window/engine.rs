@@ -225,6 +225,12 @@ impl WindowEngine {
         Ok(changes)
     }
 
+    /// Table and number of every pane in memory.
+    #[cfg(test)]
+    pub(super) fn panes(&self) -> impl Iterator<Item = (usize, i64)> + '_ {
+        self.tables.iter().enumerate().flat_map(|(table, state)| state.panes.keys().map(move |pane| (table, *pane)))
+    }
+
     fn take_in(&mut self, rows: &RecordBatch, history: &dyn History) -> Result<(), WindowError> {
         let batches = self.evaluator.evaluate(rows, &mut self.interners)?;
         let mut panes = Vec::with_capacity(self.tables.len());
