@@ -9,8 +9,7 @@ use assay::contract::{Contract, Decoder, LocalSchemas, Registry, SchemaLookup};
 use assay::domain::{Clock, Positions, Reaction, SystemClock};
 use assay::lake::{FileHistory, Lake, LakeError, LakeSettings, Lease};
 use assay::pipeline::{
-    Compiled, Maintenance, PipelineError, Plan, Progress, StageSettings, Stages, Tables, bronze_name,
-    bronze_schema,
+    Compiled, Maintenance, PipelineError, Plan, Progress, StageSettings, Stages, Tables, bronze_name, bronze_schema,
 };
 use assay::refine::Catalog;
 use assay::settings::{Settings, SettingsError};
@@ -253,7 +252,12 @@ pub fn nap(time: Duration) {
     std::thread::sleep(time);
 }
 
-fn snapshot(progress: &Progress, began_us: i64, now_us: i64, recent: &mut std::collections::VecDeque<(i64, u64)>) -> Snapshot {
+fn snapshot(
+    progress: &Progress,
+    began_us: i64,
+    now_us: i64,
+    recent: &mut std::collections::VecDeque<(i64, u64)>,
+) -> Snapshot {
     let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let messages = load(&progress.messages).max(load(&progress.bronze_rows));
     recent.push_back((now_us, messages));
@@ -316,7 +320,8 @@ impl Opened {
         let last = tables.ledger.last_epoch();
         let mut history = FileHistory::new(tables.reader(&tables.silver), plan.event_time());
         // An epoch that crashed after silver is refined once more: its rows are not the past yet.
-        let files = tables.silver.files().filter(|file| file.ranges.get("epoch").is_none_or(|(first, _)| *first <= last));
+        let files =
+            tables.silver.files().filter(|file| file.ranges.get("epoch").is_none_or(|(first, _)| *first <= last));
         history.written(last, files.cloned().collect::<Vec<_>>());
         let record = tables.ledger.get(last)?;
         let watermark = record.and_then(|record| record.watermark_us);

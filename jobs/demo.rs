@@ -108,7 +108,8 @@ pub fn run(args: DemoArgs, mut app: App) -> anyhow::Result<Exit> {
         };
         let streamed = stream.run(feed);
         stream_ended.store(true, Ordering::Relaxed);
-        let produced = producing.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the generator stopped without a word")));
+        let produced =
+            producing.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the generator stopped without a word")));
         let tables = streamed?;
         produced?;
         Ok::<_, anyhow::Error>(tables)

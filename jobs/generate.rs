@@ -135,7 +135,14 @@ pub fn run(args: GenerateArgs, mut app: App) -> anyhow::Result<Exit> {
     if app.json {
         println!("{}", json!({"job": "generate", "elapsed_s": elapsed_s, "counts": counts}));
     } else {
-        println!("{} messages in {elapsed_s:.1} s: {} valid, {} duplicates, {} malformed, {} bad rows", thousands(counts.messages), thousands(counts.valid), thousands(counts.duplicates), thousands(counts.malformed.values().sum()), thousands(counts.bad_rows.values().sum()));
+        println!(
+            "{} messages in {elapsed_s:.1} s: {} valid, {} duplicates, {} malformed, {} bad rows",
+            thousands(counts.messages),
+            thousands(counts.valid),
+            thousands(counts.duplicates),
+            thousands(counts.malformed.values().sum()),
+            thousands(counts.bad_rows.values().sum())
+        );
     }
     Ok(Exit::Done)
 }

@@ -143,9 +143,9 @@ impl FileFeed {
         let now_us = self.clock.now_us();
         let topic = rows.ranges.keys().next().map(|partition| Arc::clone(&partition.topic)).unwrap_or_default();
         let evolved = self.contract.evolved_columns();
-        let has_evolved = evolved.iter().any(|name| {
-            rows.rows.column_by_name(name).is_some_and(|column| column.null_count() < column.len())
-        });
+        let has_evolved = evolved
+            .iter()
+            .any(|name| rows.rows.column_by_name(name).is_some_and(|column| column.null_count() < column.len()));
         Ok(Arrived {
             provenance: file_provenance(&topic, &rows.lines),
             messages: (rows.lines.len() + rows.rejected.len()) as u64,

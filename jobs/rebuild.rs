@@ -60,7 +60,11 @@ pub fn run(args: RebuildArgs, app: App) -> anyhow::Result<Exit> {
         let look = Look::of_stdout();
         println!("{}", look.fit(&format!("rebuilt as epoch {} in {elapsed_s:.1} s", record.epoch)));
         for table in rebuilt {
-            println!("  {:<28} {:>14} rows", table.table.to_string(), crate::ui::thousands(u64::try_from(table.rows_added).unwrap_or(0)));
+            println!(
+                "  {:<28} {:>14} rows",
+                table.table.to_string(),
+                crate::ui::thousands(u64::try_from(table.rows_added).unwrap_or(0))
+            );
         }
     }
     Ok(Exit::Done)

@@ -138,10 +138,13 @@ impl Watch {
             while !finished.load(Ordering::Relaxed) {
                 let status = kafka.status();
                 metrics.set_source_connected(status.connected);
-                readiness.set("kafka", match (status.connected, status.last_error) {
-                    (true, _) => Ok(()),
-                    (false, error) => Err(error.unwrap_or_else(|| "not connected yet".to_owned())),
-                });
+                readiness.set(
+                    "kafka",
+                    match (status.connected, status.last_error) {
+                        (true, _) => Ok(()),
+                        (false, error) => Err(error.unwrap_or_else(|| "not connected yet".to_owned())),
+                    },
+                );
                 let lag = kafka.lag();
                 for (partition, messages) in &lag {
                     metrics.set_lag(partition, *messages);

@@ -216,7 +216,9 @@ fn statistics(metadata: &ParquetMetaData, schema: &SchemaRef, rows: i64) -> (Str
                 continue;
             }
             let range = match found {
-                Statistics::Int32(found) => found.min_opt().zip(found.max_opt()).map(|(a, b)| (i64::from(*a), i64::from(*b))),
+                Statistics::Int32(found) => {
+                    found.min_opt().zip(found.max_opt()).map(|(a, b)| (i64::from(*a), i64::from(*b)))
+                }
                 Statistics::Int64(found) => found.min_opt().zip(found.max_opt()).map(|(a, b)| (*a, *b)),
                 _ => None,
             };
@@ -261,7 +263,11 @@ fn bound(kind: &DataType, value: i64, upper: bool) -> Option<Value> {
         }
         DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => {
             // Statistics have milliseconds: the upper bound is rounded up so that it stays one.
-            let millis = if upper { value.div_euclid(1000) + i64::from(value.rem_euclid(1000) > 0) } else { value.div_euclid(1000) };
+            let millis = if upper {
+                value.div_euclid(1000) + i64::from(value.rem_euclid(1000) > 0)
+            } else {
+                value.div_euclid(1000)
+            };
             let at = chrono::DateTime::from_timestamp_millis(millis)?;
             Some(json!(at.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()))
         }

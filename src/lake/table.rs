@@ -4,9 +4,9 @@ use std::sync::Arc;
 use arrow::array::new_null_array;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
-use deltalake_core::kernel::{Action, CommitInfo, Remove, StructType, Transaction, Version};
 use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel as _;
 use deltalake_core::kernel::transaction::TransactionError;
+use deltalake_core::kernel::{Action, CommitInfo, Remove, StructType, Transaction, Version};
 use deltalake_core::logstore::{CommitOrBytes, LogStoreRef, get_actions};
 use deltalake_core::{DeltaTable, DeltaTableError};
 use object_store::path::Path;
@@ -46,9 +46,13 @@ pub struct Commit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Outcome {
-    Committed { version: Version },
+    Committed {
+        version: Version,
+    },
     /// The table already has the epoch.
-    AlreadyApplied { version: Version },
+    AlreadyApplied {
+        version: Version,
+    },
 }
 
 impl Outcome {
@@ -315,7 +319,11 @@ impl Table {
     }
 
     /// Loads the table as of a version, for readers.
-    pub(super) async fn load_at(log_store: &LogStoreRef, name: &TableName, version: Version) -> Result<DeltaTable, LakeError> {
+    pub(super) async fn load_at(
+        log_store: &LogStoreRef,
+        name: &TableName,
+        version: Version,
+    ) -> Result<DeltaTable, LakeError> {
         let mut delta = DeltaTable::new(Arc::clone(log_store));
         delta.load_version(version).await.map_err(|e| LakeError::read(name, format!("version {version}: {e}")))?;
         Ok(delta)
@@ -358,7 +366,8 @@ impl Table {
     /// Whether the definition has columns that the table lacks and that it does not hold back.
     fn grown(&self) -> Result<bool, LakeError> {
         let lacking = |field: &&Arc<Field>| self.schema.field_with_name(field.name()).is_err();
-        let mut new = self.spec.schema.fields().iter().filter(lacking).filter(|field| !self.spec.later.contains(field.name()));
+        let mut new =
+            self.spec.schema.fields().iter().filter(lacking).filter(|field| !self.spec.later.contains(field.name()));
         if let Some(field) = new.clone().find(|field| !field.is_nullable()) {
             let cause = format!(
                 "the definition has a new column `{}` that may not be null, and rows stand there without it; make it nullable, or use a new lake",
@@ -468,7 +477,8 @@ impl Table {
         actions.extend(commit.adds.iter().map(|file| Action::Add(file.add(data_change))));
         let mut lines: Vec<String> = Vec::with_capacity(actions.len() + 1);
         for action in &actions {
-            let line = serde_json::to_string(action).map_err(|e| LakeError::store(&self.spec.name, "describing a commit", e))?;
+            let line = serde_json::to_string(action)
+                .map_err(|e| LakeError::store(&self.spec.name, "describing a commit", e))?;
             lines.push(line);
         }
         if let Some(schema) = &self.pending_schema {
@@ -484,7 +494,9 @@ impl Table {
     async fn read_entry(&self, version: Version) -> Result<Option<bytes::Bytes>, LakeError> {
         match self.log_store.read_commit_entry(version).await {
             Ok(found) => Ok(found),
-            Err(error) => Err(LakeError::store(&self.spec.name, format!("reading version {version} of its log"), error)),
+            Err(error) => {
+                Err(LakeError::store(&self.spec.name, format!("reading version {version} of its log"), error))
+            }
         }
     }
 
@@ -492,9 +504,12 @@ impl Table {
     /// false when somebody else wrote it, and what we are about to commit does not depend on what it changed.
     fn absorb(&mut self, version: Version, entry: &[u8], commit: &Commit) -> Result<bool, LakeError> {
         let fenced = |detail: &str| LakeError::Fenced { table: self.spec.name.clone(), version, detail: detail.into() };
-        let actions = get_actions(version, &bytes::Bytes::copy_from_slice(entry)).map_err(|e| LakeError::read(&self.spec.name, e))?;
+        let actions = get_actions(version, &bytes::Bytes::copy_from_slice(entry))
+            .map_err(|e| LakeError::read(&self.spec.name, e))?;
         let writer = json!(self.writer.to_string());
-        let by_us = actions.iter().any(|action| matches!(action, Action::CommitInfo(info) if info.info.get("writer") == Some(&writer)));
+        let by_us = actions
+            .iter()
+            .any(|action| matches!(action, Action::CommitInfo(info) if info.info.get("writer") == Some(&writer)));
         let same_epoch = actions.iter().any(|action| {
             matches!(action, Action::Txn(txn) if txn.app_id == self.app_id && Some(txn.version) == commit.epoch)
         });
@@ -611,7 +626,10 @@ fn same_type(read: &DataType, defined: &DataType) -> bool {
         (DataType::List(read), DataType::List(defined)) => same_type(read.data_type(), defined.data_type()),
         (DataType::Struct(read), DataType::Struct(defined)) => {
             read.len() == defined.len()
-                && read.iter().zip(defined).all(|(a, b)| a.name() == b.name() && same_type(a.data_type(), b.data_type()))
+                && read
+                    .iter()
+                    .zip(defined)
+                    .all(|(a, b)| a.name() == b.name() && same_type(a.data_type(), b.data_type()))
         }
         (read, defined) => read == defined,
     }

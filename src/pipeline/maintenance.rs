@@ -81,7 +81,9 @@ impl Maintenance {
         let Merge { table: name, compaction, thread } = merge;
         let encoded = match thread.join() {
             Ok(Ok(encoded)) => encoded,
-            Ok(Err(error)) => return tracing::warn!(%error, table = %name, "a compaction failed and will be tried again"),
+            Ok(Err(error)) => {
+                return tracing::warn!(%error, table = %name, "a compaction failed and will be tried again");
+            }
             Err(_) => return tracing::error!(table = %name, "a compaction stopped without a word"),
         };
         let handle = tables.handle().clone();

@@ -248,7 +248,11 @@ impl Drafts {
             silver: target.reads_bronze().then(|| draft(&tables.silver)),
             quarantine: tables.quarantine.as_ref().filter(|_| target.reads_bronze()).map(draft),
             rows: if all || target == Target::Scores { tables.rows.iter().map(draft).collect() } else { Vec::new() },
-            windows: if all || target == Target::Gold { tables.windows.iter().map(draft).collect() } else { Vec::new() },
+            windows: if all || target == Target::Gold {
+                tables.windows.iter().map(draft).collect()
+            } else {
+                Vec::new()
+            },
             handle: tables.handle().clone(),
             stores: tables.all().map(|table| (table.name().clone(), Arc::clone(table.store()))).collect(),
             clock: Arc::clone(clock),
@@ -310,7 +314,11 @@ impl Drafts {
 
 impl Draft {
     /// Says what is to be written of the changes.
-    fn revise(&mut self, changes: TableChanges, last: bool) -> Result<(Vec<RecordBatch>, Option<RecordBatch>), LakeError> {
+    fn revise(
+        &mut self,
+        changes: TableChanges,
+        last: bool,
+    ) -> Result<(Vec<RecordBatch>, Option<RecordBatch>), LakeError> {
         let mut rows = vec![changes.closed];
         self.restated.extend(changes.restated.map(|restated| restated.after));
         if last {

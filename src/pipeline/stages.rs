@@ -60,7 +60,10 @@ impl Plan {
             )));
         }
         if let Some(def) = catalog.tables.iter().find(|def| def.partition_by.len() > 1) {
-            return Err(PipelineError::Layout(format!("{}: {} may have one partition column, not more", def.file, def.table)));
+            return Err(PipelineError::Layout(format!(
+                "{}: {} may have one partition column, not more",
+                def.file, def.table
+            )));
         }
         let (windows, rows) = rest.into_iter().partition(|def| def.mode == Mode::Window);
         Ok(Self { catalog, bronze, bronze_schema, silver, rows, windows })
@@ -210,7 +213,12 @@ impl Stages {
     ///
     /// # Errors
     /// When an expectation that the user set to fail is broken, or the past cannot be read.
-    pub fn refine(&mut self, bronze: &RecordBatch, work: &mut EpochWork, metrics: &Metrics) -> Result<(), PipelineError> {
+    pub fn refine(
+        &mut self,
+        bronze: &RecordBatch,
+        work: &mut EpochWork,
+        metrics: &Metrics,
+    ) -> Result<(), PipelineError> {
         let began = self.clock.now_us();
         let refined = self.silver.refine(bronze, &self.history)?;
         work.duplicates += refined.duplicates;

@@ -53,7 +53,15 @@ pub struct MessageFeed<S> {
 impl<S: Source> MessageFeed<S> {
     #[must_use]
     pub fn new(source: S, decoder: Decoder, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
-        Self { source, decoder, clock, metrics, waiting: None, registry_pause: Duration::from_millis(200), ingested_at_us: 0 }
+        Self {
+            source,
+            decoder,
+            clock,
+            metrics,
+            waiting: None,
+            registry_pause: Duration::from_millis(200),
+            ingested_at_us: 0,
+        }
     }
 }
 
@@ -130,8 +138,19 @@ impl Stream<'_> {
     /// # Errors
     /// When the source, the SQL, or the lake cannot go on. What was not published is completed at the next start.
     pub fn run(self, feed: impl Feed) -> Result<Tables, PipelineError> {
-        let Self { stages, mut tables, next, settings, clock, metrics, progress, stop, reach, mut maintenance, mut on_durable } =
-            self;
+        let Self {
+            stages,
+            mut tables,
+            next,
+            settings,
+            clock,
+            metrics,
+            progress,
+            stop,
+            reach,
+            mut maintenance,
+            mut on_durable,
+        } = self;
         let orphans = tables.orphaned_dead_letters(&next)?;
         let bronze_schema = Arc::clone(&tables.bronze.spec().schema);
         // A rebuild is an epoch too, and brings nothing to bronze.

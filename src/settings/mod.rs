@@ -139,10 +139,10 @@ impl Settings {
             }
             let Some(path) = setting_of(key)? else { continue };
             set(&mut table, &path, &value);
-            settings = table
-                .clone()
-                .try_into()
-                .map_err(|e: toml::de::Error| SettingsError::Invalid { place: name.clone(), cause: e.message().to_owned() })?;
+            settings = table.clone().try_into().map_err(|e: toml::de::Error| SettingsError::Invalid {
+                place: name.clone(),
+                cause: e.message().to_owned(),
+            })?;
         }
         for (key, value) in secrets {
             match key.as_str() {
@@ -177,9 +177,8 @@ impl Settings {
     }
 
     fn check(&self) -> Result<(), SettingsError> {
-        let refuse = |place: &str, cause: &str| {
-            Err(SettingsError::Invalid { place: place.to_owned(), cause: cause.to_owned() })
-        };
+        let refuse =
+            |place: &str, cause: &str| Err(SettingsError::Invalid { place: place.to_owned(), cause: cause.to_owned() });
         if self.pipeline.is_empty() {
             return refuse("pipeline", "is empty; give the pipeline a name");
         }

@@ -237,7 +237,8 @@ impl KafkaSource {
         // Of all partitions, not only the assigned ones: after a crash the group may still count a dead member in, and
         // its partitions come here once its session is over.
         let positions = lock(&self.context().positions);
-        ends.iter().all(|(partition, end)| *end == 0 || positions.get(partition).is_some_and(|position| position >= end))
+        ends.iter()
+            .all(|(partition, end)| *end == 0 || positions.get(partition).is_some_and(|position| position >= end))
     }
 
     fn keep_attached(&mut self) {
