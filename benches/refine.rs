@@ -1,5 +1,12 @@
 //! Nanoseconds a row of refining: `cargo bench --bench refine`. The throughput is in rows.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a bench or test ends at the first surprise"
+)]
+
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;

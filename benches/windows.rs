@@ -1,5 +1,12 @@
 //! What a row costs the window engine, with the five gold tables, a million users and 2,000 merchants.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a bench or test ends at the first surprise"
+)]
+
 use std::cell::RefCell;
 use std::hint::black_box;
 use std::sync::Arc;

@@ -155,7 +155,7 @@ fn produce(
     let began_us = app.clock.now_us();
     let mut sent = 0;
     while !gone() && generator.next_into(&mut message) {
-        if rate > 0 && sent % 32 == 0 {
+        if rate > 0 && sent % 32 == 0_u64 {
             let due_us = began_us + i64::try_from(sent * 1_000_000 / rate).unwrap_or(i64::MAX);
             while app.clock.now_us() < due_us && !gone() {
                 producer.serve(Duration::ZERO)?;

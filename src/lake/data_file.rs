@@ -124,11 +124,11 @@ pub fn encode(
         .collect()
 }
 
+/// The values of the partition columns, and the rows that have them.
+type Part = (Vec<Option<String>>, RecordBatch);
+
 /// Cuts a batch by the values of its partition columns, keeping the order of the rows within each part.
-fn split(
-    batch: &RecordBatch,
-    columns: &[usize],
-) -> Result<Vec<(Vec<Option<String>>, RecordBatch)>, arrow::error::ArrowError> {
+fn split(batch: &RecordBatch, columns: &[usize]) -> Result<Vec<Part>, arrow::error::ArrowError> {
     let keys: Vec<ArrayRef> = columns.iter().map(|index| Arc::clone(batch.column(*index))).collect();
     let value = |keys: &[ArrayRef], row: usize| -> Result<Vec<Option<String>>, arrow::error::ArrowError> {
         keys.iter()

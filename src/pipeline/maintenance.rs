@@ -111,7 +111,7 @@ impl Maintenance {
     fn checkpoint(&mut self, tables: &Tables) {
         let every = self.settings.checkpoint_versions.max(1);
         for (index, table) in tables.all().enumerate() {
-            if (self.epochs + index as u64 * 7) % every == 0 {
+            if (self.epochs + index as u64 * 7).is_multiple_of(every) {
                 let (log, name) = (table.log(), table.name().clone());
                 let version = table.version();
                 let history_s = self.history_s;

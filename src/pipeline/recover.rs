@@ -52,10 +52,13 @@ pub fn pending_epochs(tables: &Tables) -> Result<Vec<BronzeEpoch>, PipelineError
     Ok(infos.iter().filter_map(|(_, info)| BronzeEpoch::parse(info)).collect())
 }
 
+/// Epochs and the versions that brought them.
+type Epochs = Vec<(i64, u64)>;
+
 /// Versions of the tables that run ahead of the ledger, by epoch.
 struct Ahead {
     /// For each table: the version that it had before, then epochs and their versions, oldest first.
-    tables: Vec<(TableName, u64, Vec<(i64, u64)>)>,
+    tables: Vec<(TableName, u64, Epochs)>,
 }
 
 impl Ahead {

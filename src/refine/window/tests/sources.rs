@@ -165,9 +165,9 @@ pub fn batch(events: &[Event]) -> RecordBatch {
     };
     let times = events.iter().map(|e| START + e.second * 1_000_000 + i64::from(e.traits % 7));
     let days = events.iter().map(|e| ((START + e.second * 1_000_000) / (24 * 60 * MINUTE)) as i32);
-    let quantity = |e: &Event| (e.traits % 5 != 0).then(|| i64::from(e.traits % 11) - 3);
-    let flag = |e: &Event| (e.traits % 3 != 0).then_some(e.traits % 2 == 0);
-    let score = |e: &Event| (e.traits % 4 != 0).then(|| e.cents as f64 / 7.0);
+    let quantity = |e: &Event| (!e.traits.is_multiple_of(5)).then(|| i64::from(e.traits % 11) - 3);
+    let flag = |e: &Event| (!e.traits.is_multiple_of(3)).then_some(e.traits.is_multiple_of(2));
+    let score = |e: &Event| (!e.traits.is_multiple_of(4)).then(|| e.cents as f64 / 7.0);
     let amounts = Decimal128Array::from_iter_values(events.iter().map(|e| e.cents.into()));
     let columns: Vec<ArrayRef> = vec![
         owned(events, |e| format!("t{}{}", e.second, e.traits)),
