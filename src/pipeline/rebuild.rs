@@ -173,13 +173,11 @@ fn refine(
     let mut rows = 0;
     let mut epoch = 0;
     for batch in batches {
-        let found = epoch_of(&batch).unwrap_or(epoch);
-        if found != epoch {
-            epoch = found;
-            stages.begin();
-        }
+        epoch = epoch_of(&batch).unwrap_or(epoch);
         if rows >= CHUNK_ROWS {
             flush(stages, drafts, source, &mut work, false)?;
+            // To the windows a chunk is one epoch: what the watermark passes meanwhile is closed by the next flush only.
+            stages.begin();
             rows = 0;
         }
         rows += batch.num_rows();
