@@ -27,6 +27,25 @@ fn a_rebuild_reproduces_the_tables_row_for_row() {
     assert_eq!(lab.records().len(), 10 + TARGETS.len());
 }
 
+/// Chunks far smaller than the lake: windows close in one and are restated in the next, files hold rows of several.
+#[test]
+fn a_rebuild_in_many_chunks_gives_the_same_rows() {
+    let (stream, _) = generated(dirty(45, 600));
+    let (_, mut lab) = lab("chunks");
+    lab.compaction.fan_in = 3;
+    lab.run(&stream, &Cut::every(30)).unwrap();
+    let wanted = lab.contents();
+    for chunk_rows in [1, 70, 200] {
+        lab.stages.chunk_rows = chunk_rows;
+        for target in TARGETS {
+            lab.rebuild(target).unwrap_or_else(|error| panic!("{target:?} by {chunk_rows}: {error}"));
+            lab.contents().assert_equals(&wanted, &format!("rebuilt {target:?} by {chunk_rows}"));
+        }
+        lab.assert_verified();
+        lab = lab.forgetful();
+    }
+}
+
 /// A rebuild is an epoch that bronze has no rows of; the next epoch of the stream comes after it.
 #[test]
 fn the_stream_goes_on_after_a_rebuild() {
