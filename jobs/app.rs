@@ -138,6 +138,7 @@ impl App {
             refine: self.settings.refine.clone(),
             windows: self.settings.windows.clone(),
             lateness_us: self.settings.epoch.lateness_us(),
+            ..StageSettings::default()
         }
     }
 

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::app::{App, Opened, usage};
 use crate::exit::Exit;
+use crate::run::recover;
 use crate::ui::{Goal, Look};
 
 /// Recompute silver, gold or scores from bronze. The old tables stay in force until the new ones are whole.
@@ -32,6 +33,8 @@ pub enum What {
 pub fn run(args: RebuildArgs, app: App) -> anyhow::Result<Exit> {
     let progress = Arc::new(Progress::new());
     let began_us = app.clock.now_us();
+    // What waits in bronze comes before the rebuild in the ledger.
+    recover(&app, &mut app.open(false)?.split(&app)?)?;
     let Opened { compiled, mut tables, plan, lake: _lake, lease: _lease, .. } = app.open(false)?;
     let pending = pending_epochs(&tables)?.len();
     if pending > 0 {

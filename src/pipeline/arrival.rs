@@ -17,9 +17,6 @@ use super::tables::Tables;
 use crate::domain::{EpochKind, schema};
 use crate::lake::{DataFile, FileReader, RangeFilter};
 
-/// Rows that are read at a time, unless one epoch has more.
-const CHUNK_ROWS: u64 = 256 * 1024;
-
 /// The files of a table, read epoch by epoch.
 pub struct Arrivals {
     reader: FileReader,
@@ -103,16 +100,17 @@ impl Arrivals {
     }
 }
 
-/// Runs of complete epochs of the stream, each small enough to be read at once. Blocking.
+/// Runs of complete epochs of the stream, each of `rows_max` rows of bronze at most or of one epoch. Blocking.
 ///
 /// # Errors
 /// When the ledger cannot be read.
-pub fn chunks(tables: &Tables) -> Result<Vec<Range<i64>>, PipelineError> {
+pub fn chunks(tables: &Tables, rows_max: usize) -> Result<Vec<Range<i64>>, PipelineError> {
+    let rows_max = rows_max as u64;
     let mut chunks: Vec<Range<i64>> = Vec::new();
     let mut rows = u64::MAX;
     for record in tables.ledger.scan(1, i64::MAX)?.iter().filter(|record| record.kind == EpochKind::Stream) {
         rows = rows.saturating_add(record.bronze_rows);
-        match chunks.last_mut().filter(|_| rows <= CHUNK_ROWS) {
+        match chunks.last_mut().filter(|_| rows <= rows_max) {
             Some(chunk) => chunk.end = record.epoch + 1,
             None => {
                 chunks.push(record.epoch..record.epoch + 1);

@@ -21,8 +21,6 @@ use crate::lake::{Commit, DataFile, Encoder, FileReader, LakeError, replace_rows
 use crate::refine::window::TableChanges;
 use crate::telemetry::Metrics;
 
-/// Rows that are refined before they are encoded: large files, bounded memory.
-const CHUNK_ROWS: usize = 256 * 1024;
 /// Batches read ahead.
 const BATCHES_AHEAD: usize = 4;
 
@@ -84,7 +82,7 @@ pub fn rebuild(
     let epoch = complete + 1;
     let mut drafts = Drafts::new(tables, target, clock);
     let source = if target.reads_bronze() { Arrivals::of_bronze(tables) } else { Arrivals::of_silver(tables) };
-    let epochs = chunks(tables)?;
+    let epochs = chunks(tables, stages.chunk_rows())?;
     stages.only(target);
     std::thread::scope(|scope| {
         let (batches_tx, batches_rx) = bounded(BATCHES_AHEAD);
@@ -179,9 +177,9 @@ fn refine(
     let mut epoch = 0;
     for batch in batches {
         epoch = epoch_of(&batch).unwrap_or(epoch);
-        if rows >= CHUNK_ROWS {
+        if rows >= stages.chunk_rows() {
             flush(stages, drafts, source, &mut work, false)?;
-            // Windows close between chunks: when they close does not change what is in them.
+            // To the windows a chunk is one epoch: what the watermark passes meanwhile is closed by the next flush only.
             stages.begin();
             rows = 0;
         }

@@ -77,11 +77,24 @@ impl Plan {
 }
 
 /// Memory bounds of the stages.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct StageSettings {
     pub refine: RefineSettings,
     pub windows: WindowSettings,
     pub lateness_us: i64,
+    /// Rows that a rebuild or a verification takes at a time: large files, bounded memory.
+    pub chunk_rows: usize,
+}
+
+impl Default for StageSettings {
+    fn default() -> Self {
+        Self {
+            refine: RefineSettings::default(),
+            windows: WindowSettings::default(),
+            lateness_us: 0,
+            chunk_rows: 256 * 1024,
+        }
+    }
 }
 
 /// The stages with what they remember: a cache of the lake.
@@ -93,6 +106,7 @@ pub struct Stages {
     event_time: String,
     newest_us: Option<i64>,
     lateness_us: i64,
+    chunk_rows: usize,
     /// The watermark at the beginning of the epoch: rows behind it are late.
     watermark_before: Option<i64>,
     with_windows: bool,
@@ -182,6 +196,7 @@ impl Compiled {
             event_time: self.plan.event_time().to_owned(),
             newest_us,
             lateness_us,
+            chunk_rows: self.settings.chunk_rows,
             watermark_before: newest_us.map(|at| at - lateness_us),
             with_windows: true,
             clock,
@@ -202,6 +217,12 @@ impl Stages {
     /// When silver cannot be read.
     pub fn warm_up(&mut self) -> Result<(), PipelineError> {
         Ok(self.windows.warm_up(&self.history, self.watermark())?)
+    }
+
+    /// Rows that a rebuild takes at a time.
+    #[must_use]
+    pub fn chunk_rows(&self) -> usize {
+        self.chunk_rows
     }
 
     /// A new epoch begins.

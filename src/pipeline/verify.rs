@@ -354,7 +354,7 @@ fn rows_again(tables: &Tables, subject: &Subject<'_>, report: &mut Verification)
     let mut stages = compiled.with_history(history, None, Arc::new(crate::domain::ManualClock::default()));
     stages.only(super::rebuild::Target::Scores);
     let mut again: Vec<Fingerprint> = tables.rows.iter().map(|_| Fingerprint::default()).collect();
-    for epochs in chunks(tables)? {
+    for epochs in chunks(tables, subject.settings.chunk_rows)? {
         for batch in silver.rows(&epochs)? {
             let mut work = EpochWork::default();
             stages.derive(&batch, &mut work)?;

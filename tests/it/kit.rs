@@ -13,9 +13,9 @@ use assay::domain::{Clock, EpochRecord, Header, MessageBatch, MessageBatchBuilde
 use assay::generate::{Counts, GenerateSettings, Generator};
 use assay::lake::{CompactionSettings, FileHistory, Lake, LakeSettings, Lease, Session, Table, open_session};
 use assay::pipeline::{
-    Compiled, EpochSettings, Maintenance, MessageFeed, PipelineError, Plan, Progress, Reach, StageSettings, Stages,
-    Stream, Subject, Tables, Target, Verification, bronze_name, bronze_schema, next_positions, rebuild, refine_pending,
-    verify,
+    Compiled, EpochSettings, Layout, Maintenance, MessageFeed, PipelineError, Plan, Progress, Reach, StageSettings,
+    Stages, Stream, Subject, Tables, Target, Verification, bronze_name, bronze_schema, next_positions, rebuild,
+    refine_pending, verify,
 };
 use assay::refine::{Catalog, RefineSettings, functions};
 use assay::source::{Polled, Source, SourceError};
@@ -35,6 +35,11 @@ static PLAN: LazyLock<Plan> = LazyLock::new(|| {
     let bronze = bronze_name(CONTRACT.name());
     let catalog = Catalog::load(None, std::slice::from_ref(&bronze)).expect("the SQL files");
     Plan::new(catalog, bronze, bronze_schema(&CONTRACT)).expect("a plan")
+});
+
+static LAYOUT: LazyLock<Layout> = LazyLock::new(|| {
+    let compiled = Compiled::new(&PLAN, &StageSettings::default(), [0, 0]).expect("SQL that can be run");
+    compiled.layout(CONTRACT.evolved_columns())
 });
 
 pub fn wait_for<F: Future>(future: F) -> F::Output {
@@ -301,8 +306,7 @@ impl Lab {
 
     /// Tables without a lease, as a process sees them that starts.
     pub fn tables(&self, lake: &Lake) -> Result<Tables, PipelineError> {
-        let layout = self.compiled(lake)?.layout(CONTRACT.evolved_columns());
-        let tables = Tables::open(lake, &layout, Arc::clone(&self.clock), self.metrics());
+        let tables = Tables::open(lake, &LAYOUT, Arc::clone(&self.clock), self.metrics());
         Ok(wait_for(tables)?)
     }
 
@@ -446,12 +450,16 @@ impl Lab {
         self.tables(&lake).expect("tables").ledger.scan(0, i64::MAX).expect("the ledger")
     }
 
-    /// Every table but those of `ops`.
+    /// What stands in the lake, whoever reads it.
     pub fn contents(&self) -> Contents {
         let lake = self.open_lake().expect("a lake");
         let tables = self.tables(&lake).expect("tables");
         let all = tables.all().filter(|table| !table.name().to_string().starts_with("ops."));
-        Contents(all.map(|table| (table.name().to_string(), lines(&tables, table, &OF_THE_CUT))).collect())
+        Contents {
+            tables: all.map(|table| (table.name().to_string(), lines(&tables, table, &OF_THE_CUT))).collect(),
+            restatements: lines(&tables, &tables.restatements, &["restated_at"]),
+            places: places(&tables),
+        }
     }
 
     /// One table with every column but those named.
@@ -460,34 +468,6 @@ impl Lab {
         let tables = self.tables(&lake).expect("tables");
         let table = tables.all().find(|table| table.name().to_string() == name).expect("such a table");
         lines(&tables, table, without)
-    }
-
-    /// Every message stands once in bronze and the dead letters together.
-    #[track_caller]
-    pub fn assert_complete(&self, messages: &[Msg]) {
-        let lake = self.open_lake().expect("a lake");
-        let tables = self.tables(&lake).expect("tables");
-        let mut found = Vec::new();
-        for table in [&tables.bronze, &tables.dead_letters] {
-            for file in table.files() {
-                let columns = [schema::SOURCE_PARTITION, schema::SOURCE_OFFSET];
-                for rows in tables.reader(table).read(file, &columns, None).expect("rows") {
-                    let places = rows.column(0).as_primitive::<Int32Type>().values().iter();
-                    found.extend(
-                        places.copied().zip(rows.column(1).as_primitive::<Int64Type>().values().iter().copied()),
-                    );
-                }
-            }
-        }
-        found.sort_unstable();
-        let mut wanted: Vec<(i32, i64)> = messages.iter().map(|m| (m.partition, m.offset)).collect();
-        wanted.sort_unstable();
-        let lost: Vec<_> = wanted.iter().filter(|place| !found.contains(place)).collect();
-        let doubled: Vec<_> = found.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect();
-        assert!(
-            lost.is_empty() && doubled.is_empty() && found.len() == wanted.len(),
-            "lost {lost:?}, doubled {doubled:?}"
-        );
     }
 }
 
@@ -502,16 +482,37 @@ fn unread(messages: &[Msg], next: &Positions) -> Vec<Msg> {
     messages.iter().filter(|m| m.offset >= reached(m.partition)).cloned().collect()
 }
 
-/// The rows of tables as sorted lines of text.
+/// The rows of a lake as sorted lines of text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Contents(pub BTreeMap<String, Vec<String>>);
+pub struct Contents {
+    /// Every table but those of `ops`, without the columns that follow from the cut.
+    tables: BTreeMap<String, Vec<String>>,
+    /// `ops.restatements` but for the time: follows from the cut as well.
+    pub restatements: Vec<String>,
+    /// Partition and offset of every row of bronze and the dead letters.
+    places: Vec<(i32, i64)>,
+}
 
 impl Contents {
+    /// Every message stands once in bronze and the dead letters together.
+    #[track_caller]
+    pub fn assert_complete(&self, messages: &[Msg]) {
+        let found = &self.places;
+        let mut wanted: Vec<(i32, i64)> = messages.iter().map(|m| (m.partition, m.offset)).collect();
+        wanted.sort_unstable();
+        let lost: Vec<_> = wanted.iter().filter(|place| !found.contains(place)).collect();
+        let doubled: Vec<_> = found.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect();
+        assert!(
+            lost.is_empty() && doubled.is_empty() && found.len() == wanted.len(),
+            "lost {lost:?}, doubled {doubled:?}"
+        );
+    }
+
     /// Equal row for row; says which rows differ.
     #[track_caller]
     pub fn assert_equals(&self, wanted: &Self, what: &str) {
-        for (table, wanted) in &wanted.0 {
-            let found = &self.0[table];
+        for (table, wanted) in &wanted.tables {
+            let found = &self.tables[table];
             if found == wanted {
                 continue;
             }
@@ -520,12 +521,29 @@ impl Contents {
             let (is, should) = (found.len(), wanted.len());
             panic!("{what}: {table} has {is} rows for {should}; it has {surplus:#?} and lacks {missing:#?}");
         }
-        assert_eq!(self.0.len(), wanted.0.len(), "{what}: tables");
+        assert_eq!(self.tables.len(), wanted.tables.len(), "{what}: tables");
     }
 
     pub fn rows(&self, table: &str) -> usize {
-        self.0[table].len()
+        self.tables[table].len()
     }
+}
+
+fn places(tables: &Tables) -> Vec<(i32, i64)> {
+    let columns = [schema::SOURCE_PARTITION, schema::SOURCE_OFFSET];
+    let mut found = Vec::new();
+    for table in [&tables.bronze, &tables.dead_letters] {
+        for file in table.files() {
+            for rows in tables.reader(table).read(file, &columns, None).expect("rows") {
+                let offsets = rows.column(1).as_primitive::<Int64Type>().values();
+                found.extend(
+                    rows.column(0).as_primitive::<Int32Type>().values().iter().copied().zip(offsets.iter().copied()),
+                );
+            }
+        }
+    }
+    found.sort_unstable();
+    found
 }
 
 fn lines(tables: &Tables, table: &Table, without: &[&str]) -> Vec<String> {

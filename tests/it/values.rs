@@ -69,7 +69,7 @@ fn extreme_values_stop_nothing() {
     FaultStore::named("extreme");
     let lab = Lab::at("fault://extreme/lake");
     lab.run(&stream, &Cut::epochs(&[13, 1, 40])).unwrap();
-    lab.assert_complete(&stream);
+    lab.contents().assert_complete(&stream);
     lab.assert_verified();
     let silver = lab.sql("SELECT count(*) FROM silver.transactions WHERE transaction_id LIKE 'merchant-%' OR transaction_id LIKE 'location-%'");
     assert_eq!(silver, [(2 * texts.len()).to_string()]);
