@@ -29,8 +29,8 @@ PROVENANCE = [
     "processing_date",
 ]
 PLACE = ["source_topic", "source_partition", "source_offset"]
-# The order in which rows arrive: whole epochs, and within one the order of each partition.
-ARRIVAL = "epoch, source_topic, source_partition, source_offset"
+# The order in which rows arrive: whole epochs; in one, micro-batches. A micro-batch has one moment of ingestion; within it rows go by topic, partition and offset.
+ARRIVAL = "epoch, ingested_at, source_topic, source_partition, source_offset"
 
 MINUTE_US = 60_000_000
 DAY_US = 24 * 60 * MINUTE_US
@@ -143,7 +143,7 @@ def silver(con) -> None:
         """
         CREATE OR REPLACE TABLE refined AS
         SELECT transaction_id, user_id, device_id, merchant, payment_method, place.country AS country, is_fraud, cents, at_us,
-            epoch, source_topic, source_partition, source_offset
+            epoch, ingested_at, source_topic, source_partition, source_offset
         FROM ranked WHERE occurrence = 1
         """
     )
@@ -178,7 +178,7 @@ def scores(con, countries: Path) -> None:
             {", ".join(name for name, *_ in rules)},
             user_transactions_30m,
             {total} AS score,
-            array_to_string(list_filter([{words}], lambda word: word IS NOT NULL), '; ') AS reasons,
+            coalesce(array_to_string(list_filter([{words}], lambda word: word IS NOT NULL), '; '), '') AS reasons,
             CASE
                 WHEN {total} < 10 THEN 'MINIMAL' WHEN {total} < 25 THEN 'LOW' WHEN {total} < 50 THEN 'MEDIUM'
                 WHEN {total} < 75 THEN 'HIGH' ELSE 'CRITICAL'
