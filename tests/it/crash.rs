@@ -45,12 +45,12 @@ fn dies_at_each_put(lands: bool, first: u64, step: usize) {
 
 #[test]
 fn a_process_that_dies_before_any_put_leaves_nothing_amiss() {
-    dies_at_each_put(false, 0, 2);
+    dies_at_each_put(false, 0, 3);
 }
 
 #[test]
 fn a_process_that_dies_after_any_put_leaves_nothing_amiss() {
-    dies_at_each_put(true, 1, 2);
+    dies_at_each_put(true, 1, 3);
 }
 
 /// The cut differs from life to life, so that what one life stored for its epoch belongs to two of the next.
