@@ -66,7 +66,13 @@ impl FileHistory {
     }
 
     /// The rows of a file that are of the past, and within a span of event time.
-    fn read(&self, file: &DataFile, from_us: i64, to_us: i64, columns: &[&str]) -> Result<Vec<RecordBatch>, HistoryError> {
+    fn read(
+        &self,
+        file: &DataFile,
+        from_us: i64,
+        to_us: i64,
+        columns: &[&str],
+    ) -> Result<Vec<RecordBatch>, HistoryError> {
         let range = RangeFilter { column: self.event_time.clone(), from: from_us, to: to_us };
         if file.ranges.get(EPOCH).is_none_or(|(_, last)| *last <= self.up_to) {
             return self.reader.read(file, columns, Some(range)).map_err(|e| self.error(e));
@@ -75,8 +81,11 @@ impl FileHistory {
         let kept: Vec<usize> = (0..columns.len()).collect();
         let past = |rows: RecordBatch| {
             let epochs = rows.column(columns.len()).as_primitive::<Int64Type>();
-            let keep: arrow::array::BooleanArray = epochs.iter().map(|epoch| Some(epoch.is_some_and(|e| e <= self.up_to))).collect();
-            arrow::compute::filter_record_batch(&rows, &keep).and_then(|rows| rows.project(&kept)).map_err(|e| self.error(e))
+            let keep: arrow::array::BooleanArray =
+                epochs.iter().map(|epoch| Some(epoch.is_some_and(|e| e <= self.up_to))).collect();
+            arrow::compute::filter_record_batch(&rows, &keep)
+                .and_then(|rows| rows.project(&kept))
+                .map_err(|e| self.error(e))
         };
         self.reader.read(file, &with_epoch, Some(range)).map_err(|e| self.error(e))?.into_iter().map(past).collect()
     }
@@ -110,8 +119,11 @@ impl History for FileHistory {
             } else {
                 arrow::compute::filter_record_batch(batch, &keep).map_err(|e| self.error(e))?
             };
-            let indices =
-                columns.iter().map(|name| kept.schema().index_of(name)).collect::<Result<Vec<_>, _>>().map_err(|e| self.error(e))?;
+            let indices = columns
+                .iter()
+                .map(|name| kept.schema().index_of(name))
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|e| self.error(e))?;
             found.push(kept.project(&indices).map_err(|e| self.error(e))?);
         }
         Ok(found)

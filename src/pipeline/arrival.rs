@@ -81,7 +81,8 @@ impl Arrivals {
                 sequence.insert(place, next);
             }
         }
-        let ranks = places_of(rows, &mut topics)?.iter().map(|place| sequence.get(place).copied()).collect::<Option<_>>();
+        let ranks =
+            places_of(rows, &mut topics)?.iter().map(|place| sequence.get(place).copied()).collect::<Option<_>>();
         ranks.ok_or_else(|| PipelineError::State(format!("a row of silver is not in {}", self.reader.table())))
     }
 

@@ -1,11 +1,14 @@
 //! Recomputing silver and gold from bronze, beside the tables that stand: they stay in force until all is written.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::AsArray;
+use arrow::array::{AsArray, UInt32Array};
+use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
+use arrow::row::{RowConverter, SortField};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::arrival::{Arrivals, chunks};
@@ -48,6 +51,8 @@ struct Draft {
     key: Vec<String>,
     files: Vec<DataFile>,
     rows: i64,
+    /// What late rows made of rows that are in `files`, oldest first; put in their place at the end, in one go.
+    restated: Vec<RecordBatch>,
 }
 
 /// Recomputes tables and puts the new ones in force as an epoch of their own. Blocking.
@@ -234,13 +239,18 @@ impl Drafts {
             key: tables.key(table.name()).to_vec(),
             files: Vec::new(),
             rows: 0,
+            restated: Vec::new(),
         };
         let all = target == Target::All;
         Self {
             silver: target.reads_bronze().then(|| draft(&tables.silver)),
             quarantine: tables.quarantine.as_ref().filter(|_| target.reads_bronze()).map(draft),
             rows: if all || target == Target::Scores { tables.rows.iter().map(draft).collect() } else { Vec::new() },
-            windows: if all || target == Target::Gold { tables.windows.iter().map(draft).collect() } else { Vec::new() },
+            windows: if all || target == Target::Gold {
+                tables.windows.iter().map(draft).collect()
+            } else {
+                Vec::new()
+            },
             handle: tables.handle().clone(),
             stores: tables.all().map(|table| (table.name().clone(), Arc::clone(table.store()))).collect(),
             clock: Arc::clone(clock),
@@ -301,14 +311,23 @@ impl Drafts {
 }
 
 impl Draft {
-    /// Takes out of the draft what late rows change, and says what is to be written.
-    fn revise(&mut self, changes: TableChanges, last: bool) -> Result<(Vec<RecordBatch>, Option<RecordBatch>), LakeError> {
+    /// Says what is to be written of the changes.
+    fn revise(
+        &mut self,
+        changes: TableChanges,
+        last: bool,
+    ) -> Result<(Vec<RecordBatch>, Option<RecordBatch>), LakeError> {
         let mut rows = vec![changes.closed];
-        if let Some(restated) = changes.restated {
-            let replaced = replace_rows(&self.reader, self.files.iter(), &restated.before, &self.key)?;
-            self.files.retain(|file| !replaced.removes.contains(&file.path));
-            rows.extend(replaced.kept);
-            rows.push(restated.after);
+        self.restated.extend(changes.restated.map(|restated| restated.after));
+        if last {
+            let after = latest(&self.restated, &self.key).map_err(|e| LakeError::read(&self.table, e))?;
+            self.restated.clear();
+            if let Some(after) = after {
+                let replaced = replace_rows(&self.reader, self.files.iter(), &after, &self.key)?;
+                self.files.retain(|file| !replaced.removes.contains(&file.path));
+                rows.extend(replaced.kept);
+                rows.push(after);
+            }
         }
         Ok((rows, changes.open.filter(|_| last)))
     }
@@ -334,4 +353,20 @@ impl Draft {
         }
         Ok(())
     }
+}
+
+/// Of rows with one key, the last.
+fn latest(batches: &[RecordBatch], key: &[String]) -> Result<Option<RecordBatch>, arrow::error::ArrowError> {
+    let Some(first) = batches.first() else { return Ok(None) };
+    let all = concat_batches(&first.schema(), batches)?;
+    let columns = key
+        .iter()
+        .map(|name| all.schema().index_of(name).map(|index| Arc::clone(all.column(index))))
+        .collect::<Result<Vec<_>, _>>()?;
+    let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
+    let rows = RowConverter::new(fields)?.convert_columns(&columns)?;
+    let last: HashMap<_, u32> = rows.iter().zip(0..).collect();
+    let mut kept: Vec<u32> = last.into_values().collect();
+    kept.sort_unstable();
+    take_record_batch(&all, &UInt32Array::from(kept)).map(Some)
 }

@@ -25,7 +25,22 @@ pub fn in_order<'a>(files: impl Iterator<Item = &'a DataFile>) -> Vec<&'a DataFi
 /// When bronze's log cannot be read.
 pub fn next_positions(tables: &Tables) -> Result<Positions, PipelineError> {
     let info = tables.handle().block_on(tables.bronze.newest_info())?;
-    Ok(info.as_ref().and_then(BronzeEpoch::parse).map(|epoch| epoch.next).unwrap_or_default())
+    if let Some(epoch) = info.as_ref().and_then(BronzeEpoch::parse) {
+        return Ok(epoch.next);
+    }
+    // The entry may be older than the log that is kept: then the ledger knows.
+    if tables.bronze.epoch() > tables.ledger.last_epoch() {
+        return Err(PipelineError::State(format!(
+            "the log of {} no longer says where epoch {} ended; restore its _delta_log",
+            tables.bronze.name(),
+            tables.bronze.epoch()
+        )));
+    }
+    let mut next = Positions::new();
+    for record in tables.ledger.scan(1, i64::MAX)? {
+        next.extend(record.ranges.into_iter().map(|(partition, range)| (partition, range.next)));
+    }
+    Ok(next)
 }
 
 /// The epochs that bronze has and the ledger has not, oldest first. Blocking.
@@ -37,10 +52,13 @@ pub fn pending_epochs(tables: &Tables) -> Result<Vec<BronzeEpoch>, PipelineError
     Ok(infos.iter().filter_map(|(_, info)| BronzeEpoch::parse(info)).collect())
 }
 
+/// Epochs and the versions that brought them.
+type Epochs = Vec<(i64, u64)>;
+
 /// Versions of the tables that run ahead of the ledger, by epoch.
 struct Ahead {
     /// For each table: the version that it had before, then epochs and their versions, oldest first.
-    tables: Vec<(TableName, u64, Vec<(i64, u64)>)>,
+    tables: Vec<(TableName, u64, Epochs)>,
 }
 
 impl Ahead {

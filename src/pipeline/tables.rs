@@ -11,12 +11,11 @@ use tokio::runtime::Handle;
 
 use super::restatement;
 use crate::domain::{
-    Clock, EpochKind, EpochRecord, Layer, OffsetRange, Partition, Positions, Ranges, StageTime, TableName, TableVersion,
-    schema,
+    Clock, EpochKind, EpochRecord, Layer, OffsetRange, Partition, Positions, Ranges, StageTime, TableName,
+    TableVersion, schema,
 };
 use crate::lake::{
-    Commit, DataFile, Encoded, Encoding, EpochLedger, FileReader, Lake, LakeError, Table, TableSpec,
-    replace_rows,
+    Commit, DataFile, Encoded, Encoding, EpochLedger, FileReader, Lake, LakeError, Table, TableSpec, replace_rows,
 };
 use crate::refine::window::TableChanges;
 use crate::telemetry::Metrics;
@@ -25,8 +24,7 @@ use crate::telemetry::Metrics;
 pub const OPEN_PREFIX: &str = "open-";
 
 /// Columns that hardly repeat within a file.
-const PLAIN_COLUMNS: [&str; 5] =
-    [schema::SOURCE_OFFSET, schema::SOURCE_AT, "transaction_id", "event_at", "timestamp"];
+const PLAIN_COLUMNS: [&str; 5] = [schema::SOURCE_OFFSET, schema::SOURCE_AT, "transaction_id", "event_at", "timestamp"];
 
 /// A table to be, as the SQL files define it.
 #[derive(Debug, Clone)]
@@ -117,7 +115,12 @@ impl Tables {
     ///
     /// # Errors
     /// As [`Table::open`].
-    pub async fn open(lake: &Lake, layout: &Layout, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Result<Self, LakeError> {
+    pub async fn open(
+        lake: &Lake,
+        layout: &Layout,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, LakeError> {
         let now = clock.now_us() / 1000;
         let spec = |name: &TableName, schema: &SchemaRef, partition_by: &[String], about: &str| TableSpec {
             name: name.clone(),
@@ -223,7 +226,8 @@ impl Tables {
     pub fn write(&mut self, work: EpochWork, patience: Duration) -> Result<EpochRecord, LakeError> {
         let began_us = self.clock.now_us();
         if work.evolved {
-            let later: Vec<TableName> = self.all().filter(|table| table.lacks_columns()).map(|t| t.name().clone()).collect();
+            let later: Vec<TableName> =
+                self.all().filter(|table| table.lacks_columns()).map(|t| t.name().clone()).collect();
             for name in later {
                 if let Some(table) = self.table_mut(&name) {
                     table.gain();
@@ -274,8 +278,10 @@ impl Tables {
             let key = self.key(&changes.table);
             // Also for tables that have the epoch: the process may have ended before the restatements were stored.
             if let Some(changed) = &changes.restated {
-                let rows = restatement::rows(&changes.table, &changed.before, &changed.after, key, work.epoch, now_ms * 1000);
-                restated.push(rows.map_err(|e| LakeError::Schema { table: changes.table.clone(), cause: e.to_string() })?);
+                let rows =
+                    restatement::rows(&changes.table, &changed.before, &changed.after, key, work.epoch, now_ms * 1000);
+                restated
+                    .push(rows.map_err(|e| LakeError::Schema { table: changes.table.clone(), cause: e.to_string() })?);
             }
             if table.epoch() < work.epoch {
                 jobs.push(self.window_job(table, changes, key)?);
@@ -331,7 +337,13 @@ impl Tables {
         Ok(job)
     }
 
-    fn commit(&mut self, work: &EpochWork, steps: &mut [Step], began_us: i64, encoded_us: i64) -> Result<EpochRecord, LakeError> {
+    fn commit(
+        &mut self,
+        work: &EpochWork,
+        steps: &mut [Step],
+        began_us: i64,
+        encoded_us: i64,
+    ) -> Result<EpochRecord, LakeError> {
         let handle = self.handle.clone();
         handle.block_on(async {
             futures::future::try_join_all(steps.iter().filter(|step| step.done.is_none()).map(|step| {
@@ -370,7 +382,10 @@ impl Tables {
             let record = self.record(work, steps, began_us, encoded_us);
             if !work.bronze_only {
                 if let Some(imbalance) = record.imbalance() {
-                    return Err(LakeError::Epoch(format!("epoch {} does not add up and was not published: {imbalance}", work.epoch)));
+                    return Err(LakeError::Epoch(format!(
+                        "epoch {} does not add up and was not published: {imbalance}",
+                        work.epoch
+                    )));
                 }
                 let _ = self.ledger.publish(&record, record.published_at_us / 1000).await?;
             }
@@ -386,7 +401,8 @@ impl Tables {
             .filter(|table| table.name() != self.ledger.table().name())
             .map(|table| TableVersion {
                 table: table.name().clone(),
-                version: i64::try_from(work.versions.get(table.name()).copied().unwrap_or(table.version())).unwrap_or(i64::MAX),
+                version: i64::try_from(work.versions.get(table.name()).copied().unwrap_or(table.version()))
+                    .unwrap_or(i64::MAX),
                 rows_added: added.get(table.name()).copied().unwrap_or(0),
             })
             .collect();

@@ -152,15 +152,13 @@ fn a_late_event_restates_closed_windows_and_keeps_what_stood_there() {
     lab.run(&stream, &Cut::every(2)).unwrap();
     assert_eq!(
         lab.sql(window),
-        [
-            "2026-01-06T10:00:00Z | 2 | 112.50",
-            "2026-01-06T10:20:00Z | 1 | 12.50",
-            "2026-01-06T11:00:00Z | 1 | 12.50"
-        ]
+        ["2026-01-06T10:00:00Z | 2 | 112.50", "2026-01-06T10:20:00Z | 1 | 12.50", "2026-01-06T11:00:00Z | 1 | 12.50"]
     );
     let records = lab.records();
     assert_eq!(records.iter().map(|record| record.late_rows).collect::<Vec<_>>(), [0, 2]);
-    let kept = lab.sql("SELECT before, after FROM ops.restatements WHERE \"table\" = 'gold.segment_activity' ORDER BY window_start");
+    let kept = lab.sql(
+        "SELECT before, after FROM ops.restatements WHERE \"table\" = 'gold.segment_activity' ORDER BY window_start",
+    );
     assert_eq!(kept.len(), 2);
     let (before, after) = kept[0].split_once(" | ").unwrap();
     assert!(before.contains("\"transactions\":1") && after.contains("\"transactions\":2"), "{}", kept[0]);
@@ -187,7 +185,8 @@ fn an_epoch_across_midnight_is_recovered_whole() {
         }
     };
     lab.stream(&stream, &cut, Reach::Bronze, at_midnight).unwrap();
-    let dates = "SELECT CAST(processing_date AS VARCHAR), count(DISTINCT epoch) FROM bronze.transactions GROUP BY 1 ORDER BY 1";
+    let dates =
+        "SELECT CAST(processing_date AS VARCHAR), count(DISTINCT epoch) FROM bronze.transactions GROUP BY 1 ORDER BY 1";
     // The process dies after silver's commit of the first epoch.
     store.set(Weather::Death { puts: 4, lands: false });
     assert!(lab.refine(u64::MAX).is_err());

@@ -15,8 +15,8 @@ use futures::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions,
-    PutPayload, PutResult, Result,
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
+    PutOptions, PutPayload, PutResult, Result,
 };
 use url::Url;
 
@@ -28,9 +28,16 @@ static REGISTER: Once = Once::new();
 pub enum Weather {
     Fine,
     /// So many puts succeed, then nothing does any more: the process is dead. `lands`: the put at which it dies is stored.
-    Death { puts: u64, lands: bool },
+    Death {
+        puts: u64,
+        lands: bool,
+    },
     /// So many puts succeed, the next `operations` of any kind fail, then all is well. `lands`: failing puts are stored.
-    Storm { puts: u64, operations: u64, lands: bool },
+    Storm {
+        puts: u64,
+        operations: u64,
+        lands: bool,
+    },
 }
 
 /// Objects in memory behind a switch.
@@ -64,10 +71,8 @@ impl FaultStore {
             }
         });
         let mut stores = locked(&STORES);
-        let fresh = || Self {
-            inner: InMemory::new(),
-            state: Mutex::new(State { weather: Weather::Fine, puts: 0, failed: 0 }),
-        };
+        let fresh =
+            || Self { inner: InMemory::new(), state: Mutex::new(State { weather: Weather::Fine, puts: 0, failed: 0 }) };
         Arc::clone(stores.entry(name.to_owned()).or_insert_with(|| Arc::new(fresh())))
     }
 
@@ -149,7 +154,11 @@ impl ObjectStore for FaultStore {
         }
     }
 
-    async fn put_multipart_opts(&self, location: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
         self.read()?;
         self.inner.put_multipart_opts(location, options).await
     }

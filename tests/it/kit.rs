@@ -13,8 +13,9 @@ use assay::domain::{Clock, EpochRecord, Header, MessageBatch, MessageBatchBuilde
 use assay::generate::{Counts, GenerateSettings, Generator};
 use assay::lake::{CompactionSettings, FileHistory, Lake, LakeSettings, Lease, Session, Table, open_session};
 use assay::pipeline::{
-    Compiled, EpochSettings, Layout, Maintenance, MessageFeed, PipelineError, Plan, Progress, Reach, StageSettings, Stages, Stream,
-    Subject, Tables, Target, Verification, bronze_name, bronze_schema, next_positions, rebuild, refine_pending, verify,
+    Compiled, EpochSettings, Layout, Maintenance, MessageFeed, PipelineError, Plan, Progress, Reach, StageSettings,
+    Stages, Stream, Subject, Tables, Target, Verification, bronze_name, bronze_schema, next_positions, rebuild,
+    refine_pending, verify,
 };
 use assay::refine::{Catalog, RefineSettings, functions};
 use assay::source::{Polled, Source, SourceError};
@@ -268,7 +269,8 @@ pub struct Ready {
 impl Lab {
     pub fn at(location: impl Into<String>) -> Self {
         // Only the number of messages cuts an epoch, so that a test knows its epochs.
-        let epoch = EpochSettings { interval_ms: 1 << 40, messages_max: 1, store_patience_s: 0, ..EpochSettings::default() };
+        let epoch =
+            EpochSettings { interval_ms: 1 << 40, messages_max: 1, store_patience_s: 0, ..EpochSettings::default() };
         Self {
             lake: LakeSettings { location: location.into(), ..LakeSettings::default() },
             clock: Ticking::at(NOON_US),
@@ -316,9 +318,11 @@ impl Lab {
         tables.undo_interrupted_rebuild()?;
         let last = tables.ledger.last_epoch();
         let mut history = FileHistory::new(tables.reader(&tables.silver), PLAN.event_time());
-        let files = tables.silver.files().filter(|file| file.ranges.get("epoch").is_none_or(|(first, _)| *first <= last));
+        let files =
+            tables.silver.files().filter(|file| file.ranges.get("epoch").is_none_or(|(first, _)| *first <= last));
         history.written(last, files.cloned().collect::<Vec<_>>());
-        let newest = tables.ledger.get(last)?.and_then(|record| record.watermark_us).map(|at| at + self.stages.lateness_us);
+        let newest =
+            tables.ledger.get(last)?.and_then(|record| record.watermark_us).map(|at| at + self.stages.lateness_us);
         let stages = self.compiled(&lake)?.with_history(history, newest, Arc::clone(&self.clock));
         Ok(Ready { stages, tables, metrics: self.metrics(), _lease: lease })
     }
@@ -498,7 +502,10 @@ impl Contents {
         wanted.sort_unstable();
         let lost: Vec<_> = wanted.iter().filter(|place| !found.contains(place)).collect();
         let doubled: Vec<_> = found.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect();
-        assert!(lost.is_empty() && doubled.is_empty() && found.len() == wanted.len(), "lost {lost:?}, doubled {doubled:?}");
+        assert!(
+            lost.is_empty() && doubled.is_empty() && found.len() == wanted.len(),
+            "lost {lost:?}, doubled {doubled:?}"
+        );
     }
 
     /// Equal row for row; says which rows differ.
@@ -529,7 +536,9 @@ fn places(tables: &Tables) -> Vec<(i32, i64)> {
         for file in table.files() {
             for rows in tables.reader(table).read(file, &columns, None).expect("rows") {
                 let offsets = rows.column(1).as_primitive::<Int64Type>().values();
-                found.extend(rows.column(0).as_primitive::<Int32Type>().values().iter().copied().zip(offsets.iter().copied()));
+                found.extend(
+                    rows.column(0).as_primitive::<Int32Type>().values().iter().copied().zip(offsets.iter().copied()),
+                );
             }
         }
     }
@@ -552,7 +561,8 @@ fn lines(tables: &Tables, table: &Table, without: &[&str]) -> Vec<String> {
 fn text_of(rows: &RecordBatch, without: &[&str]) -> Vec<String> {
     let options = FormatOptions::default().with_null("NULL");
     let schema = rows.schema();
-    let kept = schema.fields().iter().zip(rows.columns()).filter(|(field, _)| !without.contains(&field.name().as_str()));
+    let kept =
+        schema.fields().iter().zip(rows.columns()).filter(|(field, _)| !without.contains(&field.name().as_str()));
     let columns: Vec<_> =
         kept.map(|(_, column)| ArrayFormatter::try_new(column.as_ref(), &options).expect("a column as text")).collect();
     let line = |row: usize| columns.iter().map(|c| c.value(row).to_string()).collect::<Vec<_>>().join(" | ");

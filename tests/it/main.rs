@@ -1,5 +1,12 @@
 //! The whole pipeline as a library, on lakes in memory and in temporary folders. Needs no services.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a bench or test ends at the first surprise"
+)]
+
 mod conservation;
 mod crash;
 mod fault;
