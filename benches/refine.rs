@@ -5,13 +5,28 @@ mod common;
 
 use std::hint::black_box;
 
+use arrow::array::RecordBatch;
+use assay::domain::{History, HistoryError};
 use assay::refine::{RefineSettings, Refiner};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 
-use common::{Empty, bronze, plan};
+use common::{bronze, plan};
 
 const ROWS: usize = 16_384;
 const KEY: [u8; 16] = [7; 16];
+
+/// A past without rows.
+struct Empty;
+
+impl History for Empty {
+    fn scan(&self, _from_us: i64, _to_us: i64, _columns: &[&str]) -> Result<Vec<RecordBatch>, HistoryError> {
+        Ok(Vec::new())
+    }
+
+    fn may_contain(&self, _from_us: i64, _to_us: i64) -> bool {
+        false
+    }
+}
 
 fn refine(criterion: &mut Criterion) {
     let plan = plan();

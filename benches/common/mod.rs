@@ -4,25 +4,11 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use assay::contract::{Contract, Decoder, Format, LocalSchemas};
-use assay::domain::{History, HistoryError};
 use assay::generate::{Batches, GenerateSettings, Generator};
 use assay::pipeline::{Plan, arrived, bronze_name, bronze_schema, seal};
 use assay::refine::Catalog;
 
 const NOW_US: i64 = 1_767_604_000_000_000;
-
-/// A past without rows.
-pub struct Empty;
-
-impl History for Empty {
-    fn scan(&self, _from_us: i64, _to_us: i64, _columns: &[&str]) -> Result<Vec<RecordBatch>, HistoryError> {
-        Ok(Vec::new())
-    }
-
-    fn may_contain(&self, _from_us: i64, _to_us: i64) -> bool {
-        false
-    }
-}
 
 /// The built-in tables.
 pub fn plan() -> Plan {

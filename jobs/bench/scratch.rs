@@ -104,7 +104,6 @@ impl Source for GeneratedSource {
 #[derive(Debug, Default)]
 pub struct Seen {
     pub messages: u64,
-    pub bytes: u64,
     /// When the first batch came, and the CPU time until then.
     pub first: Option<(i64, Duration)>,
     /// The ranges of each batch with a sample of the moments at which the source got its messages.
@@ -115,7 +114,7 @@ pub struct Seen {
 pub struct Watched<F> {
     feed: F,
     messages_max: u64,
-    app_clock: Arc<dyn assay::domain::Clock>,
+    clock: Arc<dyn assay::domain::Clock>,
     with_samples: bool,
     seen: Arc<Mutex<Seen>>,
 }
@@ -124,7 +123,7 @@ impl<F: Feed> Watched<F> {
     pub fn new(feed: F, messages_max: Option<u64>, with_samples: bool, app: &App) -> (Self, Arc<Mutex<Seen>>) {
         let seen = Arc::default();
         let messages_max = messages_max.unwrap_or(u64::MAX);
-        let watched = Self { feed, messages_max, app_clock: Arc::clone(&app.clock), with_samples, seen: Arc::clone(&seen) };
+        let watched = Self { feed, messages_max, clock: Arc::clone(&app.clock), with_samples, seen: Arc::clone(&seen) };
         (watched, seen)
     }
 }
@@ -139,8 +138,7 @@ impl<F: Feed> Feed for Watched<F> {
         if let Some(Some(batch)) = &next {
             let mut seen = lock(&self.seen);
             seen.messages += batch.messages;
-            seen.bytes += batch.bytes;
-            seen.first.get_or_insert_with(|| (self.app_clock.now_us(), before));
+            seen.first.get_or_insert_with(|| (self.clock.now_us(), before));
             if self.with_samples {
                 seen.samples.push((batch.ranges.clone(), batch.source_at_us.clone()));
             }
