@@ -1,5 +1,12 @@
 //! Decoding messages of the transactions contract to Arrow, in rows per second on one core.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a bench or test ends at the first surprise"
+)]
+
 use std::hint::black_box;
 use std::sync::Arc;
 

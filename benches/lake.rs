@@ -1,20 +1,23 @@
 //! Encoding rows as files, and committing them.
 
-#[path = "common/mod.rs"]
-mod common;
+#![allow(clippy::expect_used, reason = "a bench ends at the first surprise")]
 
 use std::hint::black_box;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
+use assay::contract::{Contract, Decoder, Format, LocalSchemas};
+use assay::generate::{Batches, GenerateSettings, Generator};
 use assay::lake::{Commit, Encoding, Lake, LakeSettings, Table, TableSpec};
+use assay::pipeline::{Plan, arrived, bronze_name, bronze_schema, seal};
+use assay::refine::Catalog;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use serde_json::json;
 use tokio::runtime::Runtime;
 
-use common::{bronze, plan};
-
 const ROWS: usize = 100_000;
 const NOW_MS: i64 = 1_767_604_000_000;
+const NOW_US: i64 = NOW_MS * 1000;
 
 fn lake(criterion: &mut Criterion) {
     let plan = plan();
@@ -54,6 +57,27 @@ fn lake(criterion: &mut Criterion) {
         });
     });
     group.finish();
+}
+
+/// The built-in tables.
+fn plan() -> Plan {
+    let contract = Contract::embedded().expect("the contract is tested");
+    let bronze = bronze_name(contract.name());
+    let catalog = Catalog::load(None, std::slice::from_ref(&bronze)).expect("the tables are tested");
+    Plan::new(catalog, bronze, bronze_schema(&contract)).expect("the tables are tested")
+}
+
+/// Bronze rows of the generator's first messages: a few messages fewer, because some cannot be decoded.
+fn bronze(plan: &Plan, messages: usize) -> RecordBatch {
+    let contract = Arc::new(Contract::embedded().expect("the contract is tested"));
+    let lookup = Box::new(LocalSchemas::new(Arc::clone(&contract)));
+    let mut decoder = Decoder::new(contract, Format::Avro, lookup);
+    let settings = GenerateSettings { users: 1_000_000, rate: 5_000.0, events: None, ..GenerateSettings::default() };
+    let generator = Generator::new(settings, 4).expect("settings that work");
+    let batch = Batches::new(generator, "bench").next(messages).expect("a stream without end");
+    let decoded = decoder.decode(&batch).expect("local schemas answer");
+    let arrived = arrived(&batch, decoded, NOW_US, 0);
+    seal(&arrived.contract, &arrived.provenance, NOW_US, 1, &plan.bronze_schema).expect("bronze takes its contract")
 }
 
 criterion_group!(benches, lake);

@@ -9,8 +9,7 @@ use assay::contract::{Contract, Decoder, LocalSchemas, Registry, SchemaLookup};
 use assay::domain::{Clock, Positions, Reaction, SystemClock};
 use assay::lake::{FileHistory, Lake, LakeError, LakeSettings, Lease};
 use assay::pipeline::{
-    Compiled, Maintenance, PipelineError, Plan, Progress, StageSettings, Stages, Tables, bronze_name,
-    bronze_schema,
+    Compiled, Maintenance, PipelineError, Plan, Progress, StageSettings, Stages, Tables, bronze_name, bronze_schema,
 };
 use assay::refine::Catalog;
 use assay::settings::{Settings, SettingsError};
@@ -110,7 +109,7 @@ impl App {
         }
         let screen = Screen::new(Mode::of_stderr(globals.json || globals.quiet));
         let colors = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
-        init_logging_to(settings.log.format, &settings.log.filter, screen.log_writer(), colors)?;
+        init_logging_to(settings.log.format, &settings.log.filter, screen.log_writer(), colors).map_err(usage)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), Arc::clone(&clock))?);
         let stop = Arc::new(AtomicBool::new(false));
@@ -140,6 +139,15 @@ impl App {
             windows: self.settings.windows.clone(),
             lateness_us: self.settings.epoch.lateness_us(),
         }
+    }
+
+    /// The settings of the lake's one consumer: started anew, it takes its partitions back at once.
+    pub fn kafka(&self) -> assay::source::KafkaSettings {
+        let mut settings = self.settings.kafka.clone();
+        if settings.instance_id.is_empty() {
+            settings.instance_id = format!("assay-{}", self.settings.pipeline);
+        }
+        settings
     }
 
     pub fn decoder(&self, contract: &Arc<Contract>) -> anyhow::Result<Decoder> {
@@ -204,6 +212,7 @@ impl App {
                 () = wait(STOP_BOUND) => {}
             }
             eprintln!("assay: stopped before the epoch was finished; the next start completes it");
+            #[expect(clippy::disallowed_methods, reason = "the bound of a shutdown: main waits for the epoch")]
             std::process::exit(1);
         });
     }
@@ -244,7 +253,12 @@ pub fn nap(time: Duration) {
     std::thread::sleep(time);
 }
 
-fn snapshot(progress: &Progress, began_us: i64, now_us: i64, recent: &mut std::collections::VecDeque<(i64, u64)>) -> Snapshot {
+fn snapshot(
+    progress: &Progress,
+    began_us: i64,
+    now_us: i64,
+    recent: &mut std::collections::VecDeque<(i64, u64)>,
+) -> Snapshot {
     let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let messages = load(&progress.messages).max(load(&progress.bronze_rows));
     recent.push_back((now_us, messages));
@@ -303,18 +317,19 @@ pub struct Opened {
 impl Opened {
     /// The stages with the past that the lake holds.
     pub fn split(self, app: &App) -> anyhow::Result<Running> {
-        let Self { contract, plan, lake, lease, compiled, tables } = self;
+        let Self { contract, plan, lake: _, lease, compiled, tables } = self;
         let last = tables.ledger.last_epoch();
         let mut history = FileHistory::new(tables.reader(&tables.silver), plan.event_time());
         // An epoch that crashed after silver is refined once more: its rows are not the past yet.
-        let files = tables.silver.files().filter(|file| file.ranges.get("epoch").is_none_or(|(first, _)| *first <= last));
+        let files =
+            tables.silver.files().filter(|file| file.ranges.get("epoch").is_none_or(|(first, _)| *first <= last));
         history.written(last, files.cloned().collect::<Vec<_>>());
         let record = tables.ledger.get(last)?;
         let watermark = record.and_then(|record| record.watermark_us);
         let newest = watermark.map(|at| at + app.settings.epoch.lateness_us());
         app.metrics.resumed_at(last, watermark);
         let stages = compiled.with_history(history, newest, Arc::clone(&app.clock));
-        Ok(Running { contract, plan, lake, lease, stages, tables })
+        Ok(Running { contract, plan, _lease: lease, stages, tables })
     }
 }
 
@@ -322,8 +337,8 @@ impl Opened {
 pub struct Running {
     pub contract: Arc<Contract>,
     pub plan: Plan,
-    pub lake: Lake,
-    pub lease: Lease,
+    /// Held as long as anything may be written.
+    _lease: Lease,
     pub stages: Stages,
     pub tables: Tables,
 }

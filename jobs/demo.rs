@@ -108,7 +108,8 @@ pub fn run(args: DemoArgs, mut app: App) -> anyhow::Result<Exit> {
         };
         let streamed = stream.run(feed);
         stream_ended.store(true, Ordering::Relaxed);
-        let produced = producing.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the generator stopped without a word")));
+        let produced =
+            producing.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the generator stopped without a word")));
         let tables = streamed?;
         produced?;
         Ok::<_, anyhow::Error>(tables)
@@ -129,7 +130,7 @@ pub fn run(args: DemoArgs, mut app: App) -> anyhow::Result<Exit> {
     ]
     .map(|query| format!("assay sql --lake {location} \"{query}\""))
     .to_vec();
-    summary::print(&app, &ledger)?;
+    summary::print(&app, &ledger, true)?;
     if args.keep_running && !app.stop.load(Ordering::Relaxed) {
         let look = Look::of_stderr();
         eprintln!("{}", look.fit(&format!("http://{}/metrics stays up; Ctrl-C ends it", server.address)));
@@ -154,7 +155,7 @@ fn produce(
     let began_us = app.clock.now_us();
     let mut sent = 0;
     while !gone() && generator.next_into(&mut message) {
-        if rate > 0 && sent % 32 == 0 {
+        if rate > 0 && sent % 32 == 0_u64 {
             let due_us = began_us + i64::try_from(sent * 1_000_000 / rate).unwrap_or(i64::MAX);
             while app.clock.now_us() < due_us && !gone() {
                 producer.serve(Duration::ZERO)?;

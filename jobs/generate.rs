@@ -135,7 +135,14 @@ pub fn run(args: GenerateArgs, mut app: App) -> anyhow::Result<Exit> {
     if app.json {
         println!("{}", json!({"job": "generate", "elapsed_s": elapsed_s, "counts": counts}));
     } else {
-        println!("{} messages in {elapsed_s:.1} s: {} valid, {} duplicates, {} malformed, {} bad rows", thousands(counts.messages), thousands(counts.valid), thousands(counts.duplicates), thousands(counts.malformed.values().sum()), thousands(counts.bad_rows.values().sum()));
+        println!(
+            "{} messages in {elapsed_s:.1} s: {} valid, {} duplicates, {} malformed, {} bad rows",
+            thousands(counts.messages),
+            thousands(counts.valid),
+            thousands(counts.duplicates),
+            thousands(counts.malformed.values().sum()),
+            thousands(counts.bad_rows.values().sum())
+        );
     }
     Ok(Exit::Done)
 }
@@ -162,7 +169,7 @@ fn to_kafka(args: &GenerateArgs, settings: GenerateSettings, app: &App) -> anyho
     let began_us = app.clock.now_us();
     let mut sent = 0_u64;
     while !app.stop.load(Ordering::Relaxed) && generator.next_into(&mut message) {
-        if args.rate > 0 && sent % 64 == 0 {
+        if args.rate > 0 && sent.is_multiple_of(64) {
             let due_us = began_us + i64::try_from(sent * 1_000_000 / args.rate).unwrap_or(i64::MAX);
             while app.clock.now_us() < due_us {
                 producer.serve(Duration::ZERO)?;

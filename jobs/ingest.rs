@@ -27,7 +27,7 @@ pub fn run(args: IngestArgs, mut app: App) -> anyhow::Result<Exit> {
     let began_us = app.clock.now_us();
     let running = app.open(true)?.split(&app)?;
     let positions = running.positions()?;
-    let mut source = KafkaSource::open(app.settings.kafka.clone(), Arc::new(std::sync::Mutex::new(positions.clone())))?;
+    let mut source = KafkaSource::open(app.kafka(), Arc::new(std::sync::Mutex::new(positions.clone())))?;
     if args.until_end {
         source.until_end(BROKER_PATIENCE)?;
     }
@@ -51,6 +51,6 @@ pub fn run(args: IngestArgs, mut app: App) -> anyhow::Result<Exit> {
     let tables = stream.run(feed)?;
     drop(shown);
     let elapsed_s = (app.clock.now_us() - began_us) as f64 / 1e6;
-    summary::print(&app, &summary::ledger("ingest", &tables, &progress, elapsed_s))?;
+    summary::print(&app, &summary::ledger("ingest", &tables, &progress, elapsed_s), false)?;
     Ok(Exit::Done)
 }

@@ -6,6 +6,7 @@ mod demo;
 mod exit;
 mod generate;
 mod ingest;
+mod load;
 mod rebuild;
 mod refine;
 mod run;
@@ -40,6 +41,7 @@ enum Job {
     Run(run::RunArgs),
     Ingest(ingest::IngestArgs),
     Refine(refine::RefineArgs),
+    Load(load::LoadArgs),
     Generate(generate::GenerateArgs),
     Sql(sql::SqlArgs),
     Verify(verify::VerifyArgs),
@@ -71,6 +73,7 @@ fn start(cli: Cli) -> anyhow::Result<Exit> {
         Job::Run(args) => run::run(args, app),
         Job::Ingest(args) => ingest::run(args, app),
         Job::Refine(args) => refine::run(args, app),
+        Job::Load(args) => load::run(args, app),
         Job::Generate(args) => generate::run(args, app),
         Job::Sql(args) => summary::sql(args, &app),
         Job::Verify(args) => verify::run(args, app),

@@ -1,11 +1,11 @@
 use std::sync::Arc;
 
 use assay::lake::FileHistory;
-use assay::pipeline::{Progress, Target, rebuild};
+use assay::pipeline::{Progress, Target, pending_epochs, rebuild};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use crate::app::{App, Opened};
+use crate::app::{App, Opened, usage};
 use crate::exit::Exit;
 use crate::ui::{Goal, Look};
 
@@ -33,6 +33,10 @@ pub fn run(args: RebuildArgs, app: App) -> anyhow::Result<Exit> {
     let progress = Arc::new(Progress::new());
     let began_us = app.clock.now_us();
     let Opened { compiled, mut tables, plan, lake: _lake, lease: _lease, .. } = app.open(false)?;
+    let pending = pending_epochs(&tables)?.len();
+    if pending > 0 {
+        return Err(usage(format!("bronze has {pending} epochs that silver lacks; run `assay refine` first")));
+    }
     let history = FileHistory::new(tables.reader(&tables.silver), plan.event_time());
     let stages = compiled.with_history(history, None, Arc::clone(&app.clock));
     let target = match args.target {
@@ -56,7 +60,11 @@ pub fn run(args: RebuildArgs, app: App) -> anyhow::Result<Exit> {
         let look = Look::of_stdout();
         println!("{}", look.fit(&format!("rebuilt as epoch {} in {elapsed_s:.1} s", record.epoch)));
         for table in rebuilt {
-            println!("  {:<28} {:>14} rows", table.table.to_string(), crate::ui::thousands(u64::try_from(table.rows_added).unwrap_or(0)));
+            println!(
+                "  {:<28} {:>14} rows",
+                table.table.to_string(),
+                crate::ui::thousands(u64::try_from(table.rows_added).unwrap_or(0))
+            );
         }
     }
     Ok(Exit::Done)

@@ -32,6 +32,6 @@ pub fn run(_args: RefineArgs, app: App) -> anyhow::Result<Exit> {
     maintenance.finish(&mut running.tables);
     drop(shown);
     let elapsed_s = (app.clock.now_us() - began_us) as f64 / 1e6;
-    summary::print(&app, &summary::ledger("refine", &running.tables, &progress, elapsed_s))?;
+    summary::print(&app, &summary::ledger("refine", &running.tables, &progress, elapsed_s), true)?;
     Ok(Exit::Done)
 }

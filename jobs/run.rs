@@ -47,7 +47,7 @@ pub fn run(args: RunArgs, mut app: App) -> anyhow::Result<Exit> {
     running.stages.warm_up()?;
     readiness.set("recovery", Ok(()));
     let positions = running.positions()?;
-    let mut source = KafkaSource::open(app.settings.kafka.clone(), Arc::new(std::sync::Mutex::new(positions.clone())))?;
+    let mut source = KafkaSource::open(app.kafka(), Arc::new(std::sync::Mutex::new(positions.clone())))?;
     if args.until_end {
         source.until_end(BROKER_PATIENCE)?;
     }
@@ -72,7 +72,7 @@ pub fn run(args: RunArgs, mut app: App) -> anyhow::Result<Exit> {
     drop(watch);
     drop(shown);
     let elapsed_s = (app.clock.now_us() - began_us) as f64 / 1e6;
-    summary::print(&app, &summary::ledger("run", &tables, &progress, elapsed_s))?;
+    summary::print(&app, &summary::ledger("run", &tables, &progress, elapsed_s), true)?;
     Ok(Exit::Done)
 }
 
@@ -138,10 +138,13 @@ impl Watch {
             while !finished.load(Ordering::Relaxed) {
                 let status = kafka.status();
                 metrics.set_source_connected(status.connected);
-                readiness.set("kafka", match (status.connected, status.last_error) {
-                    (true, _) => Ok(()),
-                    (false, error) => Err(error.unwrap_or_else(|| "not connected yet".to_owned())),
-                });
+                readiness.set(
+                    "kafka",
+                    match (status.connected, status.last_error) {
+                        (true, _) => Ok(()),
+                        (false, error) => Err(error.unwrap_or_else(|| "not connected yet".to_owned())),
+                    },
+                );
                 let lag = kafka.lag();
                 for (partition, messages) in &lag {
                     metrics.set_lag(partition, *messages);

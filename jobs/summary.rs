@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::util::display::array_value_to_string;
 use assay::domain::Clock;
 use assay::lake::{Lake, Session, open_session};
@@ -12,16 +12,19 @@ use async_trait::async_trait;
 use datafusion::prelude::SessionContext;
 
 use crate::app::{App, table_lines};
-use crate::exit::Exit;
+use crate::exit::{Exit, Refused};
 use crate::sql::{QueryContext, SqlArgs};
 use crate::ui::{Flow, Ledger, Look, Risk};
 
-/// Prints a ledger as text or JSON.
-pub fn print(app: &App, ledger: &Ledger) -> anyhow::Result<()> {
+/// Prints a ledger as text or JSON. `balanced` says that the job goes all the way, so that its rows must add up.
+pub fn print(app: &App, ledger: &Ledger, balanced: bool) -> anyhow::Result<()> {
     if app.json {
         println!("{}", serde_json::to_string(ledger)?);
     } else {
         print!("{}", ledger.render(Look::of_stdout()));
+    }
+    if balanced && !ledger.flow.is_balanced() {
+        return Err(Refused("the rows do not add up; `assay verify` says where".into()).into());
     }
     Ok(())
 }
@@ -118,16 +121,4 @@ pub fn sql(args: SqlArgs, app: &App) -> anyhow::Result<Exit> {
         crate::sql::run(args, &context).await
     })?;
     Ok(Exit::Done)
-}
-
-/// A single number of a query.
-pub async fn number(context: &SessionContext, sql: &str) -> anyhow::Result<i64> {
-    let batches = context.sql(sql).await?.collect().await?;
-    let column = batches.iter().find(|batch| batch.num_rows() > 0).map(|batch| Arc::clone(batch.column(0)));
-    let value = column.and_then(|column| {
-        let column = arrow::compute::cast(&column, &arrow::datatypes::DataType::Int64).ok()?;
-        let column = column.as_primitive::<arrow::datatypes::Int64Type>();
-        (!column.is_empty()).then(|| column.value(0))
-    });
-    Ok(value.unwrap_or(0))
 }

@@ -2,6 +2,13 @@
 //!
 //! `UPDATE_GOLDENS=1 cargo test --test golden` writes the outputs anew; read the diff before committing it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a bench or test ends at the first surprise"
+)]
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

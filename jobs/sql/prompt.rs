@@ -125,6 +125,7 @@ impl<'a> Shell<'a> {
     }
 
     async fn query(&self, statement: &str, interrupt: &dyn Interrupt) -> anyhow::Result<()> {
+        #[expect(clippy::disallowed_methods, reason = "the user is told how long a query took")]
         let began = Instant::now();
         let (_, named) = text::split_epoch(statement).unwrap_or_default();
         // An epoch that the query names is meant; that of the prompt is only the habit.

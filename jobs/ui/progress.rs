@@ -115,7 +115,7 @@ enum Display {
 
 impl Progress {
     /// Plain lines to a writer of the caller's.
-    #[must_use]
+    #[cfg(test)]
     pub fn plain(title: &str, goal: Goal, out: Box<dyn Write + Send>) -> Self {
         Self { title: title.to_owned(), goal, bytes: 0, display: Display::Plain { out, last: None } }
     }

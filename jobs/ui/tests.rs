@@ -9,7 +9,7 @@ use arrow::array::{
 use arrow::datatypes::Schema;
 use console::measure_text_width;
 
-use super::progress::{live_lines, plain_line};
+use super::progress::{Progress, live_lines, plain_line};
 use super::*;
 
 fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {

@@ -103,6 +103,7 @@ impl Decoder {
             self.avro_rows(batch, &unknown, Utf8Check::Each).finish(&self.contract)
         });
         self.row_bytes = row_bytes;
+        #[expect(clippy::expect_used, reason = "every string has been checked")]
         Ok(decoded.expect("every string has been checked"))
     }
 
@@ -177,6 +178,7 @@ impl Decoder {
             }
         }
         self.row_bytes = rows.columns.row_bytes();
+        #[expect(clippy::expect_used, reason = "the whole text has been checked")]
         rows.finish(&self.contract).expect("the whole text has been checked")
     }
 }

@@ -239,6 +239,7 @@ impl Registry {
             let request = self.request(method.clone(), url, body);
             let wait_ms = if attempt == 1 { 0 } else { self.wait_ms(attempt - 1) };
             let answer = self.block_on(async move {
+                #[expect(clippy::disallowed_methods, reason = "the back-off of a request")]
                 tokio::time::sleep(Duration::from_millis(wait_ms)).await;
                 match request.send().await {
                     Ok(response) => Answer::read(response).await,

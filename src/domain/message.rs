@@ -79,6 +79,15 @@ impl MessageBatch {
         (0..self.len()).map(|index| self.get(index))
     }
 
+    /// The same messages by topic and partition, each partition's in the order in which they were read.
+    #[must_use]
+    pub fn in_order(mut self) -> Self {
+        let topics = &self.topics;
+        let name = |entry: &Entry| topics.get(entry.topic as usize);
+        self.entries.sort_by(|a, b| (name(a), a.partition).cmp(&(name(b), b.partition)));
+        self
+    }
+
     /// What this batch covers of each partition.
     #[must_use]
     pub fn ranges(&self) -> Ranges {

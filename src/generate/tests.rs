@@ -114,7 +114,11 @@ fn every_message_is_what_the_counts_say() {
         } else {
             assert!(text("location").contains(", "));
             assert_eq!(*amount, (amount * 100.0).round() / 100.0);
-            if *is_fraud { frauds.push(*amount) } else { amounts.push(*amount) }
+            if *is_fraud {
+                frauds.push(*amount)
+            } else {
+                amounts.push(*amount)
+            }
             if let Some(scenario) = message.scenario {
                 *fraud.entry(scenario).or_default() += 1;
             }
@@ -223,7 +227,8 @@ fn files_hold_the_same_events() {
     let mut text = Vec::new();
     let file = std::fs::File::open(&lines).unwrap();
     std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(file), &mut text).unwrap();
-    let good = text.split(|byte| *byte == b'\n').filter(|line| serde_json::from_slice::<serde_json::Value>(line).is_ok());
+    let good =
+        text.split(|byte| *byte == b'\n').filter(|line| serde_json::from_slice::<serde_json::Value>(line).is_ok());
     assert_eq!(good.count() as u64, counts.messages - counts.malformed.values().sum::<u64>());
 
     let parquet = folder.path().join("t.parquet");

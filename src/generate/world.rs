@@ -2,8 +2,16 @@
 
 use super::random::{Dice, exp, mix, scale, unit};
 
-pub(super) const PAYMENTS: [&str; 8] =
-    ["credit_card", "debit_card", "paypal", "bank_transfer", "digital_wallet", "crypto", "gift_card", "cash_on_delivery"];
+pub(super) const PAYMENTS: [&str; 8] = [
+    "credit_card",
+    "debit_card",
+    "paypal",
+    "bank_transfer",
+    "digital_wallet",
+    "crypto",
+    "gift_card",
+    "cash_on_delivery",
+];
 pub(super) const CREDIT_CARD: u8 = 0;
 pub(super) const DEBIT_CARD: u8 = 1;
 pub(super) const DIGITAL_WALLET: u8 = 4;
@@ -84,9 +92,30 @@ const ELECTRONICS: u8 = 3;
 const EXCHANGE: u8 = 10;
 
 const BRANDS: [&str; 24] = [
-    "Northwind", "Bluebird", "Acorn", "Summit", "Harbor", "Lumen", "Juniper", "Cobalt", "Meridian", "Willow", "Atlas",
-    "Orchid", "Pioneer", "Quartz", "Redwood", "Solstice", "Tundra", "Umber", "Vista", "Waypoint", "Zephyr", "Ember",
-    "Fable", "Granite",
+    "Northwind",
+    "Bluebird",
+    "Acorn",
+    "Summit",
+    "Harbor",
+    "Lumen",
+    "Juniper",
+    "Cobalt",
+    "Meridian",
+    "Willow",
+    "Atlas",
+    "Orchid",
+    "Pioneer",
+    "Quartz",
+    "Redwood",
+    "Solstice",
+    "Tundra",
+    "Umber",
+    "Vista",
+    "Waypoint",
+    "Zephyr",
+    "Ember",
+    "Fable",
+    "Granite",
 ];
 
 pub(super) struct Merchant {
@@ -145,7 +174,11 @@ impl World {
         let categories: [u8; 1024] = spread(CATEGORIES.map(|category| category.weight));
         let merchants: Vec<Merchant> = (0..merchants).map(|index| merchant(seed, index, &categories)).collect();
         let of = |category: u8| {
-            (0_u32..).zip(&merchants).filter(|(_, merchant)| merchant.category == category).map(|(index, _)| index).collect()
+            (0_u32..)
+                .zip(&merchants)
+                .filter(|(_, merchant)| merchant.category == category)
+                .map(|(index, _)| index)
+                .collect()
         };
         let (electronics, exchanges) = (of(ELECTRONICS), of(EXCHANGE));
         let home_countries = spread(COUNTRIES.each_ref().map(|country| country.weight));

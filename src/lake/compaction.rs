@@ -38,9 +38,9 @@ impl Compaction {
         files.sort_by(|a, b| (&a.partition, file_name(&a.path)).cmp(&(&b.partition, file_name(&b.path))));
         let mut run: Vec<&DataFile> = Vec::new();
         for file in files {
-            let joins = run.last().is_some_and(|last| {
-                last.partition == file.partition && class(last, settings) == class(file, settings)
-            });
+            let joins = run
+                .last()
+                .is_some_and(|last| last.partition == file.partition && class(last, settings) == class(file, settings));
             if !joins {
                 run.clear();
             }

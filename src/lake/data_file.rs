@@ -124,11 +124,11 @@ pub fn encode(
         .collect()
 }
 
+/// The values of the partition columns, and the rows that have them.
+type Part = (Vec<Option<String>>, RecordBatch);
+
 /// Cuts a batch by the values of its partition columns, keeping the order of the rows within each part.
-fn split(
-    batch: &RecordBatch,
-    columns: &[usize],
-) -> Result<Vec<(Vec<Option<String>>, RecordBatch)>, arrow::error::ArrowError> {
+fn split(batch: &RecordBatch, columns: &[usize]) -> Result<Vec<Part>, arrow::error::ArrowError> {
     let keys: Vec<ArrayRef> = columns.iter().map(|index| Arc::clone(batch.column(*index))).collect();
     let value = |keys: &[ArrayRef], row: usize| -> Result<Vec<Option<String>>, arrow::error::ArrowError> {
         keys.iter()
@@ -216,7 +216,9 @@ fn statistics(metadata: &ParquetMetaData, schema: &SchemaRef, rows: i64) -> (Str
                 continue;
             }
             let range = match found {
-                Statistics::Int32(found) => found.min_opt().zip(found.max_opt()).map(|(a, b)| (i64::from(*a), i64::from(*b))),
+                Statistics::Int32(found) => {
+                    found.min_opt().zip(found.max_opt()).map(|(a, b)| (i64::from(*a), i64::from(*b)))
+                }
                 Statistics::Int64(found) => found.min_opt().zip(found.max_opt()).map(|(a, b)| (*a, *b)),
                 _ => None,
             };
@@ -261,7 +263,11 @@ fn bound(kind: &DataType, value: i64, upper: bool) -> Option<Value> {
         }
         DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => {
             // Statistics have milliseconds: the upper bound is rounded up so that it stays one.
-            let millis = if upper { value.div_euclid(1000) + i64::from(value.rem_euclid(1000) > 0) } else { value.div_euclid(1000) };
+            let millis = if upper {
+                value.div_euclid(1000) + i64::from(value.rem_euclid(1000) > 0)
+            } else {
+                value.div_euclid(1000)
+            };
             let at = chrono::DateTime::from_timestamp_millis(millis)?;
             Some(json!(at.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()))
         }

@@ -66,7 +66,14 @@ struct StageRow {
 }
 
 const COUNTS: [&str; 9] = [
-    "messages", "bronze_rows", "dead_letters", "silver_rows", "duplicates", "quarantined", "late_rows", "restated_rows",
+    "messages",
+    "bronze_rows",
+    "dead_letters",
+    "silver_rows",
+    "duplicates",
+    "quarantined",
+    "late_rows",
+    "restated_rows",
     "warned_rows",
 ];
 const STAMPS: [&str; 3] = ["started_at", "published_at", "watermark_at"];
@@ -161,7 +168,13 @@ fn ledger_schema() -> SchemaRef {
     };
     fields.push(list(
         "offsets",
-        vec![text("topic"), Field::new("partition", DataType::Int32, false), number("first_offset"), number("next_offset"), number("messages")],
+        vec![
+            text("topic"),
+            Field::new("partition", DataType::Int32, false),
+            number("first_offset"),
+            number("next_offset"),
+            number("messages"),
+        ],
     ));
     fields.push(list("tables", vec![text("table"), number("version"), number("rows_added")]));
     fields.push(list("stages", vec![text("stage"), number("micros")]));
@@ -170,10 +183,14 @@ fn ledger_schema() -> SchemaRef {
 
 /// The same columns with timestamps as numbers: the form in which rows pass through serde.
 fn plain_schema() -> SchemaRef {
-    let plain = ledger_schema().fields().iter().map(|field| {
-        let stamp = STAMPS.contains(&field.name().as_str());
-        if stamp { field.as_ref().clone().with_data_type(DataType::Int64) } else { field.as_ref().clone() }
-    }).collect::<Vec<_>>();
+    let plain = ledger_schema()
+        .fields()
+        .iter()
+        .map(|field| {
+            let stamp = STAMPS.contains(&field.name().as_str());
+            if stamp { field.as_ref().clone().with_data_type(DataType::Int64) } else { field.as_ref().clone() }
+        })
+        .collect::<Vec<_>>();
     Arc::new(Schema::new(plain))
 }
 
@@ -208,7 +225,11 @@ fn batch_of(record: &EpochRecord) -> Result<RecordBatch, String> {
         tables: record
             .tables
             .iter()
-            .map(|table| TableRow { table: table.table.to_string(), version: table.version, rows_added: table.rows_added })
+            .map(|table| TableRow {
+                table: table.table.to_string(),
+                version: table.version,
+                rows_added: table.rows_added,
+            })
             .collect(),
         stages: record.stages.iter().map(|time| StageRow { stage: time.stage.into(), micros: time.micros }).collect(),
     };

@@ -6,19 +6,27 @@ pub enum LakeError {
     #[error("the lake location `{location}` cannot be used: {cause}. Give a folder or s3://bucket/prefix")]
     Location { location: String, cause: String },
 
-    #[error("the lake at {location} belongs to the pipeline `{found}`, not to `{wanted}`; it was left untouched. Use another --lake or set pipeline = \"{found}\"")]
+    #[error(
+        "the lake at {location} belongs to the pipeline `{found}`, not to `{wanted}`; it was left untouched. Use another --lake or set pipeline = \"{found}\""
+    )]
     ForeignPipeline { location: String, found: String, wanted: String },
 
-    #[error("the lake at {location} has format {found}, and this version of assay knows formats up to {known}; it was left untouched. Use a newer assay")]
+    #[error(
+        "the lake at {location} has format {found}, and this version of assay knows formats up to {known}; it was left untouched. Use a newer assay"
+    )]
     NewerFormat { location: String, found: u32, known: u32 },
 
     #[error("{location} holds no lake: {hint}")]
     NoLake { location: String, hint: String },
 
-    #[error("another assay process ({holder}) is writing to the lake at {location}; only one writer is allowed. Stop it first")]
+    #[error(
+        "another assay process ({holder}) is writing to the lake at {location}; only one writer is allowed. Stop it first"
+    )]
     Leased { location: String, holder: String },
 
-    #[error("{table}: another writer committed version {version}{detail}; this process is fenced off. Stop the other writer and start again")]
+    #[error(
+        "{table}: another writer committed version {version}{detail}; this process is fenced off. Stop the other writer and start again"
+    )]
     Fenced { table: TableName, version: u64, detail: String },
 
     #[error("{table}: {action} failed: {cause}")]

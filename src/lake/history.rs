@@ -1,10 +1,12 @@
 use std::sync::Arc;
 
-use arrow::array::Array;
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
 
 use super::data_file::DataFile;
 use super::reader::{FileReader, RangeFilter};
+use crate::domain::schema::EPOCH;
 use crate::domain::{History, HistoryError};
 
 /// What came before: the table's files, and the rows that are refined but not written yet.
@@ -12,6 +14,8 @@ pub struct FileHistory {
     reader: FileReader,
     event_time: String,
     files: Vec<Arc<DataFile>>,
+    /// Rows of later epochs in the files are not the past.
+    up_to: i64,
     pending: Vec<Pending>,
 }
 
@@ -32,7 +36,7 @@ impl Pending {
 impl FileHistory {
     #[must_use]
     pub fn new(reader: FileReader, event_time: impl Into<String>) -> Self {
-        Self { reader, event_time: event_time.into(), files: Vec::new(), pending: Vec::new() }
+        Self { reader, event_time: event_time.into(), files: Vec::new(), up_to: i64::MAX, pending: Vec::new() }
     }
 
     /// Files that are written but belong to no epoch yet: those of a rebuild under way.
@@ -50,7 +54,40 @@ impl FileHistory {
     /// The table consists of these files, which hold the rows of every epoch up to `epoch`.
     pub fn written(&mut self, epoch: i64, files: impl IntoIterator<Item = DataFile>) {
         self.files = files.into_iter().map(Arc::new).collect();
+        self.up_to = i64::MAX;
         self.pending.retain(|pending| pending.epoch > epoch);
+    }
+
+    /// As [`written`](Self::written), for files that hold rows of later epochs too: those are still to come.
+    pub fn reached(&mut self, epoch: i64, files: impl IntoIterator<Item = DataFile>) {
+        self.written(epoch, files);
+        self.files.retain(|file| file.may_contain(EPOCH, i64::MIN, epoch.saturating_add(1)));
+        self.up_to = epoch;
+    }
+
+    /// The rows of a file that are of the past, and within a span of event time.
+    fn read(
+        &self,
+        file: &DataFile,
+        from_us: i64,
+        to_us: i64,
+        columns: &[&str],
+    ) -> Result<Vec<RecordBatch>, HistoryError> {
+        let range = RangeFilter { column: self.event_time.clone(), from: from_us, to: to_us };
+        if file.ranges.get(EPOCH).is_none_or(|(_, last)| *last <= self.up_to) {
+            return self.reader.read(file, columns, Some(range)).map_err(|e| self.error(e));
+        }
+        let with_epoch: Vec<&str> = columns.iter().copied().chain([EPOCH]).collect();
+        let kept: Vec<usize> = (0..columns.len()).collect();
+        let past = |rows: RecordBatch| {
+            let epochs = rows.column(columns.len()).as_primitive::<Int64Type>();
+            let keep: arrow::array::BooleanArray =
+                epochs.iter().map(|epoch| Some(epoch.is_some_and(|e| e <= self.up_to))).collect();
+            arrow::compute::filter_record_batch(&rows, &keep)
+                .and_then(|rows| rows.project(&kept))
+                .map_err(|e| self.error(e))
+        };
+        self.reader.read(file, &with_epoch, Some(range)).map_err(|e| self.error(e))?.into_iter().map(past).collect()
     }
 
     fn bounds(&self, batch: &RecordBatch) -> Option<(i64, i64)> {
@@ -68,8 +105,7 @@ impl History for FileHistory {
     fn scan(&self, from_us: i64, to_us: i64, columns: &[&str]) -> Result<Vec<RecordBatch>, HistoryError> {
         let mut found = Vec::new();
         for file in self.files.iter().filter(|file| file.may_contain(&self.event_time, from_us, to_us)) {
-            let range = RangeFilter { column: self.event_time.clone(), from: from_us, to: to_us };
-            found.extend(self.reader.read(file, columns, Some(range)).map_err(|e| self.error(e))?);
+            found.extend(self.read(file, from_us, to_us, columns)?);
         }
         for batch in self.pending.iter().filter(|pending| pending.meets(from_us, to_us)).map(|pending| &pending.rows) {
             let times = batch
@@ -83,8 +119,11 @@ impl History for FileHistory {
             } else {
                 arrow::compute::filter_record_batch(batch, &keep).map_err(|e| self.error(e))?
             };
-            let indices =
-                columns.iter().map(|name| kept.schema().index_of(name)).collect::<Result<Vec<_>, _>>().map_err(|e| self.error(e))?;
+            let indices = columns
+                .iter()
+                .map(|name| kept.schema().index_of(name))
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|e| self.error(e))?;
             found.push(kept.project(&indices).map_err(|e| self.error(e))?);
         }
         Ok(found)

@@ -19,10 +19,8 @@ impl Lease {
     pub fn acquire(lake: &Lake) -> Result<Self, LakeError> {
         let Some(folder) = lake.folder() else { return Ok(Self { _file: None }) };
         let path = folder.join("_assay").join("lock");
-        let error = |e: std::io::Error| LakeError::Root {
-            action: format!("locking {}", path.display()),
-            cause: e.to_string(),
-        };
+        let error =
+            |e: std::io::Error| LakeError::Root { action: format!("locking {}", path.display()), cause: e.to_string() };
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).map_err(error)?;
         }

@@ -118,7 +118,12 @@ impl FileReader {
     ///
     /// # Errors
     /// As [`open`](Self::open), or when a page is damaged.
-    pub fn read(&self, file: &DataFile, columns: &[&str], range: Option<RangeFilter>) -> Result<Vec<RecordBatch>, LakeError> {
+    pub fn read(
+        &self,
+        file: &DataFile,
+        columns: &[&str],
+        range: Option<RangeFilter>,
+    ) -> Result<Vec<RecordBatch>, LakeError> {
         self.open(file, columns, range)?
             .filter(|batch| batch.as_ref().map_or(true, |batch| batch.num_rows() > 0))
             .collect::<Result<_, _>>()
@@ -145,7 +150,8 @@ fn project<T: parquet::file::reader::ChunkReader + 'static>(
     let present = columns.iter().copied().filter(|name| builder.schema().field_with_name(name).is_ok());
     let mask = ProjectionMask::columns(builder.parquet_schema(), present);
     let groups = builder.metadata().row_groups().iter().enumerate();
-    let groups = groups.filter(|(_, group)| range.is_none_or(|range| overlaps(group, range))).map(|(index, _)| index).collect();
+    let groups =
+        groups.filter(|(_, group)| range.is_none_or(|range| overlaps(group, range))).map(|(index, _)| index).collect();
     builder.with_projection(mask).with_row_groups(groups).with_batch_size(BATCH_ROWS).build()
 }
 
@@ -175,7 +181,12 @@ impl Iterator for Batches {
 
     fn next(&mut self) -> Option<Self::Item> {
         let batch = self.reader.next()?;
-        Some(batch.map_err(|e| e.to_string()).and_then(|batch| self.complete(&batch)).map_err(|e| format!("{}: {e}", self.place)))
+        Some(
+            batch
+                .map_err(|e| e.to_string())
+                .and_then(|batch| self.complete(&batch))
+                .map_err(|e| format!("{}: {e}", self.place)),
+        )
     }
 }
 
@@ -197,7 +208,8 @@ impl Batches {
         let nullable = Schema::new(
             self.schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect::<Vec<_>>(),
         );
-        let whole = RecordBatch::try_new_with_options(Arc::new(nullable), columns, &options).map_err(|e| e.to_string())?;
+        let whole =
+            RecordBatch::try_new_with_options(Arc::new(nullable), columns, &options).map_err(|e| e.to_string())?;
         let whole = match &self.range {
             Some(range) => filter_record_batch(&whole, &in_range(&whole, range)?).map_err(|e| e.to_string())?,
             None => whole,

@@ -59,7 +59,8 @@ pub fn replace_rows<'a>(
         let mut hit = false;
         let mut kept = Vec::with_capacity(batches.len());
         for batch in &batches {
-            let keep: BooleanArray = rows_of(batch)?.iter().map(|row| Some(!gone_rows.contains(&row.owned()))).collect();
+            let keep: BooleanArray =
+                rows_of(batch)?.iter().map(|row| Some(!gone_rows.contains(&row.owned()))).collect();
             let removed = batch.num_rows() - keep.true_count();
             replacement.rows_removed += removed;
             hit |= removed > 0;

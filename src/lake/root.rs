@@ -1,8 +1,8 @@
-use std::collections::BTreeMap;
 use deltalake_core::logstore::{LogStoreRef, StorageConfig, logstore_for};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use url::Url;
 
 use super::error::LakeError;

@@ -23,7 +23,9 @@ pub struct Session {
 
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Session").field("epoch", &self.record.as_ref().map(|record| record.epoch)).finish_non_exhaustive()
+        f.debug_struct("Session")
+            .field("epoch", &self.record.as_ref().map(|record| record.epoch))
+            .finish_non_exhaustive()
     }
 }
 
@@ -31,7 +33,12 @@ impl std::fmt::Debug for Session {
 ///
 /// # Errors
 /// When the epoch does not exist or is older than the history that is kept.
-pub async fn open_session(lake: &Lake, epoch: Option<i64>, now_ms: i64, memory_bytes: Option<usize>) -> Result<Session, LakeError> {
+pub async fn open_session(
+    lake: &Lake,
+    epoch: Option<i64>,
+    now_ms: i64,
+    memory_bytes: Option<usize>,
+) -> Result<Session, LakeError> {
     let ledger = EpochLedger::open(lake, now_ms).await?;
     let last = ledger.last_epoch();
     let epoch = epoch.unwrap_or(last);
@@ -51,13 +58,16 @@ pub async fn open_session(lake: &Lake, epoch: Option<i64>, now_ms: i64, memory_b
         runtime = runtime.with_memory_limit(bytes, 1.0);
     }
     let runtime = runtime.build_arc().map_err(|e| LakeError::Epoch(e.to_string()))?;
-    let state = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build();
+    let state =
+        SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build();
     let context = SessionContext::new_with_state(state);
     let catalog = MemoryCatalogProvider::new();
     let schemas: BTreeMap<Layer, Arc<MemorySchemaProvider>> =
         Layer::ALL.into_iter().map(|layer| (layer, Arc::new(MemorySchemaProvider::new()))).collect();
     for (layer, schema) in &schemas {
-        catalog.register_schema(layer.as_str(), Arc::clone(schema) as _).map_err(|e| LakeError::Epoch(e.to_string()))?;
+        catalog
+            .register_schema(layer.as_str(), Arc::clone(schema) as _)
+            .map_err(|e| LakeError::Epoch(e.to_string()))?;
     }
     let mut versions: TableVersions =
         record.iter().flat_map(|record| &record.tables).map(|entry| (entry.table.clone(), entry.version)).collect();

@@ -2,11 +2,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::new_null_array;
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
-use deltalake_core::kernel::{Action, CommitInfo, Remove, StructType, Transaction, Version};
 use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel as _;
 use deltalake_core::kernel::transaction::TransactionError;
+use deltalake_core::kernel::{Action, CommitInfo, Remove, StructType, Transaction, Version};
 use deltalake_core::logstore::{CommitOrBytes, LogStoreRef, get_actions};
 use deltalake_core::{DeltaTable, DeltaTableError};
 use object_store::path::Path;
@@ -46,9 +46,13 @@ pub struct Commit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Outcome {
-    Committed { version: Version },
+    Committed {
+        version: Version,
+    },
     /// The table already has the epoch.
-    AlreadyApplied { version: Version },
+    AlreadyApplied {
+        version: Version,
+    },
 }
 
 impl Outcome {
@@ -88,6 +92,8 @@ pub struct Table {
     log_store: LogStoreRef,
     store: Arc<dyn ObjectStore>,
     app_id: String,
+    /// Stands in each commit of this process, so that it knows its own when an answer was lost.
+    writer: uuid::Uuid,
     metadata: Value,
     /// The columns that the table has now: a subset of the spec's.
     schema: SchemaRef,
@@ -109,6 +115,7 @@ impl Table {
         let mut table = Self {
             schema: without(&spec.schema, &spec.later),
             app_id: lake.pipeline().to_owned(),
+            writer: uuid::Uuid::new_v4(),
             metadata: Value::Null,
             pending_schema: None,
             version: 0,
@@ -173,7 +180,7 @@ impl Table {
     /// Whether the table still lacks columns that its spec holds back.
     #[must_use]
     pub fn lacks_columns(&self) -> bool {
-        self.pending_schema.is_none() && self.schema.fields().len() < self.spec.schema.fields().len()
+        self.writing_schema().fields().len() < self.spec.schema.fields().len()
     }
 
     /// Gives the table the columns that its spec holds back, with the next commit.
@@ -245,7 +252,9 @@ impl Table {
                     let found = self.read_entry(version).await?;
                     // A store may repeat a conditional put that had landed: the entry is then our own.
                     if found.as_ref() != Some(&entry) {
-                        self.absorb(version, found.as_deref().unwrap_or_default(), commit)?;
+                        if self.absorb(version, found.as_deref().unwrap_or_default(), commit)? {
+                            return Ok(Outcome::Committed { version });
+                        }
                         continue;
                     }
                 }
@@ -290,18 +299,18 @@ impl Table {
         Ok(None)
     }
 
-    /// The `assay` metadata of every epoch after `epoch`, oldest first.
+    /// The version and the `assay` metadata of every epoch after `epoch`, oldest first.
     ///
     /// # Errors
     /// When the store does not answer.
-    pub async fn infos_after(&self, epoch: i64) -> Result<Vec<Value>, LakeError> {
+    pub async fn infos_after(&self, epoch: i64) -> Result<Vec<(Version, Value)>, LakeError> {
         let mut infos = Vec::new();
         for version in (0..=self.version).rev() {
             let Some(bytes) = self.read_entry(version).await? else { break };
             let Some(info) = info_of(&bytes) else { continue };
             match info.get("epoch").and_then(Value::as_i64) {
                 Some(found) if found <= epoch => break,
-                Some(_) => infos.push(info),
+                Some(_) => infos.push((version, info)),
                 None => {}
             }
         }
@@ -310,7 +319,11 @@ impl Table {
     }
 
     /// Loads the table as of a version, for readers.
-    pub(super) async fn load_at(log_store: &LogStoreRef, name: &TableName, version: Version) -> Result<DeltaTable, LakeError> {
+    pub(super) async fn load_at(
+        log_store: &LogStoreRef,
+        name: &TableName,
+        version: Version,
+    ) -> Result<DeltaTable, LakeError> {
         let mut delta = DeltaTable::new(Arc::clone(log_store));
         delta.load_version(version).await.map_err(|e| LakeError::read(name, format!("version {version}: {e}")))?;
         Ok(delta)
@@ -337,6 +350,9 @@ impl Table {
         self.schema = standing_schema(&standing, &self.spec.schema)
             .map_err(|cause| LakeError::Schema { table: name.clone(), cause })?;
         self.metadata = serde_json::to_value(state.metadata()).map_err(|e| LakeError::read(&name, e))?;
+        if self.grown()? {
+            self.pending_schema = Some(self.with_new_columns());
+        }
         self.version = state.version();
         self.files = self.files_of(delta)?;
         let epoch = state
@@ -345,6 +361,28 @@ impl Table {
             .map_err(|e| LakeError::read(&name, e))?;
         self.epoch = epoch.unwrap_or(0);
         Ok(())
+    }
+
+    /// Whether the definition has columns that the table lacks and that it does not hold back.
+    fn grown(&self) -> Result<bool, LakeError> {
+        let lacking = |field: &&Arc<Field>| self.schema.field_with_name(field.name()).is_err();
+        let mut new =
+            self.spec.schema.fields().iter().filter(lacking).filter(|field| !self.spec.later.contains(field.name()));
+        if let Some(field) = new.clone().find(|field| !field.is_nullable()) {
+            let cause = format!(
+                "the definition has a new column `{}` that may not be null, and rows stand there without it; make it nullable, or use a new lake",
+                field.name()
+            );
+            return Err(LakeError::Schema { table: self.spec.name.clone(), cause });
+        }
+        Ok(new.next().is_some())
+    }
+
+    /// The standing columns and the new ones, without those that are held back.
+    fn with_new_columns(&self) -> SchemaRef {
+        let held_back = |name: &String| self.spec.later.contains(name) && self.schema.field_with_name(name).is_err();
+        let kept = self.spec.schema.fields().iter().filter(|field| !held_back(field.name())).cloned();
+        Arc::new(Schema::new(kept.collect::<Vec<_>>()))
     }
 
     fn files_of(&self, delta: &DeltaTable) -> Result<BTreeMap<String, DataFile>, LakeError> {
@@ -414,6 +452,7 @@ impl Table {
             info: [
                 ("assay".to_owned(), commit.info.clone()),
                 ("operationId".to_owned(), json!(operation_id.to_string())),
+                ("writer".to_owned(), json!(self.writer.to_string())),
             ]
             .into_iter()
             .collect(),
@@ -438,7 +477,8 @@ impl Table {
         actions.extend(commit.adds.iter().map(|file| Action::Add(file.add(data_change))));
         let mut lines: Vec<String> = Vec::with_capacity(actions.len() + 1);
         for action in &actions {
-            let line = serde_json::to_string(action).map_err(|e| LakeError::store(&self.spec.name, "describing a commit", e))?;
+            let line = serde_json::to_string(action)
+                .map_err(|e| LakeError::store(&self.spec.name, "describing a commit", e))?;
             lines.push(line);
         }
         if let Some(schema) = &self.pending_schema {
@@ -454,24 +494,38 @@ impl Table {
     async fn read_entry(&self, version: Version) -> Result<Option<bytes::Bytes>, LakeError> {
         match self.log_store.read_commit_entry(version).await {
             Ok(found) => Ok(found),
-            Err(error) => Err(LakeError::store(&self.spec.name, format!("reading version {version} of its log"), error)),
+            Err(error) => {
+                Err(LakeError::store(&self.spec.name, format!("reading version {version} of its log"), error))
+            }
         }
     }
 
-    /// Takes in a version that somebody else wrote, if what we are about to commit does not depend on what it changed.
-    fn absorb(&mut self, version: Version, entry: &[u8], commit: &Commit) -> Result<(), LakeError> {
+    /// Takes in a version that stands where ours was to be: true when it is ours, from an attempt whose answer was lost;
+    /// false when somebody else wrote it, and what we are about to commit does not depend on what it changed.
+    fn absorb(&mut self, version: Version, entry: &[u8], commit: &Commit) -> Result<bool, LakeError> {
         let fenced = |detail: &str| LakeError::Fenced { table: self.spec.name.clone(), version, detail: detail.into() };
-        let actions = get_actions(version, &bytes::Bytes::copy_from_slice(entry)).map_err(|e| LakeError::read(&self.spec.name, e))?;
-        let mut foreign = Commit::default();
+        let actions = get_actions(version, &bytes::Bytes::copy_from_slice(entry))
+            .map_err(|e| LakeError::read(&self.spec.name, e))?;
+        let writer = json!(self.writer.to_string());
+        let by_us = actions
+            .iter()
+            .any(|action| matches!(action, Action::CommitInfo(info) if info.info.get("writer") == Some(&writer)));
+        let same_epoch = actions.iter().any(|action| {
+            matches!(action, Action::Txn(txn) if txn.app_id == self.app_id && Some(txn.version) == commit.epoch)
+        });
+        let ours = by_us && same_epoch;
+        let mut foreign = Commit { epoch: commit.epoch.filter(|_| ours), ..Commit::default() };
         for action in actions {
             match action {
-                Action::Txn(txn) if txn.app_id == self.app_id => {
+                Action::Txn(txn) if txn.app_id == self.app_id && !ours => {
                     return Err(fenced(&format!(" with epoch {}", txn.version)));
                 }
-                Action::Metadata(_) | Action::Protocol(_) => return Err(fenced(" that changes the table's definition")),
-                Action::Add(add) if add.data_change => return Err(fenced(" that adds rows")),
-                Action::Remove(remove) if remove.data_change => return Err(fenced(" that removes rows")),
-                Action::Remove(remove) if commit.removes.contains(&remove.path) => {
+                Action::Metadata(_) | Action::Protocol(_) if !ours => {
+                    return Err(fenced(" that changes the table's definition"));
+                }
+                Action::Add(add) if add.data_change && !ours => return Err(fenced(" that adds rows")),
+                Action::Remove(remove) if remove.data_change && !ours => return Err(fenced(" that removes rows")),
+                Action::Remove(remove) if !ours && commit.removes.contains(&remove.path) => {
                     return Err(fenced(" that rewrites the files that this epoch replaces"));
                 }
                 Action::Remove(remove) => foreign.removes.push(remove.path),
@@ -492,7 +546,7 @@ impl Table {
             }
         }
         self.apply(version, &foreign);
-        Ok(())
+        Ok(ours)
     }
 
     fn apply(&mut self, version: Version, commit: &Commit) {
@@ -544,15 +598,41 @@ fn without(schema: &SchemaRef, names: &[String]) -> SchemaRef {
 /// The spec's fields that the standing table has, in the spec's order.
 fn standing_schema(standing: &Schema, wanted: &SchemaRef) -> Result<SchemaRef, String> {
     for field in standing.fields() {
-        if wanted.field_with_name(field.name()).is_err() {
+        let Ok(defined) = wanted.field_with_name(field.name()) else {
             return Err(format!(
                 "the table has a column `{}` that its definition no longer has; restore the definition, or `assay rebuild` into a new lake",
                 field.name()
+            ));
+        };
+        if !same_type(field.data_type(), defined.data_type()) {
+            return Err(format!(
+                "the column `{}` is {} in the table and {} in its definition; restore the definition, or use a new lake",
+                field.name(),
+                field.data_type(),
+                defined.data_type()
             ));
         }
     }
     let kept = wanted.fields().iter().filter(|field| standing.field_with_name(field.name()).is_ok()).cloned();
     Ok(Arc::new(Schema::new(kept.collect::<Vec<_>>())))
+}
+
+/// Whether a column read back (views, other names of list items, zones) is the one defined.
+fn same_type(read: &DataType, defined: &DataType) -> bool {
+    match (read, defined) {
+        (DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8, DataType::Utf8) => true,
+        (DataType::Binary | DataType::BinaryView | DataType::LargeBinary, DataType::Binary) => true,
+        (DataType::Timestamp(..), DataType::Timestamp(..)) => true,
+        (DataType::List(read), DataType::List(defined)) => same_type(read.data_type(), defined.data_type()),
+        (DataType::Struct(read), DataType::Struct(defined)) => {
+            read.len() == defined.len()
+                && read
+                    .iter()
+                    .zip(defined)
+                    .all(|(a, b)| a.name() == b.name() && same_type(a.data_type(), b.data_type()))
+        }
+        (read, defined) => read == defined,
+    }
 }
 
 /// Picks the columns of `schema` from a batch, casting where only the representation differs.

@@ -14,7 +14,13 @@ use crate::domain::TableName;
 ///
 /// # Errors
 /// When the store does not answer; nothing that readers see has changed then.
-pub async fn tidy(log: &LogStoreRef, name: &TableName, version: Version, history_s: u64, clean: bool) -> Result<(), LakeError> {
+pub async fn tidy(
+    log: &LogStoreRef,
+    name: &TableName,
+    version: Version,
+    history_s: u64,
+    clean: bool,
+) -> Result<(), LakeError> {
     let delta = Table::load_at(log, name, version).await?;
     create_checkpoint(&delta, None).await.map_err(|e| LakeError::store(name, "writing a checkpoint", e))?;
     if clean {

@@ -54,11 +54,8 @@ struct ProvenanceBuilder {
 impl ProvenanceBuilder {
     fn with_capacity(rows: usize) -> Self {
         let fields = schema::header_fields();
-        let element = arrow::datatypes::Field::new(
-            "element",
-            arrow::datatypes::DataType::Struct(fields.clone()),
-            false,
-        );
+        let element =
+            arrow::datatypes::Field::new("element", arrow::datatypes::DataType::Struct(fields.clone()), false);
         let pair = StructBuilder::new(fields, vec![Box::new(StringBuilder::new()), Box::new(BinaryBuilder::new())]);
         Self {
             topic: StringBuilder::with_capacity(rows, rows * 24),
@@ -161,8 +158,15 @@ pub fn file_provenance(topic: &str, lines: &[i64]) -> Provenance {
     let mut builder = ProvenanceBuilder::with_capacity(lines.len());
     let topic: Arc<str> = topic.into();
     for line in lines {
-        let message =
-            Message { topic: &topic, partition: 0, offset: *line, timestamp_ms: None, key: None, payload: None, headers: &[] };
+        let message = Message {
+            topic: &topic,
+            partition: 0,
+            offset: *line,
+            timestamp_ms: None,
+            key: None,
+            payload: None,
+            headers: &[],
+        };
         builder.push(&message, None);
     }
     builder.finish()

@@ -34,7 +34,6 @@ pub enum PipelineError {
     Thread(&'static str),
 }
 
-
 impl PipelineError {
     #[must_use]
     pub fn reaction(&self) -> Reaction {

@@ -81,7 +81,9 @@ impl Maintenance {
         let Merge { table: name, compaction, thread } = merge;
         let encoded = match thread.join() {
             Ok(Ok(encoded)) => encoded,
-            Ok(Err(error)) => return tracing::warn!(%error, table = %name, "a compaction failed and will be tried again"),
+            Ok(Err(error)) => {
+                return tracing::warn!(%error, table = %name, "a compaction failed and will be tried again");
+            }
             Err(_) => return tracing::error!(table = %name, "a compaction stopped without a word"),
         };
         let handle = tables.handle().clone();
@@ -109,7 +111,7 @@ impl Maintenance {
     fn checkpoint(&mut self, tables: &Tables) {
         let every = self.settings.checkpoint_versions.max(1);
         for (index, table) in tables.all().enumerate() {
-            if (self.epochs + index as u64 * 7) % every == 0 {
+            if (self.epochs + index as u64 * 7).is_multiple_of(every) {
                 let (log, name) = (table.log(), table.name().clone());
                 let version = table.version();
                 let history_s = self.history_s;

@@ -1,5 +1,6 @@
 //! The loop that strings the stages into epochs, and the jobs that go over a whole lake.
 
+mod arrival;
 mod assemble;
 mod error;
 mod maintenance;

@@ -1,15 +1,19 @@
 //! Recomputing silver and gold from bronze, beside the tables that stand: they stay in force until all is written.
 
+use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::AsArray;
+use arrow::array::{AsArray, UInt32Array};
+use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
+use arrow::row::{RowConverter, SortField};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::arrival::{Arrivals, chunks};
 use super::error::PipelineError;
 use super::progress::Progress;
-use super::recover::in_order;
 use super::stages::Stages;
 use super::tables::{EpochWork, OPEN_PREFIX, Tables};
 use crate::domain::{Clock, EpochKind, EpochRecord, TableName, TableVersion, schema};
@@ -49,6 +53,8 @@ struct Draft {
     key: Vec<String>,
     files: Vec<DataFile>,
     rows: i64,
+    /// What late rows made of rows that are in `files`, oldest first; put in their place at the end, in one go.
+    restated: Vec<RecordBatch>,
 }
 
 /// Recomputes tables and puts the new ones in force as an epoch of their own. Blocking.
@@ -66,18 +72,25 @@ pub fn rebuild(
     progress: &Progress,
 ) -> Result<EpochRecord, PipelineError> {
     let started_at_us = clock.now_us();
+    let (complete, arrived) = (tables.ledger.last_epoch(), tables.bronze.epoch());
+    if arrived > complete {
+        // They would come after this epoch in the ledger and before it in bronze, and never be found again.
+        return Err(PipelineError::State(format!(
+            "epochs {} to {arrived} are in bronze and not refined yet; run `assay refine` first",
+            complete + 1
+        )));
+    }
     let last = tables.ledger.get(tables.ledger.last_epoch())?;
-    let epoch = tables.ledger.last_epoch().max(tables.bronze.epoch()) + 1;
+    let epoch = complete + 1;
     let mut drafts = Drafts::new(tables, target, clock);
-    let source = if target.reads_bronze() { &tables.bronze } else { &tables.silver };
-    let reader = tables.reader(source);
-    let up_to = tables.ledger.last_epoch();
-    let files: Vec<DataFile> = in_order(source.files()).into_iter().cloned().collect();
+    let source = if target.reads_bronze() { Arrivals::of_bronze(tables) } else { Arrivals::of_silver(tables) };
+    let epochs = chunks(tables)?;
     stages.only(target);
     std::thread::scope(|scope| {
         let (batches_tx, batches_rx) = bounded(BATCHES_AHEAD);
-        let reading = scope.spawn(move || read(&reader, &files, up_to, &batches_tx));
-        let refined = refine(&batches_rx, &mut stages, &mut drafts, target, metrics, progress);
+        let source = &source;
+        let reading = scope.spawn(move || read(source, &epochs, &batches_tx));
+        let refined = refine(&batches_rx, &mut stages, &mut drafts, source, target, metrics, progress);
         drop(batches_rx);
         let read = reading.join().unwrap_or(Err(PipelineError::Thread("reader")));
         refined?;
@@ -117,16 +130,11 @@ pub fn rebuild(
     Ok(record)
 }
 
-/// Sends the rows of complete epochs, cut at the borders of epochs.
-fn read(reader: &FileReader, files: &[DataFile], up_to: i64, out: &Sender<RecordBatch>) -> Result<(), PipelineError> {
-    let columns = reader.columns();
-    for file in files {
-        for batch in reader.open(file, &columns, None)? {
-            let batch = batch.map_err(PipelineError::State)?;
+/// Sends the rows of complete epochs in the order in which they arrived, cut at the borders of epochs.
+fn read(source: &Arrivals, epochs: &[Range<i64>], out: &Sender<RecordBatch>) -> Result<(), PipelineError> {
+    for chunk in epochs {
+        for batch in source.rows(chunk)? {
             for part in by_epoch(&batch) {
-                if epoch_of(&part).is_none_or(|epoch| epoch > up_to) {
-                    continue;
-                }
                 if out.send(part).is_err() {
                     return Ok(());
                 }
@@ -161,6 +169,7 @@ fn refine(
     batches: &Receiver<RecordBatch>,
     stages: &mut Stages,
     drafts: &mut Drafts,
+    source: &Arrivals,
     target: Target,
     metrics: &Metrics,
     progress: &Progress,
@@ -169,13 +178,11 @@ fn refine(
     let mut rows = 0;
     let mut epoch = 0;
     for batch in batches {
-        let found = epoch_of(&batch).unwrap_or(epoch);
-        if found != epoch {
-            epoch = found;
-            stages.begin();
-        }
+        epoch = epoch_of(&batch).unwrap_or(epoch);
         if rows >= CHUNK_ROWS {
-            flush(stages, drafts, &mut work, false)?;
+            flush(stages, drafts, source, &mut work, false)?;
+            // Windows close between chunks: when they close does not change what is in them.
+            stages.begin();
             rows = 0;
         }
         rows += batch.num_rows();
@@ -188,19 +195,27 @@ fn refine(
         }
         progress.epoch.store(epoch, std::sync::atomic::Ordering::Relaxed);
     }
-    flush(stages, drafts, &mut work, true)
+    flush(stages, drafts, source, &mut work, true)
 }
 
-fn flush(stages: &mut Stages, drafts: &mut Drafts, work: &mut EpochWork, last: bool) -> Result<(), PipelineError> {
+fn flush(
+    stages: &mut Stages,
+    drafts: &mut Drafts,
+    source: &Arrivals,
+    work: &mut EpochWork,
+    last: bool,
+) -> Result<(), PipelineError> {
     if last {
         stages.finish(work)?;
     } else {
         stages.finish_closed(work)?;
     }
     let done = std::mem::take(work);
-    let silver_files = drafts.write(done, last)?;
-    if let Some(files) = silver_files {
-        stages.written(i64::MAX, files);
+    let epoch = done.epoch;
+    match drafts.write(done, last)? {
+        Some(files) => stages.written(i64::MAX, files),
+        // More of the last epoch may come.
+        None => stages.reached(epoch - 1, source.files().to_vec()),
     }
     Ok(())
 }
@@ -226,13 +241,18 @@ impl Drafts {
             key: tables.key(table.name()).to_vec(),
             files: Vec::new(),
             rows: 0,
+            restated: Vec::new(),
         };
         let all = target == Target::All;
         Self {
             silver: target.reads_bronze().then(|| draft(&tables.silver)),
             quarantine: tables.quarantine.as_ref().filter(|_| target.reads_bronze()).map(draft),
             rows: if all || target == Target::Scores { tables.rows.iter().map(draft).collect() } else { Vec::new() },
-            windows: if all || target == Target::Gold { tables.windows.iter().map(draft).collect() } else { Vec::new() },
+            windows: if all || target == Target::Gold {
+                tables.windows.iter().map(draft).collect()
+            } else {
+                Vec::new()
+            },
             handle: tables.handle().clone(),
             stores: tables.all().map(|table| (table.name().clone(), Arc::clone(table.store()))).collect(),
             clock: Arc::clone(clock),
@@ -293,14 +313,23 @@ impl Drafts {
 }
 
 impl Draft {
-    /// Takes out of the draft what late rows change, and says what is to be written.
-    fn revise(&mut self, changes: TableChanges, last: bool) -> Result<(Vec<RecordBatch>, Option<RecordBatch>), LakeError> {
+    /// Says what is to be written of the changes.
+    fn revise(
+        &mut self,
+        changes: TableChanges,
+        last: bool,
+    ) -> Result<(Vec<RecordBatch>, Option<RecordBatch>), LakeError> {
         let mut rows = vec![changes.closed];
-        if let Some(restated) = changes.restated {
-            let replaced = replace_rows(&self.reader, self.files.iter(), &restated.before, &self.key)?;
-            self.files.retain(|file| !replaced.removes.contains(&file.path));
-            rows.extend(replaced.kept);
-            rows.push(restated.after);
+        self.restated.extend(changes.restated.map(|restated| restated.after));
+        if last {
+            let after = latest(&self.restated, &self.key).map_err(|e| LakeError::read(&self.table, e))?;
+            self.restated.clear();
+            if let Some(after) = after {
+                let replaced = replace_rows(&self.reader, self.files.iter(), &after, &self.key)?;
+                self.files.retain(|file| !replaced.removes.contains(&file.path));
+                rows.extend(replaced.kept);
+                rows.push(after);
+            }
         }
         Ok((rows, changes.open.filter(|_| last)))
     }
@@ -326,4 +355,20 @@ impl Draft {
         }
         Ok(())
     }
+}
+
+/// Of rows with one key, the last.
+fn latest(batches: &[RecordBatch], key: &[String]) -> Result<Option<RecordBatch>, arrow::error::ArrowError> {
+    let Some(first) = batches.first() else { return Ok(None) };
+    let all = concat_batches(&first.schema(), batches)?;
+    let columns = key
+        .iter()
+        .map(|name| all.schema().index_of(name).map(|index| Arc::clone(all.column(index))))
+        .collect::<Result<Vec<_>, _>>()?;
+    let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
+    let rows = RowConverter::new(fields)?.convert_columns(&columns)?;
+    let last: HashMap<_, u32> = rows.iter().zip(0..).collect();
+    let mut kept: Vec<u32> = last.into_values().collect();
+    kept.sort_unstable();
+    take_record_batch(&all, &UInt32Array::from(kept)).map(Some)
 }

@@ -37,7 +37,8 @@ pub fn rows(
     now_us: i64,
 ) -> Result<RecordBatch, ArrowError> {
     let after_keys = json_lines(&project(after, key)?)?;
-    let stood: HashMap<String, String> = json_lines(&project(before, key)?)?.into_iter().zip(json_lines(before)?).collect();
+    let stood: HashMap<String, String> =
+        json_lines(&project(before, key)?)?.into_iter().zip(json_lines(before)?).collect();
     let starts = after
         .column_by_name(columns::WINDOW_START)
         .cloned()

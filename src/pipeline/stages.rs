@@ -1,6 +1,7 @@
 //! The stages of one pipeline, compiled from its SQL files: silver, then the tables that follow from it row by row, then
 //! the windows. Batches are handed on in memory.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -58,6 +59,12 @@ impl Plan {
                 def.file, def.table, def.source, silver.table
             )));
         }
+        if let Some(def) = catalog.tables.iter().find(|def| def.partition_by.len() > 1) {
+            return Err(PipelineError::Layout(format!(
+                "{}: {} may have one partition column, not more",
+                def.file, def.table
+            )));
+        }
         let (windows, rows) = rest.into_iter().partition(|def| def.mode == Mode::Window);
         Ok(Self { catalog, bronze, bronze_schema, silver, rows, windows })
     }
@@ -89,6 +96,8 @@ pub struct Stages {
     /// The watermark at the beginning of the epoch: rows behind it are late.
     watermark_before: Option<i64>,
     with_windows: bool,
+    /// The columns of silver that the stages ask their past for.
+    remembered: BTreeSet<String>,
     clock: Arc<dyn Clock>,
 }
 
@@ -160,7 +169,12 @@ impl Compiled {
     #[must_use]
     pub fn with_history(self, history: FileHistory, newest_us: Option<i64>, clock: Arc<dyn Clock>) -> Stages {
         let lateness_us = self.settings.lateness_us;
+        let mut remembered: BTreeSet<String> = self.windows.source_columns().into_iter().collect();
+        remembered.insert(self.plan.event_time().to_owned());
+        remembered.extend(self.plan.silver.key.iter().cloned());
+        remembered.extend(self.plan.rows.iter().flat_map(|def| &def.trailing).map(|count| count.key.clone()));
         Stages {
+            remembered,
             silver: self.silver,
             rows: self.rows,
             windows: self.windows,
@@ -199,7 +213,12 @@ impl Stages {
     ///
     /// # Errors
     /// When an expectation that the user set to fail is broken, or the past cannot be read.
-    pub fn refine(&mut self, bronze: &RecordBatch, work: &mut EpochWork, metrics: &Metrics) -> Result<(), PipelineError> {
+    pub fn refine(
+        &mut self,
+        bronze: &RecordBatch,
+        work: &mut EpochWork,
+        metrics: &Metrics,
+    ) -> Result<(), PipelineError> {
         let began = self.clock.now_us();
         let refined = self.silver.refine(bronze, &self.history)?;
         work.duplicates += refined.duplicates;
@@ -227,7 +246,7 @@ impl Stages {
             if self.with_windows {
                 self.windows.update(&silver, &self.history, self.watermark_before)?;
             }
-            self.history.push(work.epoch, silver.clone());
+            self.remember(work.epoch, &silver)?;
             work.silver.push(silver);
         }
         let done = self.clock.now_us();
@@ -260,8 +279,7 @@ impl Stages {
         if self.with_windows {
             self.windows.update(silver, &self.history, self.watermark_before)?;
         }
-        self.history.push(work.epoch, silver.clone());
-        Ok(())
+        self.remember(work.epoch, silver)
     }
 
     /// The epoch is complete: finishes the groups that changed.
@@ -295,6 +313,20 @@ impl Stages {
     /// The rows of epochs up to `epoch` are in these files now.
     pub fn written(&mut self, epoch: i64, silver_files: Vec<DataFile>) {
         self.history.written(epoch, silver_files);
+    }
+
+    /// The past has only the columns that a stage may ask for.
+    fn remember(&mut self, epoch: i64, silver: &RecordBatch) -> Result<(), PipelineError> {
+        let schema = silver.schema();
+        let columns = schema.fields().iter().enumerate().filter(|(_, field)| self.remembered.contains(field.name()));
+        let columns: Vec<usize> = columns.map(|(index, _)| index).collect();
+        self.history.push(epoch, silver.project(&columns)?);
+        Ok(())
+    }
+
+    /// The rows of epochs up to `epoch` are in these files, which hold later rows too.
+    pub fn reached(&mut self, epoch: i64, silver_files: Vec<DataFile>) {
+        self.history.reached(epoch, silver_files);
     }
 
     fn note_times(&mut self, silver: &RecordBatch, work: &mut EpochWork) -> Result<(), PipelineError> {

@@ -16,7 +16,7 @@ use super::settings::EpochSettings;
 use super::stages::Stages;
 use super::tables::{EpochWork, Tables};
 use crate::contract::{Decoder, RegistryError};
-use crate::domain::{Clock, EpochRecord, MessageBatch, OffsetRange, Positions, Ranges};
+use crate::domain::{Clock, EpochRecord, MessageBatch, OffsetRange, Positions, Ranges, TableName};
 use crate::lake::DataFile;
 use crate::source::{Polled, Source};
 use crate::telemetry::Metrics;
@@ -46,12 +46,22 @@ pub struct MessageFeed<S> {
     /// A batch that waits for the schema registry.
     waiting: Option<MessageBatch>,
     registry_pause: Duration,
+    /// Of the last micro-batch: together with topic, partition and offset it says in which order rows arrived.
+    ingested_at_us: i64,
 }
 
 impl<S: Source> MessageFeed<S> {
     #[must_use]
     pub fn new(source: S, decoder: Decoder, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
-        Self { source, decoder, clock, metrics, waiting: None, registry_pause: Duration::from_millis(200) }
+        Self {
+            source,
+            decoder,
+            clock,
+            metrics,
+            waiting: None,
+            registry_pause: Duration::from_millis(200),
+            ingested_at_us: 0,
+        }
     }
 }
 
@@ -60,7 +70,7 @@ impl<S: Source> Feed for MessageFeed<S> {
         let batch = match self.waiting.take() {
             Some(batch) => batch,
             None => match self.source.poll(wait)? {
-                Polled::Batch(batch) => batch,
+                Polled::Batch(batch) => batch.in_order(),
                 Polled::Idle => return Ok(Some(None)),
                 Polled::End => return Ok(None),
             },
@@ -70,7 +80,8 @@ impl<S: Source> Feed for MessageFeed<S> {
             Ok(decoded) => {
                 self.registry_pause = Duration::from_millis(200);
                 let now_us = self.clock.now_us();
-                Ok(Some(Some(arrived(&batch, decoded, now_us, now_us - began_us))))
+                self.ingested_at_us = now_us.max(self.ingested_at_us + 1);
+                Ok(Some(Some(arrived(&batch, decoded, self.ingested_at_us, now_us - began_us))))
             }
             Err(error @ RegistryError::Unavailable { .. }) => {
                 tracing::warn!(%error, "the stream pauses until the schema registry answers");
@@ -127,11 +138,23 @@ impl Stream<'_> {
     /// # Errors
     /// When the source, the SQL, or the lake cannot go on. What was not published is completed at the next start.
     pub fn run(self, feed: impl Feed) -> Result<Tables, PipelineError> {
-        let Self { stages, mut tables, next, settings, clock, metrics, progress, stop, reach, mut maintenance, mut on_durable } =
-            self;
-        let orphans = tables.orphaned_dead_letters()?;
+        let Self {
+            stages,
+            mut tables,
+            next,
+            settings,
+            clock,
+            metrics,
+            progress,
+            stop,
+            reach,
+            mut maintenance,
+            mut on_durable,
+        } = self;
+        let orphans = tables.orphaned_dead_letters(&next)?;
         let bronze_schema = Arc::clone(&tables.bronze.spec().schema);
-        let last_epoch = tables.bronze.epoch();
+        // A rebuild is an epoch too, and brings nothing to bronze.
+        let last_epoch = tables.bronze.epoch().max(tables.ledger.last_epoch());
         let (arrived_tx, arrived_rx) = bounded::<Arrived>(DECODED_AHEAD);
         let (work_tx, work_rx) = bounded::<(EpochWork, Positions)>(EPOCHS_AHEAD);
         let (written_tx, written_rx) = bounded::<Written>(64);
@@ -157,14 +180,17 @@ impl Stream<'_> {
                 for (work, next) in work_rx {
                     let samples = work.source_at_us.clone();
                     let gold_rows = work.changes.iter().map(changed_rows).sum::<u64>();
+                    let restated: Vec<(TableName, u64)> = work.changes.iter().filter_map(restated_rows).collect();
                     let record = tables.write(work, patience)?;
+                    for changes in &restated {
+                        metrics.restated(&changes.0, changes.1);
+                    }
                     report(&metrics, &progress, &record, &samples, gold_rows);
                     maintenance.after_epoch(&mut tables);
                     let silver_files = tables.silver.files().cloned().collect();
                     on_durable(&next);
-                    if written_tx.send(Written { record, silver_files }).is_err() {
-                        break;
-                    }
+                    // Nobody listens any more once the feed has ended; the epochs that are cut are written all the same.
+                    let _ = written_tx.send(Written { record, silver_files });
                 }
                 maintenance.finish(&mut tables);
                 Ok::<Tables, PipelineError>(tables)
@@ -187,6 +213,11 @@ impl Stream<'_> {
 fn changed_rows(changes: &crate::refine::window::TableChanges) -> u64 {
     let restated = changes.restated.as_ref().map_or(0, |restated| restated.after.num_rows());
     (changes.closed.num_rows() + restated) as u64
+}
+
+fn restated_rows(changes: &crate::refine::window::TableChanges) -> Option<(TableName, u64)> {
+    let restated = changes.restated.as_ref()?;
+    Some((changes.table.clone(), restated.after.num_rows() as u64))
 }
 
 fn read(mut feed: impl Feed, arrived: &Sender<Arrived>, stop: &AtomicBool) -> Result<(), PipelineError> {

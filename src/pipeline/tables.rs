@@ -11,12 +11,11 @@ use tokio::runtime::Handle;
 
 use super::restatement;
 use crate::domain::{
-    Clock, EpochKind, EpochRecord, Layer, OffsetRange, Partition, Positions, Ranges, StageTime, TableName, TableVersion,
-    schema,
+    Clock, EpochKind, EpochRecord, Layer, OffsetRange, Partition, Positions, Ranges, StageTime, TableName,
+    TableVersion, schema,
 };
 use crate::lake::{
-    Commit, DataFile, Encoded, Encoding, EpochLedger, FileReader, Lake, LakeError, Table, TableSpec,
-    replace_rows,
+    Commit, DataFile, Encoded, Encoding, EpochLedger, FileReader, Lake, LakeError, Table, TableSpec, replace_rows,
 };
 use crate::refine::window::TableChanges;
 use crate::telemetry::Metrics;
@@ -25,8 +24,7 @@ use crate::telemetry::Metrics;
 pub const OPEN_PREFIX: &str = "open-";
 
 /// Columns that hardly repeat within a file.
-const PLAIN_COLUMNS: [&str; 5] =
-    [schema::SOURCE_OFFSET, schema::SOURCE_AT, "transaction_id", "event_at", "timestamp"];
+const PLAIN_COLUMNS: [&str; 5] = [schema::SOURCE_OFFSET, schema::SOURCE_AT, "transaction_id", "event_at", "timestamp"];
 
 /// A table to be, as the SQL files define it.
 #[derive(Debug, Clone)]
@@ -83,6 +81,8 @@ pub struct EpochWork {
     pub bronze_done: bool,
     /// Only bronze and dead letters are wanted: `assay ingest`.
     pub bronze_only: bool,
+    /// Versions at the epoch of tables that have later epochs already.
+    pub versions: BTreeMap<TableName, u64>,
 }
 
 /// All tables in the hands of the one writer.
@@ -115,7 +115,12 @@ impl Tables {
     ///
     /// # Errors
     /// As [`Table::open`].
-    pub async fn open(lake: &Lake, layout: &Layout, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Result<Self, LakeError> {
+    pub async fn open(
+        lake: &Lake,
+        layout: &Layout,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, LakeError> {
         let now = clock.now_us() / 1000;
         let spec = |name: &TableName, schema: &SchemaRef, partition_by: &[String], about: &str| TableSpec {
             name: name.clone(),
@@ -221,7 +226,8 @@ impl Tables {
     pub fn write(&mut self, work: EpochWork, patience: Duration) -> Result<EpochRecord, LakeError> {
         let began_us = self.clock.now_us();
         if work.evolved {
-            let later: Vec<TableName> = self.all().filter(|table| table.lacks_columns()).map(|t| t.name().clone()).collect();
+            let later: Vec<TableName> =
+                self.all().filter(|table| table.lacks_columns()).map(|t| t.name().clone()).collect();
             for name in later {
                 if let Some(table) = self.table_mut(&name) {
                     table.gain();
@@ -269,12 +275,17 @@ impl Tables {
         let mut restated = Vec::new();
         for changes in &work.changes {
             let Some(table) = self.windows.iter().find(|table| *table.name() == changes.table) else { continue };
-            if table.epoch() >= work.epoch {
-                continue;
+            let key = self.key(&changes.table);
+            // Also for tables that have the epoch: the process may have ended before the restatements were stored.
+            if let Some(changed) = &changes.restated {
+                let rows =
+                    restatement::rows(&changes.table, &changed.before, &changed.after, key, work.epoch, now_ms * 1000);
+                restated
+                    .push(rows.map_err(|e| LakeError::Schema { table: changes.table.clone(), cause: e.to_string() })?);
             }
-            let (job, restatement) = self.window_job(table, changes, self.key(&changes.table), work.epoch, now_ms)?;
-            jobs.push(job);
-            restated.extend(restatement);
+            if table.epoch() < work.epoch {
+                jobs.push(self.window_job(table, changes, key)?);
+            }
         }
         if !restated.is_empty() && self.restatements.epoch() < work.epoch {
             jobs.push(Job { table: &self.restatements, batches: restated, open: None, removes: Vec::new() });
@@ -307,14 +318,7 @@ impl Tables {
         Ok(steps)
     }
 
-    fn window_job<'a>(
-        &self,
-        table: &'a Table,
-        changes: &TableChanges,
-        key: &[String],
-        epoch: i64,
-        now_ms: i64,
-    ) -> Result<(Job<'a>, Option<RecordBatch>), LakeError> {
+    fn window_job<'a>(&self, table: &'a Table, changes: &TableChanges, key: &[String]) -> Result<Job<'a>, LakeError> {
         let mut job = Job { table, batches: Vec::new(), open: None, removes: Vec::new() };
         if let Some(open) = &changes.open {
             job.removes.extend(table.files().filter(|file| is_open(file)).map(|file| file.path.clone()));
@@ -323,21 +327,23 @@ impl Tables {
         if changes.closed.num_rows() > 0 {
             job.batches.push(changes.closed.clone());
         }
-        let mut restatement = None;
         if let Some(restated) = &changes.restated {
             let replaced =
                 replace_rows(&self.reader(table), table.files().filter(|file| !is_open(file)), &restated.before, key)?;
             job.removes.extend(replaced.removes);
             job.batches.extend(replaced.kept);
             job.batches.push(restated.after.clone());
-            let rows = restatement::rows(&changes.table, &restated.before, &restated.after, key, epoch, now_ms * 1000)
-                .map_err(|e| LakeError::Schema { table: changes.table.clone(), cause: e.to_string() })?;
-            restatement = Some(rows);
         }
-        Ok((job, restatement))
+        Ok(job)
     }
 
-    fn commit(&mut self, work: &EpochWork, steps: &mut [Step], began_us: i64, encoded_us: i64) -> Result<EpochRecord, LakeError> {
+    fn commit(
+        &mut self,
+        work: &EpochWork,
+        steps: &mut [Step],
+        began_us: i64,
+        encoded_us: i64,
+    ) -> Result<EpochRecord, LakeError> {
         let handle = self.handle.clone();
         handle.block_on(async {
             futures::future::try_join_all(steps.iter().filter(|step| step.done.is_none()).map(|step| {
@@ -376,7 +382,10 @@ impl Tables {
             let record = self.record(work, steps, began_us, encoded_us);
             if !work.bronze_only {
                 if let Some(imbalance) = record.imbalance() {
-                    return Err(LakeError::Epoch(format!("epoch {} does not add up and was not published: {imbalance}", work.epoch)));
+                    return Err(LakeError::Epoch(format!(
+                        "epoch {} does not add up and was not published: {imbalance}",
+                        work.epoch
+                    )));
                 }
                 let _ = self.ledger.publish(&record, record.published_at_us / 1000).await?;
             }
@@ -392,7 +401,8 @@ impl Tables {
             .filter(|table| table.name() != self.ledger.table().name())
             .map(|table| TableVersion {
                 table: table.name().clone(),
-                version: i64::try_from(table.version()).unwrap_or(i64::MAX),
+                version: i64::try_from(work.versions.get(table.name()).copied().unwrap_or(table.version()))
+                    .unwrap_or(i64::MAX),
                 rows_added: added.get(table.name()).copied().unwrap_or(0),
             })
             .collect();
@@ -442,27 +452,33 @@ impl Tables {
         Ok(())
     }
 
-    /// The offsets of dead letters that were stored for an epoch whose bronze rows were not. Blocking.
+    /// The places of dead letters that will be read again: they were stored, and the bronze rows of their epoch were
+    /// not. `next` is where reading goes on. Blocking.
+    ///
+    /// The epoch that a letter names does not tell: the next life may cut its epochs smaller, and end between them.
     ///
     /// # Errors
     /// When the table cannot be read.
-    pub fn orphaned_dead_letters(&self) -> Result<HashSet<(String, i32, i64)>, LakeError> {
+    pub fn orphaned_dead_letters(&self, next: &Positions) -> Result<HashSet<(String, i32, i64)>, LakeError> {
         let mut found = HashSet::new();
-        let after = self.bronze.epoch();
-        if self.dead_letters.epoch() <= after {
-            return Ok(found);
-        }
         let reader = self.reader(&self.dead_letters);
-        let columns = [schema::SOURCE_TOPIC, schema::SOURCE_PARTITION, schema::SOURCE_OFFSET, schema::EPOCH];
-        for file in self.dead_letters.files().filter(|file| file.may_contain(schema::EPOCH, after + 1, i64::MAX)) {
+        let columns = [schema::SOURCE_TOPIC, schema::SOURCE_PARTITION, schema::SOURCE_OFFSET];
+        for file in self.dead_letters.files() {
             for batch in reader.read(file, &columns, None)? {
                 let topics = batch.column(0).as_any().downcast_ref::<arrow::array::StringArray>();
-                let epochs = batch.column(3).as_any().downcast_ref::<arrow::array::Int64Array>();
-                if let (Some(topics), Some((partitions, offsets)), Some(epochs)) =
-                    (topics, super::assemble::offsets_of(&batch), epochs)
-                {
-                    for row in (0..batch.num_rows()).filter(|row| epochs.value(*row) > after) {
-                        found.insert((topics.value(row).to_owned(), partitions.value(row), offsets.value(row)));
+                let (Some(topics), Some((partitions, offsets))) = (topics, super::assemble::offsets_of(&batch)) else {
+                    continue;
+                };
+                let mut at: Option<(Partition, i64)> = None;
+                for row in 0..batch.num_rows() {
+                    let (topic, partition, offset) = (topics.value(row), partitions.value(row), offsets.value(row));
+                    if !at.as_ref().is_some_and(|(known, _)| *known.topic == *topic && known.partition == partition) {
+                        let place = Partition::new(topic, partition);
+                        let reached = next.get(&place).copied().unwrap_or(i64::MIN);
+                        at = Some((place, reached));
+                    }
+                    if at.as_ref().is_some_and(|(_, reached)| offset >= *reached) {
+                        found.insert((topic.to_owned(), partition, offset));
                     }
                 }
             }

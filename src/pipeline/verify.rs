@@ -9,8 +9,8 @@ use arrow::row::{RowConverter, SortField};
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::prelude::SessionContext;
 
+use super::arrival::{Arrivals, chunks};
 use super::error::PipelineError;
-use super::recover::in_order;
 use super::stages::{Compiled, Plan, StageSettings};
 use super::tables::{EpochWork, Tables};
 use crate::domain::{EpochKind, EpochRecord, Positions, TableName, schema};
@@ -88,7 +88,12 @@ fn ledger(records: &[EpochRecord], report: &mut Verification) {
     let mut next = Positions::new();
     for record in records {
         let mut find = |detail: String| {
-            report.findings.push(Finding { check: "ledger", epoch: Some(record.epoch), table: Some("ops.epochs".into()), detail });
+            report.findings.push(Finding {
+                check: "ledger",
+                epoch: Some(record.epoch),
+                table: Some("ops.epochs".into()),
+                detail,
+            });
         };
         if record.epoch != expected {
             find(format!("epoch {expected} should come here"));
@@ -106,7 +111,10 @@ fn ledger(records: &[EpochRecord], report: &mut Verification) {
                 find(format!("{partition} was read again from {}, though {reached} had been reached", range.first));
             }
             if range.messages > u64::try_from(range.next - range.first).unwrap_or(0) {
-                find(format!("{partition} holds more messages than offsets between {} and {}", range.first, range.next));
+                find(format!(
+                    "{partition} holds more messages than offsets between {} and {}",
+                    range.first, range.next
+                ));
             }
             next.insert(partition.clone(), range.next);
         }
@@ -124,7 +132,8 @@ async fn counts(context: &SessionContext, table: &TableName) -> Result<BTreeMap<
     let sql = format!("SELECT epoch, count(*) AS n FROM {table} GROUP BY epoch");
     let mut found = BTreeMap::new();
     for batch in context.sql(&sql).await?.collect().await? {
-        let (epochs, counts) = (batch.column(0).as_primitive::<Int64Type>(), batch.column(1).as_primitive::<Int64Type>());
+        let (epochs, counts) =
+            (batch.column(0).as_primitive::<Int64Type>(), batch.column(1).as_primitive::<Int64Type>());
         for row in 0..batch.num_rows() {
             found.insert(epochs.value(row), u64::try_from(counts.value(row)).unwrap_or(0));
         }
@@ -134,7 +143,10 @@ async fn counts(context: &SessionContext, table: &TableName) -> Result<BTreeMap<
 
 async fn number(context: &SessionContext, sql: &str) -> Result<i64, PipelineError> {
     let batches = context.sql(sql).await?.collect().await?;
-    let value = batches.iter().find(|batch| batch.num_rows() > 0).map(|batch| batch.column(0).as_primitive::<Int64Type>().value(0));
+    let value = batches
+        .iter()
+        .find(|batch| batch.num_rows() > 0)
+        .map(|batch| batch.column(0).as_primitive::<Int64Type>().value(0));
     Ok(value.unwrap_or(0))
 }
 
@@ -147,8 +159,10 @@ async fn conservation(
     let before = report.findings.len();
     let stream: Vec<&EpochRecord> = records.iter().filter(|record| record.kind == EpochKind::Stream).collect();
     type Count = fn(&EpochRecord) -> u64;
-    let mut laws: Vec<(TableName, Count)> =
-        vec![(plan.bronze.clone(), |record| record.bronze_rows), (plan.silver.table.clone(), |record| record.silver_rows)];
+    let mut laws: Vec<(TableName, Count)> = vec![
+        (plan.bronze.clone(), |record| record.bronze_rows),
+        (plan.silver.table.clone(), |record| record.silver_rows),
+    ];
     if let Some(quarantine) = &plan.silver.quarantine {
         laws.push((quarantine.clone(), |record| record.quarantined));
     }
@@ -161,20 +175,39 @@ async fn conservation(
             let (is, should) = (found.get(&record.epoch).copied().unwrap_or(0), wanted(record));
             if is != should {
                 let detail = format!("{is} rows stand there, but the ledger says {should}");
-                report.findings.push(Finding { check: "conservation", epoch: Some(record.epoch), table: Some(table.to_string()), detail });
+                report.findings.push(Finding {
+                    check: "conservation",
+                    epoch: Some(record.epoch),
+                    table: Some(table.to_string()),
+                    detail,
+                });
             }
         }
-        let foreign: u64 = found.iter().filter(|(epoch, _)| !stream.iter().any(|record| record.epoch == **epoch)).map(|(_, n)| n).sum();
+        let foreign: u64 = found
+            .iter()
+            .filter(|(epoch, _)| !stream.iter().any(|record| record.epoch == **epoch))
+            .map(|(_, n)| n)
+            .sum();
         if foreign > 0 {
             let detail = format!("{foreign} rows belong to no complete epoch");
-            report.findings.push(Finding { check: "conservation", epoch: None, table: Some(table.to_string()), detail });
+            report.findings.push(Finding {
+                check: "conservation",
+                epoch: None,
+                table: Some(table.to_string()),
+                detail,
+            });
         }
     }
     let dead = number(context, "SELECT count(*) FROM bronze.dead_letters").await?;
     let wanted: u64 = stream.iter().map(|record| record.dead_letters).sum();
     if u64::try_from(dead).unwrap_or(0) != wanted {
         let detail = format!("{dead} rows stand there, but the ledger says {wanted}");
-        report.findings.push(Finding { check: "conservation", epoch: None, table: Some("bronze.dead_letters".into()), detail });
+        report.findings.push(Finding {
+            check: "conservation",
+            epoch: None,
+            table: Some("bronze.dead_letters".into()),
+            detail,
+        });
     }
     if report.findings.len() == before {
         let sum = |count: Count| stream.iter().map(|record| count(record)).sum::<u64>();
@@ -200,7 +233,13 @@ async fn uniqueness(context: &SessionContext, plan: &Plan, report: &mut Verifica
     if plan.silver.deduplicate {
         laws.push((plan.silver.table.clone(), plan.silver.key.clone()));
     }
-    laws.extend(plan.rows.iter().chain(&plan.windows).filter(|def| !def.key.is_empty()).map(|def| (def.table.clone(), def.key.clone())));
+    laws.extend(
+        plan.rows
+            .iter()
+            .chain(&plan.windows)
+            .filter(|def| !def.key.is_empty())
+            .map(|def| (def.table.clone(), def.key.clone())),
+    );
     for (table, key) in &laws {
         let key = key.iter().map(|column| format!("\"{column}\"")).collect::<Vec<_>>().join(", ");
         let sql = format!("SELECT count(*) FROM (SELECT {key} FROM {table} GROUP BY {key} HAVING count(*) > 1)");
@@ -218,7 +257,12 @@ async fn uniqueness(context: &SessionContext, plan: &Plan, report: &mut Verifica
     let repeated = number(context, &sql).await?;
     if repeated > 0 {
         let detail = format!("{repeated} messages stand more than once in it and in bronze.dead_letters together");
-        report.findings.push(Finding { check: "uniqueness", epoch: None, table: Some(plan.bronze.to_string()), detail });
+        report.findings.push(Finding {
+            check: "uniqueness",
+            epoch: None,
+            table: Some(plan.bronze.to_string()),
+            detail,
+        });
     }
     if report.findings.len() == before {
         let tables: Vec<String> = laws.iter().map(|(table, _)| table.to_string()).collect();
@@ -244,12 +288,20 @@ async fn recomputation(
     let missing = again.clone().except(standing.clone())?;
     let surplus = standing.except(again)?;
     let before = report.findings.len();
-    for (frame, what) in [(missing, "that a recomputation from silver gives are not there"), (surplus, "are not what a recomputation from silver gives")] {
+    for (frame, what) in [
+        (missing, "that a recomputation from silver gives are not there"),
+        (surplus, "are not what a recomputation from silver gives"),
+    ] {
         let found = frame.clone().count().await?;
         if found > 0 {
             let sample = frame.limit(0, Some(1))?.collect().await?;
             let detail = format!("{found} rows {what}, for example\n{}", pretty_format_batches(&sample)?);
-            report.findings.push(Finding { check: "recomputation", epoch: None, table: Some(def.table.to_string()), detail });
+            report.findings.push(Finding {
+                check: "recomputation",
+                epoch: None,
+                table: Some(def.table.to_string()),
+                detail,
+            });
         }
     }
     if report.findings.len() == before {
@@ -270,7 +322,9 @@ impl Fingerprint {
             .fields()
             .iter()
             .map(|field| {
-                let column = batch.column_by_name(field.name()).ok_or_else(|| PipelineError::State(format!("no column {}", field.name())))?;
+                let column = batch
+                    .column_by_name(field.name())
+                    .ok_or_else(|| PipelineError::State(format!("no column {}", field.name())))?;
                 Ok(arrow::compute::cast(column, field.data_type())?)
             })
             .collect::<Result<Vec<_>, PipelineError>>()?;
@@ -294,15 +348,14 @@ impl Fingerprint {
 /// Computes the tables that follow from silver row by row once more, in the order of arrival, with fresh memory.
 fn rows_again(tables: &Tables, subject: &Subject<'_>, report: &mut Verification) -> Result<(), PipelineError> {
     let compiled = Compiled::new(subject.plan, subject.settings, subject.hash_key)?;
-    let reader = tables.reader(&tables.silver);
-    let mut history = FileHistory::new(reader.clone(), subject.plan.event_time());
+    let silver = Arrivals::of_silver(tables);
+    let mut history = FileHistory::new(tables.reader(&tables.silver), subject.plan.event_time());
     history.written(0, Vec::new());
     let mut stages = compiled.with_history(history, None, Arc::new(crate::domain::ManualClock::default()));
     stages.only(super::rebuild::Target::Scores);
     let mut again: Vec<Fingerprint> = tables.rows.iter().map(|_| Fingerprint::default()).collect();
-    let mut seen = Vec::new();
-    for file in in_order(tables.silver.files()) {
-        for batch in reader.read(file, &reader.columns(), None)? {
+    for epochs in chunks(tables)? {
+        for batch in silver.rows(&epochs)? {
             let mut work = EpochWork::default();
             stages.derive(&batch, &mut work)?;
             for ((table, rows), print) in tables.rows.iter().zip(work.rows).zip(&mut again) {
@@ -311,8 +364,7 @@ fn rows_again(tables: &Tables, subject: &Subject<'_>, report: &mut Verification)
                 }
             }
         }
-        seen.push(file.clone());
-        stages.written(i64::MAX, seen.clone());
+        stages.reached(epochs.end - 1, silver.files().to_vec());
     }
     for (table, print) in tables.rows.iter().zip(again) {
         let reader = tables.reader(table);
@@ -323,10 +375,18 @@ fn rows_again(tables: &Tables, subject: &Subject<'_>, report: &mut Verification)
             }
         }
         let rows: u64 = print.epochs.values().map(|(rows, _)| rows).sum();
-        let mut differing = print.epochs.iter().filter(|(epoch, value)| standing.epochs.get(epoch) != Some(*value)).map(|(epoch, _)| *epoch);
+        let mut differing = print
+            .epochs
+            .iter()
+            .filter(|(epoch, value)| standing.epochs.get(epoch) != Some(*value))
+            .map(|(epoch, _)| *epoch);
         match differing.next() {
             None if standing.epochs.len() == print.epochs.len() => {
-                report.proven.push(format!("{rows} rows of {} equal a recomputation from {}", table.name(), subject.plan.silver.table));
+                report.proven.push(format!(
+                    "{rows} rows of {} equal a recomputation from {}",
+                    table.name(),
+                    subject.plan.silver.table
+                ));
             }
             epoch => report.findings.push(Finding {
                 check: "recomputation",
@@ -345,7 +405,10 @@ fn end_offsets(tables: &Tables, ends: &Positions, report: &mut Verification) -> 
     for (partition, end) in ends {
         let reached = next.get(partition).copied().unwrap_or(0);
         if reached < *end {
-            let detail = format!("{partition} is read up to {reached}, and Kafka has messages up to {end}: {} behind", end - reached);
+            let detail = format!(
+                "{partition} is read up to {reached}, and Kafka has messages up to {end}: {} behind",
+                end - reached
+            );
             report.findings.push(Finding { check: "end_offsets", epoch: None, table: None, detail });
         }
     }

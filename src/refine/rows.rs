@@ -17,6 +17,7 @@ use crate::domain::schema;
 #[derive(Debug, Clone)]
 pub struct RowsTable {
     table: String,
+    file: String,
     source: SchemaRef,
     /// The columns of the source that the first stage reads.
     columns: Vec<usize>,
@@ -59,7 +60,15 @@ impl RowsTable {
         let last = stages.last().map_or(&scanned, |stage| &stage.schema);
         let schema = lake_schema(last).map_err(at_sql)?;
         check_columns(def, &schema)?;
-        Ok(Self { table: def.table.to_string(), source: Arc::clone(source), columns, scanned, stages, schema })
+        Ok(Self {
+            table: def.table.to_string(),
+            file: def.file.clone(),
+            source: Arc::clone(source),
+            columns,
+            scanned,
+            stages,
+            schema,
+        })
     }
 
     /// The columns of the result.
@@ -77,7 +86,7 @@ impl RowsTable {
         self.check(input)?;
         self.run(input).map_err(|error| RefineError::Evaluate {
             table: self.table.clone(),
-            file: self.table.clone(),
+            file: self.file.clone(),
             rows: input.num_rows() as u64,
             place: "an unknown row".to_owned(),
             cause: error.strip_backtrace(),

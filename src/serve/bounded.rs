@@ -38,6 +38,7 @@ impl Listener for BoundedListener {
         let (stream, address) = Listener::accept(&mut self.listener).await;
         // Small answers go out at once; a socket that refuses this still works.
         let _ = stream.set_nodelay(true);
+        #[expect(clippy::disallowed_methods, reason = "the deadline of a connection")]
         let deadline = Box::pin(tokio::time::sleep(self.idle));
         (BoundedStream { stream, idle: self.idle, deadline, _permit: permit }, address)
     }

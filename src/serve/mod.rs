@@ -88,6 +88,7 @@ pub async fn serve(
     let overdue = async {
         // An error means that the server ended first, and then this branch is not asked again.
         if stopped.await.is_ok() {
+            #[expect(clippy::disallowed_methods, reason = "the deadline of a shutdown")]
             tokio::time::sleep(drain).await;
         } else {
             std::future::pending::<()>().await;

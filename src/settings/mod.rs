@@ -139,10 +139,10 @@ impl Settings {
             }
             let Some(path) = setting_of(key)? else { continue };
             set(&mut table, &path, &value);
-            settings = table
-                .clone()
-                .try_into()
-                .map_err(|e: toml::de::Error| SettingsError::Invalid { place: name.clone(), cause: e.message().to_owned() })?;
+            settings = table.clone().try_into().map_err(|e: toml::de::Error| SettingsError::Invalid {
+                place: name.clone(),
+                cause: e.message().to_owned(),
+            })?;
         }
         for (key, value) in secrets {
             match key.as_str() {
@@ -177,14 +177,16 @@ impl Settings {
     }
 
     fn check(&self) -> Result<(), SettingsError> {
-        let refuse = |place: &str, cause: &str| {
-            Err(SettingsError::Invalid { place: place.to_owned(), cause: cause.to_owned() })
-        };
+        let refuse =
+            |place: &str, cause: &str| Err(SettingsError::Invalid { place: place.to_owned(), cause: cause.to_owned() });
         if self.pipeline.is_empty() {
             return refuse("pipeline", "is empty; give the pipeline a name");
         }
         if self.epoch.interval_ms == 0 || self.epoch.messages_max == 0 || self.epoch.bytes_max == 0 {
             return refuse("epoch", "interval_ms, messages_max and bytes_max must be at least 1");
+        }
+        if self.lake.history_s < 600 {
+            return refuse("lake.history_s", "must be at least 600: younger files may belong to an epoch under way");
         }
         if self.maintenance.fan_in < 2 {
             return refuse("maintenance.fan_in", "must be at least 2");

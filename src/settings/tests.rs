@@ -24,7 +24,8 @@ fn a_bad_value_is_named_with_its_line() {
 
 #[test]
 fn variables_lie_over_the_file() {
-    let settings = load(&[("ASSAY_LAKE_LOCATION", "s3://b/p"), ("ASSAY_EPOCH_INTERVAL_MS", "250"), ("HOME", "x")]).unwrap();
+    let settings =
+        load(&[("ASSAY_LAKE_LOCATION", "s3://b/p"), ("ASSAY_EPOCH_INTERVAL_MS", "250"), ("HOME", "x")]).unwrap();
     assert_eq!((settings.lake.location.as_str(), settings.epoch.interval_ms), ("s3://b/p", 250));
     let error = load(&[("ASSAY_EPOCH_INTERVAL_MS", "soon")]).unwrap_err();
     assert!(error.contains("ASSAY_EPOCH_INTERVAL_MS"), "{error}");

@@ -1,7 +1,7 @@
 //! What librdkafka calls back: rebalances, errors, statistics.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
@@ -22,8 +22,6 @@ pub(super) struct Context {
     pub connected: AtomicBool,
     pub last_error: Mutex<Option<String>>,
     pub assigned: Mutex<BTreeSet<Partition>>,
-    /// Rebalances that gave this member its partitions, or none; 0 until the group has answered.
-    pub assignments: AtomicU64,
     /// Weak, because the queue must be destroyed before the client that owns this context.
     pub queue: OnceLock<Weak<DataQueue>>,
 }
@@ -36,7 +34,6 @@ impl Context {
             connected: AtomicBool::new(false),
             last_error: Mutex::new(None),
             assigned: Mutex::default(),
-            assignments: AtomicU64::new(0),
             queue: OnceLock::new(),
         }
     }
@@ -130,7 +127,6 @@ impl ConsumerContext for Context {
         let done = match err {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
                 let done = self.assign(consumer, list);
-                self.assignments.fetch_add(1, Ordering::Release);
                 self.is_up();
                 done
             }

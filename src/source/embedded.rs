@@ -1,8 +1,8 @@
+use rdkafka::ClientConfig;
 use rdkafka::client::{Client, DefaultClientContext};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::types::RDKafkaType;
-use rdkafka::ClientConfig;
 
 use super::SourceError;
 use super::native::MockCluster;

@@ -43,7 +43,9 @@ pub enum SourceError {
     #[error("`{url}` has the column `{column}` twice for the field `{field}`; keep one of them")]
     AmbiguousColumn { url: String, field: String, column: String },
 
-    #[error("field `{field}` of the contract has the type {kind}, which files cannot be read into; load it through Kafka")]
+    #[error(
+        "field `{field}` of the contract has the type {kind}, which files cannot be read into; load it through Kafka"
+    )]
     UnsupportedField { field: String, kind: String },
 
     #[error("`{url}`, line {line}: the record is larger than {max_bytes} bytes; a quote may be left open")]

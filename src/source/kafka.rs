@@ -90,8 +90,8 @@ impl KafkaSource {
         })
     }
 
-    /// From now on [`Source::poll`] answers [`Polled::End`] once every partition of this member has reached the offsets
-    /// at which it ends now.
+    /// From now on [`Source::poll`] answers [`Polled::End`] once every partition of the topics has reached the offset at
+    /// which it ends now.
     ///
     /// # Errors
     /// [`SourceError::UnknownTopic`], or [`SourceError::Unavailable`] when the brokers do not answer in `timeout`.
@@ -234,18 +234,11 @@ impl KafkaSource {
     /// Whether bounded mode has read everything that it promised.
     fn at_end(&self) -> bool {
         let Some(ends) = &self.ends else { return false };
-        if ends.is_empty() {
-            return true;
-        }
-        let context = self.context();
-        if context.assignments.load(Ordering::Acquire) == 0 {
-            return false;
-        }
-        let positions = lock(&context.positions);
-        lock(&context.assigned).iter().all(|partition| {
-            let end = ends.get(partition).copied().unwrap_or(0);
-            end == 0 || positions.get(partition).is_some_and(|position| *position >= end)
-        })
+        // Of all partitions, not only the assigned ones: after a crash the group may still count a dead member in, and
+        // its partitions come here once its session is over.
+        let positions = lock(&self.context().positions);
+        ends.iter()
+            .all(|(partition, end)| *end == 0 || positions.get(partition).is_some_and(|position| position >= end))
     }
 
     fn keep_attached(&mut self) {

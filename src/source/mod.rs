@@ -19,7 +19,7 @@ use std::time::Duration;
 
 pub use embedded::EmbeddedBroker;
 pub use error::SourceError;
-pub use file::{FileBatch, FileFormat, FileReader, ParsedRows, Progress};
+pub use file::{FileBatch, FileFormat, FileOptions, FileReader, IdentifiedFile, ParsedRows, Progress};
 pub use kafka::{DataLoss, KafkaHandle, KafkaSource, KafkaStatus, SharedPositions, end_offsets};
 pub use producer::{Outgoing, Pace, Producer};
 pub use settings::{KafkaSettings, OnDataLoss, Start};

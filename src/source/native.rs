@@ -77,9 +77,8 @@ impl DataQueue {
         let mut taken: [*mut ffi::rd_kafka_message_t; CHUNK] = [ptr::null_mut(); CHUNK];
         let wait_ms = c_int::try_from(wait.as_millis()).unwrap_or(c_int::MAX);
         // SAFETY: the borrowed client is the queue's own, so both are alive; the array has CHUNK places.
-        let count = unsafe {
-            ffi::rd_kafka_consume_batch_queue(self.queue.as_ptr(), wait_ms, taken.as_mut_ptr(), CHUNK)
-        };
+        let count =
+            unsafe { ffi::rd_kafka_consume_batch_queue(self.queue.as_ptr(), wait_ms, taken.as_mut_ptr(), CHUNK) };
         let count = usize::try_from(count).unwrap_or(0);
         for message in taken.iter().take(count).filter_map(|message| NonNull::new(*message)) {
             let owned = OwnedMessage(message);
@@ -225,9 +224,8 @@ unsafe fn headers(message: *const ffi::rd_kafka_message_t) -> Vec<Header> {
     loop {
         let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0_usize);
         // SAFETY: the list is alive, an index past its end is answered with an error.
-        let code = unsafe {
-            ffi::rd_kafka_header_get_all(list, headers.len(), &raw mut name, &raw mut value, &raw mut size)
-        };
+        let code =
+            unsafe { ffi::rd_kafka_header_get_all(list, headers.len(), &raw mut name, &raw mut value, &raw mut size) };
         if code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
             return headers;
         }

@@ -36,6 +36,9 @@ pub struct KafkaSettings {
     pub topics: Vec<String>,
     /// The consumer group. Positions come from the lake; the group shares out partitions and shows the lag.
     pub group_id: String,
+    /// A process that is started anew under this name takes its partitions back at once, also after it was killed
+    /// (Kafka's static membership). Empty: the group waits for the session of a killed process to end.
+    pub instance_id: String,
     pub start: Start,
     pub on_data_loss: OnDataLoss,
     /// `cooperative-sticky` (partitions that stay are not interrupted) or `range`.
@@ -64,6 +67,7 @@ impl Default for KafkaSettings {
             brokers: "localhost:9092".to_owned(),
             topics: vec!["ecommerce.transactions".to_owned()],
             group_id: "assay".to_owned(),
+            instance_id: String::new(),
             start: Start::Earliest,
             on_data_loss: OnDataLoss::Fail,
             assignment: "cooperative-sticky".to_owned(),
@@ -96,7 +100,8 @@ impl KafkaSettings {
     /// # Errors
     /// [`SourceError::Setting`] for the first setting that cannot work.
     pub fn check(&self) -> Result<(), SourceError> {
-        let refuse = |key: &str, cause: &str| Err(SourceError::Setting { key: key.to_owned(), cause: cause.to_owned() });
+        let refuse =
+            |key: &str, cause: &str| Err(SourceError::Setting { key: key.to_owned(), cause: cause.to_owned() });
         if self.brokers.trim().is_empty() {
             return refuse("brokers", "is empty; give host:port, several separated by commas");
         }
@@ -141,6 +146,9 @@ impl KafkaSettings {
             }
         };
         default("group.id", self.group_id.clone());
+        if !self.instance_id.is_empty() {
+            default("group.instance.id", self.instance_id.clone());
+        }
         default("partition.assignment.strategy", self.assignment.clone());
         default("auto.offset.reset", "error".to_owned());
         default("enable.auto.commit", "false".to_owned());

@@ -1,12 +1,14 @@
 //! Against the embedded broker: a real client, a real protocol, all in this process.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::context::lock;
 use super::*;
 use crate::domain::{Header, Partition, Positions};
+use crate::generate::{GenerateSettings, Generated, Generator};
 
 const TOPIC: &str = "t";
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -214,7 +216,8 @@ fn offsets_that_kafka_dropped_are_refused_or_skipped_and_reported() {
             .take(900_000)
             .collect();
             let (topic, timestamp_ms) = (TOPIC, Some(number));
-            let message = Outgoing { topic, partition: Some(0), key: None, payload: Some(&noise), timestamp_ms, headers: &[] };
+            let message =
+                Outgoing { topic, partition: Some(0), key: None, payload: Some(&noise), timestamp_ms, headers: &[] };
             producer.send(&message).unwrap();
             producer.flush(PATIENCE).unwrap();
         }
@@ -285,6 +288,57 @@ fn a_broker_that_goes_away_is_waited_for() {
     }
     seen.assert_each_once(0..200);
     assert!(handle.status().connected);
+}
+
+#[test]
+fn a_paced_stream_loses_nothing_though_the_broker_keeps_little() {
+    let broker = EmbeddedBroker::start(&[(TOPIC, 1)]).unwrap();
+    let mut settings = settings(&broker);
+    // Some 9 MB, where the broker keeps 5.
+    settings.properties.insert("compression.type".to_owned(), "none".to_owned());
+    let events = GenerateSettings { events: Some(60_000), users: 1_000, ..GenerateSettings::default() };
+    let mut generator = Generator::new(events, 1).unwrap();
+    let positions = shared(Positions::new());
+    let mut source = KafkaSource::open(settings.clone(), positions.clone()).unwrap();
+    let done = AtomicBool::new(false);
+    let (mut messages, mut nulls, mut bytes) = (0, 0, 0);
+    let sent_bytes = std::thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            let mut producer = Producer::open(&settings).unwrap();
+            let mut pace = Pace::new(TOPIC, positions.clone(), 10_000);
+            let (mut message, mut sent_bytes) = (Generated::default(), 0);
+            while generator.next_into(&mut message) {
+                let outgoing = Outgoing {
+                    topic: TOPIC,
+                    partition: Some(message.partition),
+                    key: Some(&message.key),
+                    payload: message.payload(),
+                    timestamp_ms: Some(message.timestamp_ms),
+                    headers: &message.headers(),
+                };
+                sent_bytes += message.key.len() + message.payload().map_or(0, <[u8]>::len);
+                let stop = || done.load(Ordering::Relaxed);
+                assert!(producer.send_paced(&outgoing, message.partition, &mut pace, &stop).unwrap());
+            }
+            producer.flush(PATIENCE).unwrap();
+            sent_bytes
+        });
+        for _ in 0..3_000 {
+            if let Polled::Batch(batch) = source.poll(Duration::from_millis(20)).unwrap() {
+                messages += batch.len();
+                bytes += batch.bytes();
+                nulls += batch.iter().filter(|message| message.payload.is_none()).count() as u64;
+            }
+            if messages >= 60_000 {
+                break;
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+        sender.join().unwrap()
+    });
+    assert_eq!((messages, bytes), (60_000, sent_bytes));
+    assert!(bytes > 7 << 20, "{bytes}");
+    assert_eq!(nulls, generator.counts().malformed["null_payload"]);
 }
 
 #[test]

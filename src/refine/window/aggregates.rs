@@ -90,7 +90,7 @@ impl Compiler<'_> {
         }
         let result = match name.as_str() {
             "count" => {
-                let argument = (!literal).then(|| (argument, kind));
+                let argument = (!literal).then_some((argument, kind));
                 AggregateResult::Count { slot: into.slot(Keeps::Count, argument, filter) }
             }
             "sum" => {

@@ -227,7 +227,7 @@ impl Compiler<'_> {
             }
             LogicalPlan::Aggregate(_) => {
                 let instead = "keep the inner aggregate as a table of its own, or write it as one aggregate";
-                Err(self.refuse.because(&["from (", "from("], "an aggregate over an aggregate", instead))
+                Err(self.refuse.because(&["(select", "( select", "from"], "an aggregate over an aggregate", instead))
             }
             other => Err(self.refuse.node(other)),
         }

@@ -225,6 +225,12 @@ impl WindowEngine {
         Ok(changes)
     }
 
+    /// Table and number of every pane in memory.
+    #[cfg(test)]
+    pub(super) fn panes(&self) -> impl Iterator<Item = (usize, i64)> + '_ {
+        self.tables.iter().enumerate().flat_map(|(table, state)| state.panes.keys().map(move |pane| (table, *pane)))
+    }
+
     fn take_in(&mut self, rows: &RecordBatch, history: &dyn History) -> Result<(), WindowError> {
         let batches = self.evaluator.evaluate(rows, &mut self.interners)?;
         let mut panes = Vec::with_capacity(self.tables.len());
@@ -291,22 +297,7 @@ impl WindowEngine {
         let columns = self.evaluator.column_names();
         let columns = columns.iter().map(String::as_str).collect::<Vec<_>>();
         for (from, until) in merged(spans) {
-            let mut slice_us = FIRST_SLICE_US;
-            let mut at = from;
-            while at < until && history.may_contain(at, until) {
-                let end = at.saturating_add(slice_us).min(until);
-                let batches = if history.may_contain(at, end) { history.scan(at, end, &columns)? } else { Vec::new() };
-                let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-                for rows in batches {
-                    self.load_rows(&rows, wanted, &mut loading)?;
-                }
-                if rows > self.settings.load_rows {
-                    slice_us = (slice_us / 2).max(1);
-                } else if rows < self.settings.load_rows / 3 {
-                    slice_us = slice_us.saturating_mul(2);
-                }
-                at = end;
-            }
+            self.load_span(history, (from, until), &columns, wanted, &mut loading)?;
         }
         for (table, mut panes) in loading {
             let state = &mut self.tables[table];
@@ -321,6 +312,45 @@ impl WindowEngine {
             if let (Some(first), Some(last)) = (first, last) {
                 state.recharge(first, last + 1);
             }
+        }
+        Ok(())
+    }
+
+    /// Reads a span in slices of about `load_rows` rows; stretches without rows are passed over in growing steps.
+    fn load_span(
+        &mut self,
+        history: &dyn History,
+        (from, until): (i64, i64),
+        columns: &[&str],
+        wanted: &BTreeMap<usize, Wanted>,
+        loading: &mut BTreeMap<usize, BTreeMap<i64, Pane>>,
+    ) -> Result<(), WindowError> {
+        let mut slice_us = FIRST_SLICE_US;
+        let mut step_us = slice_us;
+        let mut at = from;
+        while at < until && history.may_contain(at, until) {
+            let end = at.saturating_add(step_us).min(until);
+            if !history.may_contain(at, end) {
+                step_us = step_us.saturating_mul(2);
+                at = end;
+                continue;
+            }
+            if step_us > slice_us {
+                step_us = slice_us.max(step_us / 2);
+                continue;
+            }
+            let batches = history.scan(at, end, columns)?;
+            let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+            for rows in batches {
+                self.load_rows(&rows, wanted, loading)?;
+            }
+            if rows > self.settings.load_rows {
+                slice_us = (slice_us / 2).max(1);
+            } else if rows < self.settings.load_rows / 3 {
+                slice_us = slice_us.saturating_mul(2);
+            }
+            step_us = slice_us;
+            at = end;
         }
         Ok(())
     }

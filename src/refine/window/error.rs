@@ -43,7 +43,10 @@ impl WindowError {
     /// Whether the SQL must be corrected, rather than the data or the store.
     #[must_use]
     pub const fn is_definition(&self) -> bool {
-        matches!(self, Self::Refused { .. } | Self::Invalid { .. } | Self::MixedSources { .. } | Self::MissingColumn { .. })
+        matches!(
+            self,
+            Self::Refused { .. } | Self::Invalid { .. } | Self::MixedSources { .. } | Self::MissingColumn { .. }
+        )
     }
 }
 

@@ -19,8 +19,9 @@ impl<'a> Refuse<'a> {
 
     /// The construct is refused; the line is that of the first of `needles` that is in the SQL.
     pub fn because(&self, needles: &[&str], construct: &str, instead: &str) -> WindowError {
-        let sql = blank_comments(&self.def.sql).to_lowercase();
-        let found = needles.iter().find_map(|needle| sql.find(&needle.to_lowercase()));
+        let sql = blank_comments(&self.def.sql);
+        let words = sql.to_ascii_lowercase().replace(['\n', '\r', '\t'], " ");
+        let found = needles.iter().find_map(|needle| words.find(&needle.to_ascii_lowercase()));
         let line = found.map(|at| self.def.sql_line + sql[..at].matches('\n').count());
         WindowError::Refused { place: self.place(line), construct: construct.to_owned(), instead: instead.to_owned() }
     }

@@ -14,6 +14,9 @@ use super::pane::{Feeds, Pane};
 use super::plan::WindowTable;
 use super::tags::NONE;
 
+/// Pairs whose neighbours are looked up together.
+const CHARGED_AT_ONCE: usize = 1 << 16;
+
 #[derive(Debug)]
 pub(super) struct TableState {
     pub table: WindowTable,
@@ -171,7 +174,7 @@ impl TableState {
                     let charges = known.charges.iter_mut().enumerate();
                     charges.filter(|(at, _)| at % width as usize != 0).for_each(|(_, charge)| *charge = 0);
                 }
-                self.charge(pane, distinct, &pairs, false);
+                pairs.chunks(CHARGED_AT_ONCE).for_each(|pairs| self.charge(pane, distinct, pairs, false));
             }
         }
     }

@@ -1,0 +1,148 @@
+//! The process may die, and the store may fail, at any put.
+
+use assay::lake::LakeError;
+use assay::pipeline::PipelineError;
+
+use crate::fault::{FaultStore, Weather};
+use crate::kit::{Cut, Lab, Msg, dice, dirty, generated};
+
+/// An hour and a half in four epochs, with late events of every kind.
+fn stream(seed: u64) -> Vec<Msg> {
+    generated(assay::generate::GenerateSettings { rate: 0.04, late: 0.12, ..dirty(seed, 200) }).0
+}
+
+const EPOCHS: usize = 50;
+
+fn lab(name: &str) -> (std::sync::Arc<FaultStore>, Lab) {
+    (FaultStore::named(name), Lab::at(format!("fault://{name}/lake")))
+}
+
+fn restatements(lab: &Lab) -> Vec<String> {
+    lab.lines("ops.restatements", &["restated_at"])
+}
+
+fn dies_at_each_put(lands: bool, first: u64, step: usize) {
+    let stream = stream(5);
+    let cut = Cut::every(EPOCHS);
+    let kind = format!("{}-{first}", if lands { "landed" } else { "lost" });
+    let (store, whole) = lab(&format!("{kind}-whole"));
+    whole.run(&stream, &cut).unwrap();
+    let (wanted, restated, puts) = (whole.contents(), restatements(&whole), store.puts());
+    assert!(!restated.is_empty() && puts > 80, "{puts} puts");
+    for put in (first..puts).step_by(step) {
+        let (store, lab) = lab(&format!("{kind}-{put}"));
+        store.set(Weather::Death { puts: put, lands });
+        let died = lab.run(&stream, &cut);
+        assert!(died.is_err(), "put {put} of {puts} failed, and nobody noticed");
+        store.set(Weather::Fine);
+        lab.run(&stream, &cut).unwrap_or_else(|error| panic!("after a death at put {put} (landed: {lands}): {error}"));
+        let what = format!("after a death at put {put} of {puts} (landed: {lands})");
+        lab.contents().assert_equals(&wanted, &what);
+        assert_eq!(restatements(&lab), restated, "{what}: ops.restatements");
+        lab.assert_complete(&stream);
+        if put % 16 == first {
+            lab.assert_verified();
+        }
+    }
+}
+
+#[test]
+fn a_process_that_dies_before_any_put_leaves_nothing_amiss() {
+    dies_at_each_put(false, 0, 2);
+}
+
+#[test]
+fn a_process_that_dies_after_any_put_leaves_nothing_amiss() {
+    dies_at_each_put(true, 1, 2);
+}
+
+/// The cut differs from life to life, so that what one life stored for its epoch belongs to two of the next.
+#[test]
+fn a_process_that_dies_again_and_again_gets_there() {
+    let stream = stream(6);
+    let (_, whole) = lab("again-whole");
+    whole.run(&stream, &Cut::every(EPOCHS)).unwrap();
+    let wanted = whole.contents();
+    for seed in 1..=8 {
+        let (store, lab) = lab(&format!("again-{seed}"));
+        let mut next = dice(seed);
+        let mut lives = 0;
+        loop {
+            let lands = next(2) == 0;
+            store.set(Weather::Death { puts: 3 + next(45) as u64, lands });
+            lives += 1;
+            assert!(lives < 200, "no progress with seed {seed}");
+            let cut = Cut { sizes: vec![5 + next(30)], messages_max: 1 + next(60) as u64 };
+            if lab.run(&stream, &cut).is_ok() && store.failed() == 0 {
+                break;
+            }
+        }
+        store.set(Weather::Fine);
+        lab.contents().assert_equals(&wanted, &format!("after {lives} lives of seed {seed}"));
+        lab.assert_complete(&stream);
+        if seed % 4 == 0 {
+            lab.assert_verified();
+        }
+    }
+}
+
+#[test]
+fn a_store_that_is_away_for_a_while_is_waited_for() {
+    let stream = stream(7);
+    let cut = Cut::every(EPOCHS);
+    let (_, whole) = lab("storm-whole");
+    whole.run(&stream, &cut).unwrap();
+    let wanted = whole.contents();
+    let mut next = dice(7);
+    for (lands, seed) in [(false, 1), (false, 2), (false, 3), (true, 4), (true, 5), (true, 6), (true, 7), (true, 8)] {
+        let (store, mut lab) = lab(&format!("storm-{seed}"));
+        lab.run(&[], &cut).unwrap();
+        lab.epoch.store_patience_s = 3600;
+        let weather = Weather::Storm { puts: next(70) as u64, operations: 1 + next(8) as u64, lands };
+        store.set(weather);
+        lab.run(&stream, &cut).unwrap_or_else(|error| panic!("{weather:?}: {error}"));
+        assert!(store.failed() > 0, "{weather:?} failed nothing");
+        lab.contents().assert_equals(&wanted, &format!("{weather:?}"));
+        lab.assert_complete(&stream);
+        if seed % 4 == 0 {
+            lab.assert_verified();
+        }
+    }
+}
+
+/// A commit whose acknowledgement was lost, and which could not be read back either, is our own and no other writer's.
+#[test]
+fn a_commit_without_an_answer_does_not_fence_off_its_own_writer() {
+    let stream = stream(8);
+    let cut = Cut::every(EPOCHS);
+    let (_, whole) = lab("answer-whole");
+    whole.run(&stream, &cut).unwrap();
+    let wanted = whole.contents();
+    // Put by put through the first epoch: files and commits of all tables, the ledger's included.
+    for put in (0..32).step_by(2) {
+        let (store, mut lab) = lab(&format!("answer-{put}"));
+        lab.run(&[], &cut).unwrap();
+        lab.epoch.store_patience_s = 3600;
+        store.set(Weather::Storm { puts: put, operations: 2, lands: true });
+        lab.run(&stream, &cut).unwrap_or_else(|error| panic!("put {put} landed without an answer: {error}"));
+        assert!(store.failed() > 0, "put {put} failed nothing");
+        lab.contents().assert_equals(&wanted, &format!("put {put} landed without an answer"));
+        lab.assert_complete(&stream);
+    }
+}
+
+#[test]
+fn a_second_writer_is_fenced_off_at_its_first_commit() {
+    let stream = stream(9);
+    let cut = Cut::every(EPOCHS);
+    let (_, lab) = lab("two");
+    let first = lab.ready().unwrap();
+    let second = lab.ready().expect("a store without locks gives no lease away");
+    let reach = assay::pipeline::Reach::Gold;
+    lab.stream_in(first, &stream[..100], &cut, reach, || {}).unwrap();
+    let fenced = lab.stream_in(second, &stream, &cut, reach, || {});
+    assert!(matches!(fenced, Err(PipelineError::Lake(LakeError::Fenced { .. }))), "{fenced:?}");
+    lab.run(&stream, &cut).unwrap();
+    lab.assert_complete(&stream);
+    lab.assert_verified();
+}

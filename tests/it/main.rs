@@ -1,0 +1,16 @@
+//! The whole pipeline as a library, on lakes in memory and in temporary folders. Needs no services.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a bench or test ends at the first surprise"
+)]
+
+mod conservation;
+mod crash;
+mod fault;
+mod kit;
+mod rebuilding;
+mod standing;
+mod values;

@@ -1,0 +1,141 @@
+//! Lakes that stand already: who may write to them, and what maintenance does to them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use assay::lake::{CompactionSettings, Lake, LakeError, Lease, tidy};
+
+use crate::fault::FaultStore;
+use crate::kit::{Cut, Lab, NOON_US, dirty, generated, sql_in, wait_for};
+
+fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![folder.to_owned()];
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                let bytes = std::fs::read(&path).unwrap();
+                found.insert(path.display().to_string(), bytes);
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn a_folder_has_one_writer_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let lab = Lab::at(folder.path().to_str().unwrap());
+    let lake = lab.open_lake().unwrap();
+    let lease = Lease::acquire(&lake).unwrap();
+    let second = Lease::acquire(&lake);
+    let Err(LakeError::Leased { holder, .. }) = &second else { panic!("{second:?}") };
+    assert_eq!(*holder, format!("process {}", std::process::id()));
+    drop(lease);
+    drop(Lease::acquire(&lake).unwrap());
+}
+
+#[test]
+fn a_lake_of_others_is_left_untouched() {
+    let (stream, _) = generated(dirty(51, 60));
+    let folder = tempfile::tempdir().unwrap();
+    let lab = Lab::at(folder.path().to_str().unwrap());
+    lab.run(&stream, &Cut::every(60)).unwrap();
+    let before = files(folder.path());
+    let foreign = wait_for(Lake::open(&lab.lake, "another", true));
+    assert!(matches!(&foreign, Err(LakeError::ForeignPipeline { found, .. }) if found == "it"), "{foreign:?}");
+    assert_eq!(files(folder.path()), before);
+
+    let marker = folder.path().join("_assay/lake.json");
+    let text = std::fs::read_to_string(&marker).unwrap();
+    std::fs::write(&marker, text.replace("\"format\": 1", "\"format\": 2")).unwrap();
+    let before = files(folder.path());
+    let newer = wait_for(Lake::open(&lab.lake, "it", true));
+    assert!(matches!(newer, Err(LakeError::NewerFormat { found: 2, known: 1, .. })), "{newer:?}");
+    assert_eq!(files(folder.path()), before);
+}
+
+#[test]
+fn a_place_without_a_lake_is_not_made_one_by_reading() {
+    let folder = tempfile::tempdir().unwrap();
+    let lab = Lab::at(folder.path().to_str().unwrap());
+    let none = wait_for(Lake::open(&lab.lake, "it", false));
+    assert!(matches!(none, Err(LakeError::NoLake { .. })), "{none:?}");
+    assert!(files(folder.path()).is_empty());
+}
+
+const AS_OF: [&str; 4] = [
+    "SELECT transaction_id, amount, epoch FROM silver.transactions ORDER BY 1, 2, 3",
+    "SELECT source_partition, source_offset, epoch FROM bronze.transactions ORDER BY 1, 2",
+    "SELECT * FROM gold.merchant_activity ORDER BY window_start, merchant",
+    "SELECT transaction_id, score, reasons FROM gold.fraud_scores ORDER BY 1",
+];
+
+fn as_of_each_epoch(lab: &Lab, epochs: i64) -> Vec<Vec<String>> {
+    let mut seen = Vec::new();
+    for epoch in 1..=epochs {
+        let session = lab.session(Some(epoch));
+        seen.extend(AS_OF.map(|query| sql_in(&session, query)));
+    }
+    seen
+}
+
+#[test]
+fn compaction_changes_files_and_no_row_of_any_epoch() {
+    let (stream, _) = generated(dirty(52, 500));
+    FaultStore::named("merged");
+    let mut lab = Lab::at("fault://merged/lake");
+    lab.run(&stream[..400], &Cut::every(50)).unwrap();
+    let (contents, seen) = (lab.contents(), as_of_each_epoch(&lab, 8));
+    assert!(seen[0] != seen[4] && !seen[0].is_empty());
+    lab.compaction = CompactionSettings { fan_in: 2, ..CompactionSettings::default() };
+    let mut ready = lab.ready().unwrap();
+    let count = |tables: &assay::pipeline::Tables| tables.all().map(|table| table.files().count()).sum::<usize>();
+    let before = count(&ready.tables);
+    lab.maintenance().settle_all(&mut ready.tables);
+    let after = count(&ready.tables);
+    assert!(after * 3 < before * 2, "{before} files became {after}");
+    drop(ready);
+    lab.contents().assert_equals(&contents, "merged");
+    assert_eq!(as_of_each_epoch(&lab, 8), seen);
+    lab.assert_verified();
+    // The stream goes on, with merges under way beside it.
+    lab.run(&stream, &Cut::every(20)).unwrap();
+    FaultStore::named("unmerged");
+    let plain = Lab::at("fault://unmerged/lake");
+    plain.run(&stream, &Cut::every(500)).unwrap();
+    lab.contents().assert_equals(&plain.contents(), "merged while it ran");
+    assert_eq!(as_of_each_epoch(&lab, 8), seen);
+    lab.assert_verified();
+}
+
+#[test]
+fn a_table_loads_from_its_checkpoint_and_old_files_can_go() {
+    let (stream, _) = generated(dirty(53, 300));
+    let folder = tempfile::tempdir().unwrap();
+    let mut lab = Lab::at(folder.path().to_str().unwrap());
+    lab.run(&stream[..200], &Cut::every(25)).unwrap();
+    let contents = lab.contents();
+    let ready = lab.ready().unwrap();
+    for table in ready.tables.all() {
+        wait_for(tidy(&table.log(), table.name(), table.version(), 0, true)).unwrap();
+        let log = folder.path().join(table.name().to_string().replace('.', "/")).join("_delta_log");
+        assert!(log.join("_last_checkpoint").is_file(), "{}", table.name());
+        // Without the older entries only the checkpoint knows the rows.
+        for version in 0..table.version() {
+            std::fs::remove_file(log.join(format!("{version:020}.json"))).unwrap();
+        }
+    }
+    drop(ready);
+    lab.contents().assert_equals(&contents, "loaded from checkpoints");
+    lab.assert_verified();
+    lab.compaction = CompactionSettings { fan_in: 2, checkpoint_versions: 2, ..CompactionSettings::default() };
+    lab.run(&stream, &Cut::every(25)).unwrap();
+    lab.assert_complete(&stream);
+    lab.assert_verified();
+    let gone = wait_for(assay::lake::open_session(&lab.open_lake().unwrap(), Some(1), NOON_US / 1000, None));
+    assert!(gone.is_err(), "epoch 1 is older than the history that is kept");
+}
