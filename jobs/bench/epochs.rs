@@ -63,7 +63,8 @@ pub fn run(args: &EpochsArgs, mut app: App) -> anyhow::Result<Exit> {
     let costs: Vec<Cost> = costs(&tables.ledger.scan(0, i64::MAX)?);
     let memory = lock(&memory);
     let width = COMPARED.min(costs.len() / 2).max(1);
-    let [first, middle, last] = [0, costs.len() / 2, costs.len().saturating_sub(width)].map(|at| mean(&costs, at, width));
+    let [first, middle, last] =
+        [0, costs.len() / 2, costs.len().saturating_sub(width)].map(|at| mean(&costs, at, width));
     let rss = [0, memory.len() / 2, memory.len().saturating_sub(width)].map(|at| highest(&memory, at, width));
     let files: usize = tables.all().map(|table| table.files().count()).sum();
     let mut lines = vec![format!("{} epochs of {} events in {elapsed_s:.1} s", costs.len(), args.epoch_events)];
@@ -73,10 +74,12 @@ pub fn run(args: &EpochsArgs, mut app: App) -> anyhow::Result<Exit> {
         let name = format!("{name} {width} epochs");
         lines.push(format!("{name:<22} {encode_ms:>10.1} {commit_ms:>10.1} {whole_ms:>10.1} {rss:>10}"));
     }
-    lines.push(format!("peak RSS {} MiB; {files} live files in all tables; lake {} MiB", peak_rss_mib(), scratch.size_mib()));
-    let part = |cost: Cost, rss: u64| {
-        json!({"encode_ms": cost.encode_ms, "commit_ms": cost.commit_ms, "epoch_ms": cost.whole_ms, "rss_mib": rss})
-    };
+    lines.push(format!(
+        "peak RSS {} MiB; {files} live files in all tables; lake {} MiB",
+        peak_rss_mib(),
+        scratch.size_mib()
+    ));
+    let part = |cost: Cost, rss: u64| json!({"encode_ms": cost.encode_ms, "commit_ms": cost.commit_ms, "epoch_ms": cost.whole_ms, "rss_mib": rss});
     let figures = json!({
         "epochs": costs.len(), "epoch_events": args.epoch_events, "elapsed_s": elapsed_s, "compared": width,
         "first": part(first, rss[0]), "middle": part(middle, rss[1]), "last": part(last, rss[2]),
@@ -106,7 +109,11 @@ fn costs(records: &[EpochRecord]) -> Vec<Cost> {
 fn mean(costs: &[Cost], from: usize, width: usize) -> Cost {
     let part = costs.get(from..(from + width).min(costs.len())).unwrap_or_default();
     let of = |field: fn(&Cost) -> f64| part.iter().map(field).sum::<f64>() / part.len().max(1) as f64;
-    Cost { encode_ms: of(|cost| cost.encode_ms), commit_ms: of(|cost| cost.commit_ms), whole_ms: of(|cost| cost.whole_ms) }
+    Cost {
+        encode_ms: of(|cost| cost.encode_ms),
+        commit_ms: of(|cost| cost.commit_ms),
+        whole_ms: of(|cost| cost.whole_ms),
+    }
 }
 
 fn highest(memory: &[u64], from: usize, width: usize) -> u64 {

@@ -73,7 +73,8 @@ pub fn run(args: &FreshnessArgs, mut app: App) -> anyhow::Result<Exit> {
         });
         let streamed = stream(app_ref, running, feed, Goal::Messages(events), &stop, Box::new(|_| {}));
         ended.store(true, Ordering::Relaxed);
-        let generated = generating.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the generator stopped without a word")));
+        let generated =
+            generating.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the generator stopped without a word")));
         let tables = streamed?;
         let (cpu_before, broker_before) = generated?;
         Ok::<_, anyhow::Error>((tables, cpu_before, broker_before))
@@ -91,7 +92,10 @@ pub fn run(args: &FreshnessArgs, mut app: App) -> anyhow::Result<Exit> {
     let [p50, p99, worst] = [0.5, 0.99, 1.0].map(|share| percentile(&ages, share));
     let lines = [
         format!("{} events in {elapsed_s:.1} s, {} epochs", thousands(seen.messages), records.len()),
-        format!("from the event's timestamp to committed gold: p50 {p50:.0} ms, p99 {p99:.0} ms, max {worst:.0} ms ({} samples)", ages.len()),
+        format!(
+            "from the event's timestamp to committed gold: p50 {p50:.0} ms, p99 {p99:.0} ms, max {worst:.0} ms ({} samples)",
+            ages.len()
+        ),
         format!("{:.1} % of one core, without generator and broker; peak RSS {} MiB", share * 100.0, peak_rss_mib()),
     ];
     let figures = json!({
@@ -121,8 +125,21 @@ fn generate(
     let (events, rate, seed) = ((args.rate * args.seconds).to_string(), args.rate.to_string(), args.seed.to_string());
     let brokers = &app.settings.kafka.brokers;
     let arguments = [
-        "generate", "--json", "--live", "--events", &events, "--rate", &rate, "--seed", &seed, "--brokers", brokers,
-        "--topic", topic, "--users", "1000000",
+        "generate",
+        "--json",
+        "--live",
+        "--events",
+        &events,
+        "--rate",
+        &rate,
+        "--seed",
+        &seed,
+        "--brokers",
+        brokers,
+        "--topic",
+        topic,
+        "--users",
+        "1000000",
     ];
     report_of(another(arguments)?)?;
     Ok(before)

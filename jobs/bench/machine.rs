@@ -49,6 +49,7 @@ pub enum Cpu {
 impl Cpu {
     /// Microseconds would be too coarse for a stage that takes some nanoseconds a row. Zero where there is no such clock.
     #[cfg(unix)]
+    #[allow(unsafe_code, reason = "the standard library has no clock of CPU time")]
     pub fn ns(self) -> u64 {
         let clock = match self {
             Self::Process => libc::CLOCK_PROCESS_CPUTIME_ID,

@@ -71,13 +71,21 @@ pub fn run(args: &RebuildArgs, mut app: App) -> anyhow::Result<Exit> {
     let rate = rows as f64 / elapsed_s;
     let cpu_ns = cpu.as_nanos() as f64 / rows.max(1) as f64;
     let mut lines = vec![
-        format!("rebuild all of {} bronze rows in {elapsed_s:.1} s: {} rows/s", thousands(rows), thousands(rate as u64)),
+        format!(
+            "rebuild all of {} bronze rows in {elapsed_s:.1} s: {} rows/s",
+            thousands(rows),
+            thousands(rate as u64)
+        ),
         format!("{:.1} s of CPU, {cpu_ns:.0} ns a row, {:.2} cores", cpu.as_secs_f64(), cpu.as_secs_f64() / elapsed_s),
         format!("peak RSS {} MiB, lake {} MiB", peak_rss_mib(), scratch.size_mib()),
     ];
     let rebuilt = record.tables.iter().filter(|table| table.rows_added > 0);
     lines.extend(rebuilt.map(|table| {
-        format!("  {:<28} {:>14} rows", table.table.to_string(), thousands(u64::try_from(table.rows_added).unwrap_or(0)))
+        format!(
+            "  {:<28} {:>14} rows",
+            table.table.to_string(),
+            thousands(u64::try_from(table.rows_added).unwrap_or(0))
+        )
     }));
     let figures = json!({
         "bronze_rows": rows, "elapsed_s": elapsed_s, "rows_per_s": rate, "cpu_s": cpu.as_secs_f64(),
@@ -95,8 +103,13 @@ fn shape_arguments(shape: &Shape) -> Vec<String> {
     push("users", shape.users.map(|value| value.to_string()));
     push("merchants", shape.merchants.map(|value| value.to_string()));
     let shares = [
-        ("duplicates", shape.duplicates), ("late", shape.late), ("out-of-order", shape.out_of_order),
-        ("malformed", shape.malformed), ("bad-rows", shape.bad_rows), ("v2", shape.v2), ("json-share", shape.json_share),
+        ("duplicates", shape.duplicates),
+        ("late", shape.late),
+        ("out-of-order", shape.out_of_order),
+        ("malformed", shape.malformed),
+        ("bad-rows", shape.bad_rows),
+        ("v2", shape.v2),
+        ("json-share", shape.json_share),
     ];
     for (flag, share) in shares {
         push(flag, share.map(|value| value.to_string()));

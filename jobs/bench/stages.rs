@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use arrow::array::AsArray;
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::TimestampMicrosecondType;
-use arrow::array::AsArray;
 use assay::contract::Decoder;
 use assay::domain::{Clock, MessageBatch, OffsetRange};
 use assay::generate::{Batches, Generated, Generator};
@@ -47,8 +47,19 @@ pub struct StagesArgs {
 
 /// The stages in the order in which an event meets them.
 const STAGES: [&str; 13] = [
-    "fetch", "decode", "bronze rows", "silver", "dedup", "scores", "windows", "windows finish", "restate",
-    "bronze encode", "silver encode", "scores encode", "gold encode",
+    "fetch",
+    "decode",
+    "bronze rows",
+    "silver",
+    "dedup",
+    "scores",
+    "windows",
+    "windows finish",
+    "restate",
+    "bronze encode",
+    "silver encode",
+    "scores encode",
+    "gold encode",
 ];
 
 /// CPU and wall time by stage.
@@ -117,7 +128,10 @@ pub fn run(args: &StagesArgs, mut app: App) -> anyhow::Result<Exit> {
     lines.push(row("sum", sum));
     lines.push(format!(
         "{} events in {} epochs; ns of CPU, events a second on one core; start-up {} ms of CPU, lake {} MiB",
-        thousands(messages), line.epoch, start_up_us / 1000, scratch.size_mib()
+        thousands(messages),
+        line.epoch,
+        start_up_us / 1000,
+        scratch.size_mib()
     ));
     if args.kafka.brokers.is_none() {
         lines.push("fetch is from the embedded broker, whose own time is left out".to_owned());
@@ -166,7 +180,9 @@ fn fetch_embedded(app: &mut App, args: &StagesArgs) -> anyhow::Result<(u64, Dura
         while left > 0 {
             match source.poll(Duration::from_millis(20))? {
                 Polled::Batch(batch) => left = left.saturating_sub(batch.len() as u64),
-                _ if read == 0 && left == sent => (began, broker_began) = (Cpu::Process.time(), cpu_of_threads("rdk:mock")),
+                _ if read == 0 && left == sent => {
+                    (began, broker_began) = (Cpu::Process.time(), cpu_of_threads("rdk:mock"))
+                }
                 _ => {}
             }
             if app.clock.now_us() > deadline_us {
@@ -229,7 +245,8 @@ impl Line {
         let mut alone = plan.silver.clone();
         alone.deduplicate = false;
         let silver = Refiner::new(&alone, &plan.bronze_schema, references, &settings.refine, key)?;
-        let dedup = Dedup::new(silver.schema(), &plan.silver.key, plan.event_time(), &settings.refine, key).map_err(usage)?;
+        let dedup =
+            Dedup::new(silver.schema(), &plan.silver.key, plan.event_time(), &settings.refine, key).map_err(usage)?;
         let refiner = |def| Refiner::new(def, silver.schema(), references, &settings.refine, key);
         let rows = plan.rows.iter().map(refiner).collect::<Result<Vec<_>, _>>()?;
         let context = SessionContext::new();
@@ -291,7 +308,8 @@ impl Line {
         let (windows, before) = (&mut self.windows, self.watermark_before);
         meter.time("windows", || windows.update(&kept, history, before))?;
         self.history.push(self.epoch, kept.clone());
-        let times = kept.column_by_name(self.plan.event_time()).and_then(|c| c.as_primitive_opt::<TimestampMicrosecondType>());
+        let times =
+            kept.column_by_name(self.plan.event_time()).and_then(|c| c.as_primitive_opt::<TimestampMicrosecondType>());
         self.newest_us = self.newest_us.max(times.and_then(arrow::compute::max));
         let work = &mut self.work;
         work.messages += arrived.messages;
@@ -354,7 +372,8 @@ impl Line {
             let Some(restated) = &changes.restated else { continue };
             let closed = table.files().filter(|file| !is_open(file));
             let key = tables.key(table.name());
-            let kept = meter.time("restate", || replace_rows(&tables.reader(table), closed, &restated.before, key))?.kept;
+            let kept =
+                meter.time("restate", || replace_rows(&tables.reader(table), closed, &restated.before, key))?.kept;
             meter.time("restate", || table.encoder().encode(&kept, "bench", 0))?;
         }
         Ok(())

@@ -69,11 +69,16 @@ pub fn run(args: &WholeArgs, mut app: App) -> anyhow::Result<Exit> {
     let ratio = sum_ns.map(|sum| elapsed_s * 1e9 / messages.max(1) as f64 / (sum / machine.cores as f64));
     let mut lines = vec![
         format!("{} events in {elapsed_s:.1} s: {} events/s", thousands(messages), thousands(rate as u64)),
-        format!("{:.1} s of CPU, {cpu_ns:.0} ns an event, {:.2} cores", cpu.as_secs_f64(), cpu.as_secs_f64() / elapsed_s),
+        format!(
+            "{:.1} s of CPU, {cpu_ns:.0} ns an event, {:.2} cores",
+            cpu.as_secs_f64(),
+            cpu.as_secs_f64() / elapsed_s
+        ),
     ];
     if let Some(elsewhere) = elsewhere {
         let ns = elsewhere.as_nanos() as f64 / messages.max(1) as f64;
-        lines.push(format!("of which the generator and the embedded broker, in this process, took {ns:.0} ns an event"));
+        lines
+            .push(format!("of which the generator and the embedded broker, in this process, took {ns:.0} ns an event"));
     }
     lines.push(format!("{epochs} epochs, peak RSS {} MiB, lake {} MiB", peak_rss_mib(), scratch.size_mib()));
     if let (Some(sum), Some(ratio)) = (sum_ns, ratio) {
@@ -117,8 +122,10 @@ fn drain_kafka(args: &WholeArgs, app: &mut App) -> anyhow::Result<Drained> {
     let (feed, seen) = Watched::new(feed, args.events, false, app);
     let goal = args.events.map_or(Goal::Endless, Goal::Messages);
     let stop = Arc::clone(&app.stop);
-    let tables = stream(app, running, feed, goal, &stop, Box::new(move |positions| handle.commit_telemetry(positions)))?;
-    let (began_us, cpu_before) = lock(&seen).first.ok_or_else(|| crate::app::usage("there is nothing in Kafka to read"))?;
+    let tables =
+        stream(app, running, feed, goal, &stop, Box::new(move |positions| handle.commit_telemetry(positions)))?;
+    let (began_us, cpu_before) =
+        lock(&seen).first.ok_or_else(|| crate::app::usage("there is nothing in Kafka to read"))?;
     Ok(drained(app, tables, &seen, began_us, cpu_before, None))
 }
 
@@ -148,7 +155,8 @@ fn drain_embedded(args: &WholeArgs, app: &mut App) -> anyhow::Result<Drained> {
         });
         let streamed = stream(app, running, feed, Goal::Messages(events), &stop, Box::new(|_| {}));
         ended.store(true, Ordering::Relaxed);
-        let produced = producing.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the generator stopped without a word")));
+        let produced =
+            producing.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the generator stopped without a word")));
         let tables = streamed?;
         produced?;
         Ok::<_, anyhow::Error>(tables)
@@ -209,7 +217,12 @@ pub fn stream<'a>(
     Ok(tables)
 }
 
-fn produce(app: &App, mut generator: Generator, positions: &SharedPositions, gone: &dyn Fn() -> bool) -> anyhow::Result<()> {
+fn produce(
+    app: &App,
+    mut generator: Generator,
+    positions: &SharedPositions,
+    gone: &dyn Fn() -> bool,
+) -> anyhow::Result<()> {
     let mut producer = Producer::open(&app.settings.kafka)?;
     let mut pace = Pace::new(TOPIC, Arc::clone(positions), AHEAD_MAX);
     let mut message = Generated::default();
