@@ -1,6 +1,7 @@
 //! The command line. Each job is one file: thin arguments and a `run`.
 
 mod app;
+mod bench;
 mod demo;
 mod exit;
 mod generate;
@@ -35,6 +36,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Job {
+    Bench(bench::BenchArgs),
     Demo(demo::DemoArgs),
     Run(run::RunArgs),
     Ingest(ingest::IngestArgs),
@@ -66,6 +68,7 @@ fn start(cli: Cli) -> anyhow::Result<Exit> {
     }
     let app = App::new(&cli.globals, runtime.handle().clone())?;
     match cli.job {
+        Job::Bench(args) => bench::run(args, app),
         Job::Demo(args) => demo::run(args, app),
         Job::Run(args) => run::run(args, app),
         Job::Ingest(args) => ingest::run(args, app),

@@ -3,6 +3,7 @@
 //! Everything follows from [`GenerateSettings`]: the same settings and number of partitions give the same messages in the
 //! same partitions at the same offsets, on every machine.
 
+mod batches;
 mod event;
 mod file;
 mod fraud;
@@ -20,6 +21,7 @@ use random::{Dice, mix};
 use serde::Serialize;
 use world::{UNKNOWN_PAYMENT, World};
 
+pub use batches::Batches;
 pub use file::{OutputFormat, write_file};
 pub use settings::{GenerateError, GenerateSettings};
 

@@ -14,7 +14,7 @@ mod stream;
 mod tables;
 mod verify;
 
-pub use assemble::{Arrived, Provenance, arrived, file_provenance};
+pub use assemble::{Arrived, Provenance, arrived, dead_letter_rows, file_provenance, seal};
 pub use error::PipelineError;
 pub use maintenance::Maintenance;
 pub use progress::Progress;
@@ -23,5 +23,5 @@ pub use recover::{next_positions, pending_epochs, refine_pending};
 pub use settings::EpochSettings;
 pub use stages::{Compiled, Plan, StageSettings, Stages, bronze_name, bronze_schema};
 pub use stream::{Feed, MessageFeed, Reach, Stream};
-pub use tables::{BronzeEpoch, Layout, Tables, is_open};
+pub use tables::{BronzeEpoch, EpochWork, Layout, Tables, is_open};
 pub use verify::{Finding, Subject, Verification, verify};
