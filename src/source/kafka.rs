@@ -447,14 +447,34 @@ fn fetch_end_offsets<C: ConsumerContext>(
                 return Err(SourceError::UnknownTopic { topic: name.clone(), brokers: settings.brokers.clone() });
             }
             for partition in topic.partitions() {
-                let (_, end) = consumer
-                    .fetch_watermarks(name, partition.id(), timeout)
+                let end = end_offset(consumer, name, partition.id(), timeout)
                     .map_err(|error| unavailable("tell an end offset", &error))?;
                 ends.insert(Partition::new(name.as_str(), partition.id()), end);
             }
         }
     }
     Ok(ends)
+}
+
+/// Asks until `timeout`: a partition that was just made, or whose broker just came back, has no leader for a moment.
+fn end_offset<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    partition: i32,
+    timeout: Duration,
+) -> Result<i64, KafkaError> {
+    #[allow(clippy::disallowed_methods, reason = "a deadline for the network, not data")]
+    let started = Instant::now();
+    loop {
+        match consumer.fetch_watermarks(topic, partition, timeout) {
+            Ok((_, end)) => return Ok(end),
+            Err(error) if started.elapsed() >= timeout => return Err(error),
+            Err(_) => {
+                #[expect(clippy::disallowed_methods, reason = "a leader is elected in real time")]
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        }
+    }
 }
 
 fn copy_headers(headers: &BorrowedHeaders) -> Vec<Header> {

@@ -64,6 +64,9 @@ def round_of(number: int, rng: random.Random) -> list[bytes | None]:
             "merchant": "Strange & Sons", "timestamp": stamp, "is_fraud": False, "payment_method": "crypto",
             "location": "Lima, Peru", "device_id": "device-1", "merchant_id": None,
         }
+        # An id that comes again in another round is a duplicate: the same event, so at the same time.
+        if "transaction_id" in changes:
+            usual["timestamp"] = "2026-01-05T08:00:00Z"
         body = io.BytesIO()
         fastavro.schemaless_writer(body, SCHEMAS[schema], {**usual, **changes})
         return b"\0" + struct.pack(">i", schema) + body.getvalue()
