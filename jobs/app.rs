@@ -327,9 +327,8 @@ impl Opened {
         history.written(last, files.cloned().collect::<Vec<_>>());
         let record = tables.ledger.get(last)?;
         let watermark = record.and_then(|record| record.watermark_us);
-        let newest = watermark.map(|at| at + app.settings.epoch.lateness_us());
         app.metrics.resumed_at(last, watermark);
-        let stages = compiled.with_history(history, newest, Arc::clone(&app.clock));
+        let stages = compiled.with_history(history, watermark, Arc::clone(&app.clock));
         Ok(Running { contract, plan, _lease: lease, stages, tables })
     }
 }

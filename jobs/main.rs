@@ -23,6 +23,10 @@ use clap::{Parser, Subcommand};
 use app::{App, Globals, classify};
 use exit::Exit;
 
+/// glibc's allocator costs a fifth more CPU and memory here: batches are freed on other threads than made them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// From a Kafka topic of transactions to a lakehouse that can be trusted.
 #[derive(Debug, Parser)]
 #[command(name = "assay", version, propagate_version = true, max_term_width = 100)]

@@ -11,7 +11,7 @@ use assay::contract::Decoder;
 use assay::domain::{Clock, MessageBatch, OffsetRange};
 use assay::generate::{Batches, Generated, Generator};
 use assay::lake::{FileHistory, LakeError, Table, replace_rows};
-use assay::pipeline::{EpochWork, Plan, Tables, arrived, dead_letter_rows, is_open, seal};
+use assay::pipeline::{EpochWork, Plan, Tables, Watermark, arrived, dead_letter_rows, is_open, seal};
 use assay::refine::window::{TableChanges, WindowEngine, WindowTable};
 use assay::refine::{Dedup, Refiner, functions};
 use assay::source::{EmbeddedBroker, KafkaSource, Outgoing, Polled, Producer, Source};
@@ -225,9 +225,7 @@ struct Line {
     tables: Tables,
     clock: Arc<dyn Clock>,
     metrics_patience: Duration,
-    lateness_us: i64,
-    newest_us: Option<i64>,
-    watermark_before: Option<i64>,
+    watermark: Watermark,
     epoch: i64,
     work: EpochWork,
     _lease: assay::lake::Lease,
@@ -264,23 +262,17 @@ impl Line {
             tables,
             clock: Arc::clone(&app.clock),
             metrics_patience: Duration::from_secs(app.settings.epoch.store_patience_s),
-            lateness_us: settings.lateness_us,
-            newest_us: None,
-            watermark_before: None,
+            watermark: Watermark::new(settings.lateness_us, None),
             epoch: 0,
             work: EpochWork::default(),
             _lease: lease,
         })
     }
 
-    fn watermark(&self) -> Option<i64> {
-        self.newest_us.map(|at| at - self.lateness_us)
-    }
-
     fn take(&mut self, batch: &MessageBatch, meter: &mut Meter) -> anyhow::Result<()> {
         if self.work.epoch == 0 {
             self.epoch += 1;
-            self.watermark_before = self.watermark();
+            self.watermark.begin();
             self.work = EpochWork { epoch: self.epoch, started_at_us: self.clock.now_us(), ..EpochWork::default() };
             self.work.rows.resize_with(self.rows.len(), Vec::new);
         }
@@ -305,12 +297,12 @@ impl Line {
         for (refiner, out) in self.rows.iter_mut().zip(&mut self.work.rows) {
             out.push(meter.time("scores", || refiner.refine(&kept, history))?.silver);
         }
-        let (windows, before) = (&mut self.windows, self.watermark_before);
+        let (windows, before) = (&mut self.windows, self.watermark.before());
         meter.time("windows", || windows.update(&kept, history, before))?;
         self.history.push(self.epoch, kept.clone());
         let times =
             kept.column_by_name(self.plan.event_time()).and_then(|c| c.as_primitive_opt::<TimestampMicrosecondType>());
-        self.newest_us = self.newest_us.max(times.and_then(arrow::compute::max));
+        self.work.late_rows += times.map_or(0, |times| self.watermark.note(&kept, times));
         let work = &mut self.work;
         work.messages += arrived.messages;
         work.dead_letters += arrived.dead_letters.len() as u64;
@@ -339,7 +331,7 @@ impl Line {
             return Ok(());
         }
         let mut work = std::mem::take(&mut self.work);
-        work.watermark_us = self.watermark();
+        work.watermark_us = self.watermark.now();
         work.changes = meter.time("windows finish", || self.windows.finish(work.watermark_us))?;
         self.encode(&work, meter)?;
         let record = self.tables.write(work, self.metrics_patience)?;

@@ -13,6 +13,7 @@ mod stages;
 mod stream;
 mod tables;
 mod verify;
+mod watermark;
 
 pub use assemble::{Arrived, Provenance, arrived, dead_letter_rows, file_provenance, seal};
 pub use error::PipelineError;
@@ -25,3 +26,4 @@ pub use stages::{Compiled, Plan, StageSettings, Stages, bronze_name, bronze_sche
 pub use stream::{Feed, MessageFeed, Reach, Stream};
 pub use tables::{BronzeEpoch, EpochWork, Layout, Tables, is_open};
 pub use verify::{Finding, Subject, Verification, verify};
+pub use watermark::Watermark;

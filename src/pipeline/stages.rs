@@ -4,13 +4,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use datafusion::prelude::SessionContext;
 
 use super::error::PipelineError;
 use super::rebuild::Target;
 use super::tables::{Derived, EpochWork, Layout};
+use super::watermark::Watermark;
 use crate::domain::{Clock, Layer, TableName, schema};
 use crate::lake::{DataFile, FileHistory};
 use crate::refine::window::{WindowEngine, WindowSettings, WindowTable};
@@ -104,11 +105,8 @@ pub struct Stages {
     windows: WindowEngine,
     history: FileHistory,
     event_time: String,
-    newest_us: Option<i64>,
-    lateness_us: i64,
+    watermark: Watermark,
     chunk_rows: usize,
-    /// The watermark at the beginning of the epoch: rows behind it are late.
-    watermark_before: Option<i64>,
     with_windows: bool,
     /// The columns of silver that the stages ask their past for.
     remembered: BTreeSet<String>,
@@ -181,8 +179,7 @@ impl Compiled {
 
     /// Gives the stages their past.
     #[must_use]
-    pub fn with_history(self, history: FileHistory, newest_us: Option<i64>, clock: Arc<dyn Clock>) -> Stages {
-        let lateness_us = self.settings.lateness_us;
+    pub fn with_history(self, history: FileHistory, watermark_us: Option<i64>, clock: Arc<dyn Clock>) -> Stages {
         let mut remembered: BTreeSet<String> = self.windows.source_columns().into_iter().collect();
         remembered.insert(self.plan.event_time().to_owned());
         remembered.extend(self.plan.silver.key.iter().cloned());
@@ -194,10 +191,8 @@ impl Compiled {
             windows: self.windows,
             history,
             event_time: self.plan.event_time().to_owned(),
-            newest_us,
-            lateness_us,
+            watermark: Watermark::new(self.settings.lateness_us, watermark_us),
             chunk_rows: self.settings.chunk_rows,
-            watermark_before: newest_us.map(|at| at - lateness_us),
             with_windows: true,
             clock,
         }
@@ -205,10 +200,10 @@ impl Compiled {
 }
 
 impl Stages {
-    /// Newest event time seen minus the tolerance.
+    /// No more rows are expected before it, the epoch under way included.
     #[must_use]
     pub fn watermark(&self) -> Option<i64> {
-        self.newest_us.map(|at| at.saturating_sub(self.lateness_us))
+        self.watermark.now()
     }
 
     /// Loads the windows that were open when the lake was left. Blocking.
@@ -227,7 +222,7 @@ impl Stages {
 
     /// A new epoch begins.
     pub fn begin(&mut self) {
-        self.watermark_before = self.watermark();
+        self.watermark.begin();
     }
 
     /// Takes bronze rows through every stage; what comes of them is added to `work`.
@@ -265,7 +260,7 @@ impl Stages {
         let scored_at = self.clock.now_us();
         if silver.num_rows() > 0 {
             if self.with_windows {
-                self.windows.update(&silver, &self.history, self.watermark_before)?;
+                self.windows.update(&silver, &self.history, self.watermark.before())?;
             }
             self.remember(work.epoch, &silver)?;
             work.silver.push(silver);
@@ -298,7 +293,7 @@ impl Stages {
             out.push(refiner.refine(silver, &self.history)?.silver);
         }
         if self.with_windows {
-            self.windows.update(silver, &self.history, self.watermark_before)?;
+            self.windows.update(silver, &self.history, self.watermark.before())?;
         }
         self.remember(work.epoch, silver)
     }
@@ -355,13 +350,7 @@ impl Stages {
             .column_by_name(&self.event_time)
             .ok_or_else(|| PipelineError::Layout(format!("silver has no column `{}`", self.event_time)))?;
         let times = column.as_primitive::<TimestampMicrosecondType>();
-        if let Some(newest) = arrow::compute::max(times) {
-            self.newest_us = Some(self.newest_us.map_or(newest, |known| known.max(newest)));
-        }
-        if let Some(watermark) = self.watermark_before {
-            let late = (0..times.len()).filter(|row| times.is_valid(*row) && times.value(*row) < watermark).count();
-            work.late_rows += late as u64;
-        }
+        work.late_rows += self.watermark.note(silver, times);
         Ok(())
     }
 }

@@ -321,9 +321,8 @@ impl Lab {
         let files =
             tables.silver.files().filter(|file| file.ranges.get("epoch").is_none_or(|(first, _)| *first <= last));
         history.written(last, files.cloned().collect::<Vec<_>>());
-        let newest =
-            tables.ledger.get(last)?.and_then(|record| record.watermark_us).map(|at| at + self.stages.lateness_us);
-        let stages = self.compiled(&lake)?.with_history(history, newest, Arc::clone(&self.clock));
+        let watermark = tables.ledger.get(last)?.and_then(|record| record.watermark_us);
+        let stages = self.compiled(&lake)?.with_history(history, watermark, Arc::clone(&self.clock));
         Ok(Ready { stages, tables, metrics: self.metrics(), _lease: lease })
     }
 
