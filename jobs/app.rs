@@ -178,7 +178,7 @@ impl App {
         let layout = compiled.layout(contract.evolved_columns());
         let tables = Tables::open(&lake, &layout, Arc::clone(&self.clock), Arc::clone(&self.metrics));
         let mut tables = self.handle.block_on(tables)?;
-        tables.undo_interrupted_rebuild()?;
+        tables.resume()?;
         Ok(Opened { contract, plan, lake, lease, compiled, tables })
     }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use assay::domain::{EpochKind, EpochRecord};
 use assay::generate::Batches;
 use assay::lake::FileHistory;
-use assay::pipeline::{MessageFeed, Progress, Reach, Stream, Target, rebuild};
+use assay::pipeline::{MessageFeed, Progress, Reach, Stream, Target, pending_epochs, rebuild};
 use clap::Args;
 use serde_json::json;
 
@@ -146,33 +146,36 @@ pub fn fill(args: &FillArgs, mut app: App) -> anyhow::Result<Exit> {
     };
     let mut tables = stream.run(MessageFeed::new(source, decoder, Arc::clone(&app.clock), Arc::clone(&app.metrics)))?;
     drop(shown);
-    // A rebuild takes the rows of complete epochs, and the ledger names the last of them.
+    // A rebuild takes the rows of the epochs that the ledger has.
     let now_us = app.clock.now_us();
-    let record = EpochRecord {
-        epoch: tables.bronze.epoch(),
-        kind: EpochKind::Rebuild,
-        started_at_us: began_us,
-        published_at_us: now_us,
-        watermark_us: None,
-        ranges: Default::default(),
-        messages: progress.messages.load(Ordering::Relaxed),
-        bronze_rows: u64::try_from(tables.bronze.rows()).unwrap_or(0),
-        dead_letters: u64::try_from(tables.dead_letters.rows()).unwrap_or(0),
-        silver_rows: 0,
-        duplicates: 0,
-        quarantined: 0,
-        late_rows: 0,
-        restated_rows: 0,
-        warned_rows: 0,
-        tables: Vec::new(),
-        stages: Vec::new(),
-    };
-    let _ = app.handle.block_on(tables.ledger.publish(&record, now_us / 1000))?;
+    for epoch in pending_epochs(&tables)? {
+        let record = EpochRecord {
+            epoch: epoch.epoch,
+            kind: EpochKind::Stream,
+            started_at_us: epoch.started_at_us,
+            published_at_us: now_us,
+            watermark_us: None,
+            ranges: epoch.ranges,
+            messages: epoch.messages,
+            bronze_rows: epoch.bronze_rows,
+            dead_letters: epoch.dead_letters,
+            silver_rows: 0,
+            duplicates: 0,
+            quarantined: 0,
+            late_rows: 0,
+            restated_rows: 0,
+            warned_rows: 0,
+            tables: Vec::new(),
+            stages: Vec::new(),
+        };
+        let _ = app.handle.block_on(tables.ledger.publish(&record, now_us / 1000))?;
+    }
+    let messages = progress.messages.load(Ordering::Relaxed);
     let elapsed_s = (now_us - began_us) as f64 / 1e6;
     let figures = json!({
-        "events": record.messages, "elapsed_s": elapsed_s, "epochs": record.epoch, "peak_rss_mib": peak_rss_mib(),
+        "events": messages, "elapsed_s": elapsed_s, "epochs": tables.bronze.epoch(), "peak_rss_mib": peak_rss_mib(),
     });
-    let line = format!("{} messages into bronze in {elapsed_s:.1} s", thousands(record.messages));
+    let line = format!("{} messages into bronze in {elapsed_s:.1} s", thousands(messages));
     super::report(&app, &machine, "fill", &figures, &[line]);
     Ok(Exit::Done)
 }

@@ -10,7 +10,7 @@ use arrow::datatypes::TimestampMicrosecondType;
 use assay::contract::Decoder;
 use assay::domain::{Clock, MessageBatch, OffsetRange};
 use assay::generate::{Batches, Generated, Generator};
-use assay::lake::{FileHistory, LakeError, Table, replace_rows};
+use assay::lake::{FileHistory, LakeError, Revision, Table};
 use assay::pipeline::{EpochWork, Plan, Tables, Watermark, arrived, dead_letter_rows, is_open, seal};
 use assay::refine::window::{TableChanges, WindowEngine, WindowTable};
 use assay::refine::{Dedup, Refiner, functions};
@@ -342,7 +342,7 @@ impl Line {
     }
 
     /// Encodes each layer once more than needed: the tables do it on many threads at once.
-    fn encode(&self, work: &EpochWork, meter: &mut Meter) -> Result<(), LakeError> {
+    fn encode(&self, work: &EpochWork, meter: &mut Meter) -> anyhow::Result<()> {
         let tables = &self.tables;
         let mut encode = |stage, table: &Table, batches: &[RecordBatch]| {
             meter.time(stage, || table.encoder().encode(batches, "bench", 0)).map(drop)
@@ -363,10 +363,15 @@ impl Line {
         for (table, changes) in tables.windows.iter().zip(&work.changes) {
             let Some(restated) = &changes.restated else { continue };
             let closed = table.files().filter(|file| !is_open(file));
-            let key = tables.key(table.name());
-            let kept =
-                meter.time("restate", || replace_rows(&tables.reader(table), closed, &restated.before, key))?.kept;
-            meter.time("restate", || table.encoder().encode(&kept, "bench", 0))?;
+            meter.time("restate", || -> anyhow::Result<()> {
+                let after = std::slice::from_ref(&restated.after);
+                let Some(revision) = Revision::new(after, tables.key(table.name()))? else { return Ok(()) };
+                revision.apply(&tables.reader(table), closed, |_, rows| {
+                    table.encoder().encode(&rows, "bench", 0)?;
+                    Ok::<_, LakeError>(())
+                })?;
+                Ok(())
+            })?;
         }
         Ok(())
     }

@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 use super::data_file::{DataFile, Encoded};
 use super::error::LakeError;
 use super::reader::FileReader;
+use super::rewrite::successor;
 use super::table::{Encoder, Table};
 
 /// When small files are merged into larger ones.
@@ -15,11 +16,14 @@ pub struct CompactionSettings {
     pub file_bytes_max: i64,
     /// A checkpoint of a table's log is written every so many versions.
     pub checkpoint_versions: u64,
+    /// Rows of closed windows that late events changed are put into their files after so many seconds, at the latest;
+    /// assay's own readers see them at once.
+    pub restate_interval_s: u64,
 }
 
 impl Default for CompactionSettings {
     fn default() -> Self {
-        Self { fan_in: 12, file_bytes_max: 128 << 20, checkpoint_versions: 100 }
+        Self { fan_in: 12, file_bytes_max: 128 << 20, checkpoint_versions: 100, restate_interval_s: 30 }
     }
 }
 
@@ -63,14 +67,9 @@ impl Compaction {
         for file in &self.inputs {
             batches.extend(reader.read(file, &reader.columns(), None)?);
         }
-        encoder.encode(&batches, &self.name(), now_ms)
-    }
-
-    /// Sorts where its first input stood.
-    fn name(&self) -> String {
-        let first = self.inputs.first().map(|file| file_name(&file.path)).unwrap_or_default();
-        let epoch = first.split(['-', '.']).next().unwrap_or_default();
-        format!("{epoch}-c-{}", uuid::Uuid::new_v4().simple())
+        let Some(first) = self.inputs.first() else { return Ok(Vec::new()) };
+        // Sorts where its first input stood.
+        encoder.encode(&batches, &successor(first, "c"), now_ms)
     }
 }
 

@@ -1,10 +1,11 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
 use arrow::compute::{partition, sort_to_indices, take_record_batch};
-use arrow::datatypes::{DataType, Date32Type, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Date32Type, Schema, TimeUnit};
 use arrow::record_batch::RecordBatch;
+use arrow::row::{RowConverter, SortField};
 use arrow::util::display::array_value_to_string;
 use deltalake_core::kernel::Add;
 use parquet::arrow::ArrowWriter;
@@ -18,29 +19,59 @@ use serde_json::{Map, Value, json};
 /// How a table's Parquet files are written.
 #[derive(Debug, Clone)]
 pub struct Encoding {
-    /// Columns whose values rarely repeat: a dictionary would be built only to be thrown away.
-    pub plain_columns: Vec<String>,
     pub row_group_rows: usize,
 }
 
 impl Default for Encoding {
     fn default() -> Self {
-        Self { plain_columns: Vec::new(), row_group_rows: 256 * 1024 }
+        Self { row_group_rows: 256 * 1024 }
     }
 }
 
+/// Rows that say whether the values of a column repeat.
+const SAMPLE_ROWS: usize = 512;
+
 impl Encoding {
-    fn properties(&self) -> WriterProperties {
+    fn properties(&self, batches: &[RecordBatch]) -> WriterProperties {
         let mut builder = WriterProperties::builder()
             // zstd-1 halves the bytes of lz4 for a tenth more CPU; higher levels save nothing here.
             .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).unwrap_or_default()))
             .set_max_row_group_row_count(Some(self.row_group_rows))
             .set_statistics_enabled(EnabledStatistics::Chunk);
-        for column in &self.plain_columns {
-            builder = builder.set_column_dictionary_enabled(ColumnPath::from(column.as_str()), false);
+        let Some(sample) = batches.iter().max_by_key(|batch| batch.num_rows()) else { return builder.build() };
+        let sample = sample.slice(0, sample.num_rows().min(SAMPLE_ROWS));
+        for (field, values) in sample.schema().fields().iter().zip(sample.columns()) {
+            let path = ColumnPath::from(field.name().as_str());
+            let kind = field.data_type();
+            if !has_bounds(kind) {
+                // Rows are in the order of arrival: the least and greatest text of a file rule out nothing.
+                builder = builder.set_column_statistics_enabled(path.clone(), EnabledStatistics::None);
+            }
+            if !kind.is_nested() && hardly_repeats(values) {
+                builder = builder.set_column_dictionary_enabled(path.clone(), false);
+                if matches!(kind, DataType::Int32 | DataType::Int64 | DataType::Timestamp(..)) {
+                    builder = builder.set_column_encoding(path, parquet::basic::Encoding::DELTA_BINARY_PACKED);
+                }
+            }
         }
         builder.build()
     }
+}
+
+/// Whether a dictionary would be built only to be thrown away.
+fn hardly_repeats(values: &ArrayRef) -> bool {
+    if values.len() < SAMPLE_ROWS / 8 {
+        return false;
+    }
+    let field = SortField::new(values.data_type().clone());
+    let rows = RowConverter::new(vec![field]).and_then(|converter| converter.convert_columns(&[Arc::clone(values)]));
+    rows.is_ok_and(|rows| rows.iter().collect::<HashSet<_>>().len() * 2 > values.len())
+}
+
+/// Whether Delta's statistics of a file have bounds for the type.
+fn has_bounds(kind: &DataType) -> bool {
+    let integer = matches!(kind, DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64);
+    integer || matches!(kind, DataType::Date32 | DataType::Timestamp(TimeUnit::Microsecond, Some(_)))
 }
 
 /// A Parquet file of a table, as its log describes it.
@@ -168,7 +199,7 @@ fn encode_one(
 ) -> Result<Encoded, String> {
     let schema = batches.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
     let mut buffer = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut buffer, Arc::clone(&schema), Some(encoding.properties()))
+    let mut writer = ArrowWriter::try_new(&mut buffer, Arc::clone(&schema), Some(encoding.properties(batches)))
         .map_err(|e| e.to_string())?;
     let mut rows = 0;
     for batch in batches {
@@ -178,7 +209,7 @@ fn encode_one(
     let metadata = writer.close().map_err(|e| e.to_string())?;
     let bytes = bytes::Bytes::from(buffer);
     let rows = i64::try_from(rows).map_err(|e| e.to_string())?;
-    let (stats, ranges) = statistics(&metadata, &schema, rows);
+    let (stats, ranges) = statistics(&metadata, batches, rows);
     let folder: String = partition
         .iter()
         .map(|(column, value)| format!("{column}={}/", value.as_deref().unwrap_or("__HIVE_DEFAULT_PARTITION__")))
@@ -198,10 +229,17 @@ fn encode_one(
 /// Delta's statistics of a file: <https://github.com/delta-io/delta/blob/master/PROTOCOL.md#per-file-statistics>.
 ///
 /// Bounds of integers, dates and timestamps only: those are what our pruning and that of other readers use.
-fn statistics(metadata: &ParquetMetaData, schema: &SchemaRef, rows: i64) -> (String, BTreeMap<String, (i64, i64)>) {
+fn statistics(
+    metadata: &ParquetMetaData,
+    batches: &[RecordBatch],
+    rows: i64,
+) -> (String, BTreeMap<String, (i64, i64)>) {
+    let schema = batches.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
+    let nulls: BTreeMap<&String, usize> = (schema.fields().iter().enumerate())
+        .map(|(column, field)| (field.name(), batches.iter().map(|batch| batch.column(column).null_count()).sum()))
+        .collect();
     let mut bounds: BTreeMap<String, (i64, i64)> = BTreeMap::new();
     let mut incomplete = Vec::new();
-    let mut nulls: BTreeMap<String, i64> = BTreeMap::new();
     for group in metadata.row_groups() {
         for chunk in group.columns() {
             let path = chunk.column_path();
@@ -210,9 +248,7 @@ fn statistics(metadata: &ParquetMetaData, schema: &SchemaRef, rows: i64) -> (Str
                 incomplete.push(name.clone());
                 continue;
             };
-            let null_count = found.null_count_opt().and_then(|count| i64::try_from(count).ok()).unwrap_or(0);
-            *nulls.entry(name.clone()).or_default() += null_count;
-            if null_count == chunk.num_values() {
+            if found.null_count_opt().is_some_and(|nulls| i64::try_from(nulls) == Ok(chunk.num_values())) {
                 continue;
             }
             let range = match found {

@@ -1,14 +1,22 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider};
+use arrow::array::AsArray;
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use datafusion::catalog::{
+    CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider, TableProvider,
+};
+use datafusion::common::{Column, DataFusionError, JoinType, NullEquality};
 use datafusion::execution::SessionStateBuilder;
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::logical_expr::{LogicalPlanBuilder, cast};
+use datafusion::prelude::{DataFrame, SessionConfig, SessionContext, col, lit};
 
 use super::epochs::EpochLedger;
 use super::error::LakeError;
+use super::restatements;
+use super::rewrite::Revision;
 use super::root::Lake;
-use super::table::Table;
+use super::table::{Table, conform, restated_in};
 use crate::domain::{EpochRecord, Layer, TableName};
 
 /// The version of each table at one epoch.
@@ -72,6 +80,7 @@ pub async fn open_session(
     let mut versions: TableVersions =
         record.iter().flat_map(|record| &record.tables).map(|entry| (entry.table.clone(), entry.version)).collect();
     versions.insert(EpochLedger::table_name(), i64::try_from(ledger.table().version()).unwrap_or(i64::MAX));
+    let mut gold = Vec::new();
     for (name, version) in &versions {
         let log_store = lake.log_store(name)?;
         let version = u64::try_from(*version).unwrap_or(0);
@@ -84,7 +93,72 @@ pub async fn open_session(
         if let Some(schema) = schemas.get(&name.layer) {
             schema.register_table(name.name.clone(), provider).map_err(|e| LakeError::read(name, e))?;
         }
+        if name.layer == Layer::Gold {
+            let restated =
+                restated_in(&delta, &log_store, lake.pipeline()).await.map_err(|e| LakeError::read(name, e))?;
+            gold.push((name, restated));
+        }
     }
     context.register_catalog("assay", Arc::new(catalog));
+    let now = record.as_ref().map_or(0, |record| record.epoch);
+    for (name, restated) in gold.into_iter().filter(|(_, restated)| *restated < now) {
+        let error = |e: DataFusionError| LakeError::read(name, e);
+        if let Some(view) = with_restatements(&context, name, restated).await.map_err(error)?
+            && let Some(schema) = schemas.get(&name.layer)
+        {
+            schema.deregister_table(&name.name).map_err(error)?;
+            schema.register_table(name.name.clone(), view).map_err(error)?;
+        }
+    }
     Ok(Session { context, record })
+}
+
+/// The table with the restatements after epoch `restated`, which are not in its files yet; `None` when there are none.
+async fn with_restatements(
+    context: &SessionContext,
+    name: &TableName,
+    restated: i64,
+) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
+    let Ok(log) = context.table(restatements::table_name().to_string()).await else { return Ok(None) };
+    let waiting = log
+        .filter(col(restatements::TABLE).eq(lit(name.to_string())).and(col(restatements::EPOCH).gt(lit(restated))))?
+        .sort(vec![col(restatements::EPOCH).sort(true, false)])?
+        .select(vec![cast(col(restatements::KEY), DataType::Utf8), cast(col(restatements::AFTER), DataType::Utf8)])?
+        .collect()
+        .await?;
+    let texts =
+        |column: usize| waiting.iter().flat_map(move |batch| batch.column(column).as_string::<i32>().iter().flatten());
+    let Some(key) = texts(0).next() else { return Ok(None) };
+    let key: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_str(key).map_err(|e| DataFusionError::External(Box::new(e)))?;
+    let key: Vec<String> = key.into_iter().map(|(name, _)| name).collect();
+    let base = context.table(name.to_string()).await?;
+    let schema = Arc::clone(base.schema().inner());
+    let rows = restatements::parse(texts(1), &plain(&schema))?;
+    let Some(revision) = Revision::new(&rows, &key)? else { return Ok(None) };
+    let rows = conform(revision.rows(), &schema).map_err(DataFusionError::Execution)?;
+    let rows = context.read_batch(rows)?;
+    let on: Vec<&str> = key.iter().map(String::as_str).collect();
+    let (left, right): (Vec<_>, Vec<_>) =
+        on.iter().map(|name| (Column::from_name(*name), Column::from_name(*name))).unzip();
+    let (state, base) = base.into_parts();
+    let kept = LogicalPlanBuilder::from(base).join_detailed(
+        rows.logical_plan().clone(),
+        JoinType::LeftAnti,
+        (left, right),
+        None,
+        NullEquality::NullEqualsNull,
+    )?;
+    let plan = kept.union(rows.logical_plan().clone())?.build()?;
+    Ok(Some(DataFrame::new(state, plan).into_view()))
+}
+
+/// Strings and bytes as the JSON reader makes them.
+fn plain(schema: &Schema) -> SchemaRef {
+    let fields = schema.fields().iter().map(|field| match field.data_type() {
+        DataType::Utf8View => Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8)),
+        DataType::BinaryView => Arc::new(field.as_ref().clone().with_data_type(DataType::Binary)),
+        _ => Arc::clone(field),
+    });
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }

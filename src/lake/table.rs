@@ -36,10 +36,23 @@ pub struct TableSpec {
 pub struct Commit {
     /// The epoch that the commit completes for this table: its Delta transaction. Maintenance has none.
     pub epoch: Option<i64>,
+    /// The epoch up to which restatements stand in the table's files from now on.
+    pub restated: Option<i64>,
     pub adds: Vec<DataFile>,
     pub removes: Vec<String>,
     /// Kept in the commit's own metadata under `assay`.
     pub info: Value,
+}
+
+impl Commit {
+    /// What the log calls it.
+    const fn operation(&self) -> &'static str {
+        match (self.epoch, self.restated) {
+            (Some(_), _) => "WRITE",
+            (None, Some(_)) => "MERGE",
+            (None, None) => "OPTIMIZE",
+        }
+    }
 }
 
 /// How a commit ended. `Err` beside it is for what could not be decided or done.
@@ -101,6 +114,7 @@ pub struct Table {
     pending_schema: Option<SchemaRef>,
     version: Version,
     epoch: i64,
+    restated: i64,
     files: BTreeMap<String, DataFile>,
 }
 
@@ -120,6 +134,7 @@ impl Table {
             pending_schema: None,
             version: 0,
             epoch: 0,
+            restated: 0,
             files: BTreeMap::new(),
             log_store,
             store,
@@ -146,6 +161,12 @@ impl Table {
     #[must_use]
     pub fn epoch(&self) -> i64 {
         self.epoch
+    }
+
+    /// The epoch up to which restatements stand in the files.
+    #[must_use]
+    pub fn restated(&self) -> i64 {
+        self.restated
     }
 
     #[must_use]
@@ -278,6 +299,7 @@ impl Table {
         let before = self.files_of(&delta)?;
         let commit = Commit {
             epoch: Some(epoch),
+            restated: Some(self.restated_in(&delta).await?),
             adds: before.values().filter(|file| !self.files.contains_key(&file.path)).cloned().collect(),
             removes: self.files.keys().filter(|path| !before.contains_key(*path)).cloned().collect(),
             info: json!({"epoch": epoch, "kind": "restore", "version": version}),
@@ -360,7 +382,12 @@ impl Table {
             .await
             .map_err(|e| LakeError::read(&name, e))?;
         self.epoch = epoch.unwrap_or(0);
+        self.restated = self.restated_in(delta).await?;
         Ok(())
+    }
+
+    async fn restated_in(&self, delta: &DeltaTable) -> Result<i64, LakeError> {
+        restated_in(delta, &self.log_store, &self.app_id).await.map_err(|e| LakeError::read(&self.spec.name, e))
     }
 
     /// Whether the definition has columns that the table lacks and that it does not hold back.
@@ -444,7 +471,7 @@ impl Table {
     fn entry(&self, commit: &Commit, now_ms: i64, operation_id: uuid::Uuid) -> Result<bytes::Bytes, LakeError> {
         let mut actions = vec![Action::CommitInfo(CommitInfo {
             timestamp: Some(now_ms),
-            operation: Some(if commit.epoch.is_some() { "WRITE" } else { "OPTIMIZE" }.into()),
+            operation: Some(commit.operation().into()),
             operation_parameters: Some(std::collections::HashMap::new()),
             read_version: Some(self.version),
             is_blind_append: Some(commit.removes.is_empty()),
@@ -461,7 +488,10 @@ impl Table {
         if let Some(epoch) = commit.epoch {
             actions.push(Action::Txn(Transaction::new(&self.app_id, epoch)));
         }
-        let data_change = commit.epoch.is_some();
+        if let Some(epoch) = commit.restated {
+            actions.push(Action::Txn(Transaction::new(restated_app(&self.app_id), epoch)));
+        }
+        let data_change = commit.epoch.is_some() || commit.restated.is_some();
         for path in &commit.removes {
             let known = self.files.get(path);
             actions.push(Action::Remove(Remove {
@@ -510,11 +540,20 @@ impl Table {
         let by_us = actions
             .iter()
             .any(|action| matches!(action, Action::CommitInfo(info) if info.info.get("writer") == Some(&writer)));
-        let same_epoch = actions.iter().any(|action| {
-            matches!(action, Action::Txn(txn) if txn.app_id == self.app_id && Some(txn.version) == commit.epoch)
+        let restated_app = restated_app(&self.app_id);
+        let same_epoch = actions.iter().any(|action| match action {
+            Action::Txn(txn) if txn.app_id == self.app_id => Some(txn.version) == commit.epoch,
+            Action::Txn(txn) if txn.app_id == restated_app => {
+                commit.epoch.is_none() && Some(txn.version) == commit.restated
+            }
+            _ => false,
         });
         let ours = by_us && same_epoch;
-        let mut foreign = Commit { epoch: commit.epoch.filter(|_| ours), ..Commit::default() };
+        let mut foreign = Commit {
+            epoch: commit.epoch.filter(|_| ours),
+            restated: commit.restated.filter(|_| ours),
+            ..Commit::default()
+        };
         for action in actions {
             match action {
                 Action::Txn(txn) if txn.app_id == self.app_id && !ours => {
@@ -557,6 +596,9 @@ impl Table {
         for file in &commit.adds {
             self.files.insert(file.path.clone(), file.clone());
         }
+        if let Some(epoch) = commit.restated {
+            self.restated = epoch;
+        }
         if let Some(epoch) = commit.epoch {
             self.epoch = epoch;
             if let Some(schema) = self.pending_schema.take() {
@@ -577,6 +619,16 @@ pub async fn store_file(store: &dyn ObjectStore, table: &TableName, encoded: &En
     let path = Path::from(encoded.file.path.as_str());
     let stored = store.put(&path, encoded.bytes.clone().into()).await;
     stored.map(|_| ()).map_err(|e| LakeError::store(table, format!("writing {path}"), e))
+}
+
+fn restated_app(app_id: &str) -> String {
+    format!("{app_id}/restated")
+}
+
+/// The epoch up to which restatements stand in the files of a version.
+pub(super) async fn restated_in(delta: &DeltaTable, log: &LogStoreRef, app_id: &str) -> Result<i64, DeltaTableError> {
+    let found = delta.snapshot()?.transaction_version(log.as_ref(), restated_app(app_id)).await?;
+    Ok(found.unwrap_or(0))
 }
 
 fn engine() -> String {

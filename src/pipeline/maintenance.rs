@@ -1,17 +1,29 @@
-//! Compaction, checkpoints and clean-up, in the same single writer between epochs: it conflicts with nothing.
+//! Restatements, compaction, checkpoints and clean-up, in the same single writer between epochs: it conflicts with nothing.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use arrow::array::RecordBatch;
+
 use super::tables::{Tables, is_open};
 use crate::domain::{Clock, TableName};
-use crate::lake::{Commit, Compaction, CompactionSettings, Encoded, LakeError, Table, tidy};
+use crate::lake::{
+    Commit, Compaction, CompactionSettings, DataFile, Encoded, Encoder, FileReader, LakeError, Revision, Table,
+    successor, tidy,
+};
 
-/// A merge that is read and encoded beside the stream.
-struct Merge {
+/// Files that are read and encoded beside the stream, to take the place of others.
+struct Rewrite {
     table: TableName,
-    compaction: Compaction,
-    thread: JoinHandle<Result<Vec<Encoded>, LakeError>>,
+    /// The epoch up to which restatements are in the files then; `None` for a compaction.
+    restated: Option<i64>,
+    thread: JoinHandle<Result<Rewritten, LakeError>>,
+}
+
+#[derive(Default)]
+struct Rewritten {
+    removes: Vec<String>,
+    files: Vec<Encoded>,
 }
 
 /// What keeps commits and reads flat in the number of epochs.
@@ -19,7 +31,9 @@ pub struct Maintenance {
     settings: CompactionSettings,
     history_s: u64,
     clock: Arc<dyn Clock>,
-    merge: Option<Merge>,
+    /// One at a time, so that no two want the same files.
+    rewrite: Option<Rewrite>,
+    restated_at_us: i64,
     /// Where the search for the next merge goes on, so that no table waits for ever.
     turn: usize,
     epochs: u64,
@@ -28,38 +42,59 @@ pub struct Maintenance {
 impl Maintenance {
     #[must_use]
     pub fn new(settings: CompactionSettings, history_s: u64, clock: Arc<dyn Clock>) -> Self {
-        Self { settings, history_s, clock, merge: None, turn: 0, epochs: 0 }
+        let restated_at_us = clock.now_us();
+        Self { settings, history_s, clock, rewrite: None, restated_at_us, turn: 0, epochs: 0 }
     }
 
-    /// Commits a merge that is ready, starts the next, and writes checkpoints that are due.
+    /// Commits a rewrite that is ready, starts the next, and writes checkpoints that are due.
     ///
     /// Nothing here may stop the stream: what fails is logged and tried again later.
     pub fn after_epoch(&mut self, tables: &mut Tables) {
         self.epochs += 1;
         self.settle(tables, false);
-        if self.merge.is_none() {
+        if self.rewrite.is_none() {
             self.start(tables);
         }
         self.checkpoint(tables);
     }
 
-    /// Waits for a merge under way.
+    /// Waits for a rewrite under way, and puts every restatement that waits into its files.
     pub fn finish(&mut self, tables: &mut Tables) {
         self.settle(tables, true);
+        let names: Vec<TableName> = tables.windows.iter().map(|table| table.name().clone()).collect();
+        for name in names {
+            self.rewrite = restatement(tables, &name, self.clock.now_us() / 1000);
+            self.settle(tables, true);
+        }
     }
 
-    /// Merges until nothing is left to merge.
+    /// Rewrites until nothing is left to rewrite.
     pub fn settle_all(&mut self, tables: &mut Tables) {
+        self.finish(tables);
         loop {
-            self.settle(tables, true);
-            self.start(tables);
-            if self.merge.is_none() {
+            self.rewrite = self.compaction(tables);
+            if self.rewrite.is_none() {
                 return;
             }
+            self.settle(tables, true);
         }
     }
 
     fn start(&mut self, tables: &Tables) {
+        let now_us = self.clock.now_us();
+        let interval_us = i64::try_from(self.settings.restate_interval_s.saturating_mul(1_000_000)).unwrap_or(i64::MAX);
+        if now_us.saturating_sub(self.restated_at_us) >= interval_us {
+            let mut names = tables.windows.iter().map(Table::name);
+            self.rewrite = names.find_map(|name| restatement(tables, name, now_us / 1000));
+            if self.rewrite.is_some() {
+                return;
+            }
+            self.restated_at_us = now_us;
+        }
+        self.rewrite = self.compaction(tables);
+    }
+
+    fn compaction(&mut self, tables: &Tables) -> Option<Rewrite> {
         let all: Vec<&Table> = tables.all().collect();
         for step in 0..all.len() {
             let turn = (self.turn + step) % all.len();
@@ -67,43 +102,50 @@ impl Maintenance {
             let Some(compaction) = Compaction::next(table, &self.settings, is_open) else { continue };
             self.turn = turn + 1;
             let reader = tables.reader(table);
-            let spec = table.encoder();
-            let job = compaction.clone();
+            let encoder = table.encoder();
             let now_ms = self.clock.now_us() / 1000;
-            let thread = std::thread::spawn(move || job.merge(&spec, &reader, now_ms));
-            self.merge = Some(Merge { table: table.name().clone(), compaction, thread });
-            return;
+            let thread = std::thread::spawn(move || {
+                let files = compaction.merge(&encoder, &reader, now_ms)?;
+                Ok(Rewritten { removes: compaction.inputs.into_iter().map(|input| input.path).collect(), files })
+            });
+            return Some(Rewrite { table: table.name().clone(), restated: None, thread });
         }
+        None
     }
 
     fn settle(&mut self, tables: &mut Tables, wait: bool) {
-        let Some(merge) = self.merge.take_if(|merge| wait || merge.thread.is_finished()) else { return };
-        let Merge { table: name, compaction, thread } = merge;
-        let encoded = match thread.join() {
-            Ok(Ok(encoded)) => encoded,
+        let Some(rewrite) = self.rewrite.take_if(|rewrite| wait || rewrite.thread.is_finished()) else { return };
+        let Rewrite { table: name, restated, thread } = rewrite;
+        let rewritten = match thread.join() {
+            Ok(Ok(rewritten)) => rewritten,
             Ok(Err(error)) => {
-                return tracing::warn!(%error, table = %name, "a compaction failed and will be tried again");
+                return tracing::warn!(%error, table = %name, "a rewrite of files failed and will be tried again");
             }
-            Err(_) => return tracing::error!(table = %name, "a compaction stopped without a word"),
+            Err(_) => return tracing::error!(table = %name, "a rewrite of files stopped without a word"),
         };
         let handle = tables.handle().clone();
         let Some(table) = tables.all_mut().find(|table| *table.name() == name) else { return };
-        if compaction.inputs.iter().any(|input| table.file(&input.path).is_none()) {
-            return tracing::debug!(table = %name, "a compaction was overtaken by a restatement");
+        if rewritten.removes.iter().any(|path| table.file(path).is_none()) {
+            return tracing::debug!(table = %name, "a rewrite of files was overtaken");
         }
         let now_ms = self.clock.now_us() / 1000;
         let commit = Commit {
             epoch: None,
-            adds: encoded.iter().map(|encoded| encoded.file.clone()).collect(),
-            removes: compaction.inputs.iter().map(|input| input.path.clone()).collect(),
-            info: serde_json::json!({"maintenance": "compaction"}),
+            restated,
+            adds: rewritten.files.iter().map(|encoded| encoded.file.clone()).collect(),
+            removes: rewritten.removes,
+            info: serde_json::json!({"maintenance": if restated.is_some() { "restatement" } else { "compaction" }}),
         };
         let done = handle.block_on(async {
-            table.store_files(&encoded).await?;
+            table.store_files(&rewritten.files).await?;
             table.commit(&commit, now_ms).await
         });
-        if let Err(error) = done {
-            tracing::warn!(%error, table = %name, "a compaction could not be committed and will be tried again");
+        match (done, restated) {
+            (Ok(_), Some(through)) => tables.settled(&name, through),
+            (Ok(_), None) => {}
+            (Err(error), _) => {
+                tracing::warn!(%error, table = %name, "rewritten files could not be committed; it will be tried again");
+            }
         }
     }
 
@@ -124,4 +166,39 @@ impl Maintenance {
             }
         }
     }
+}
+
+/// Puts the restatements that wait for a table into its files.
+fn restatement(tables: &Tables, name: &TableName, now_ms: i64) -> Option<Rewrite> {
+    let table = tables.windows.iter().find(|table| table.name() == name)?;
+    let waiting = tables.waiting(name);
+    let through = waiting.iter().map(|(epoch, _)| *epoch).max()?;
+    let rows: Vec<_> = waiting.iter().map(|(_, rows)| rows.clone()).collect();
+    let files: Vec<DataFile> = table.files().filter(|file| !is_open(file)).cloned().collect();
+    let (reader, encoder, key) = (tables.reader(table), table.encoder(), tables.key(name).to_vec());
+    let thread = std::thread::spawn(move || restate(&rows, through, &key, &files, &reader, &encoder, now_ms));
+    Some(Rewrite { table: name.clone(), restated: Some(through), thread })
+}
+
+fn restate(
+    rows: &[RecordBatch],
+    through: i64,
+    key: &[String],
+    files: &[DataFile],
+    reader: &FileReader,
+    encoder: &Encoder,
+    now_ms: i64,
+) -> Result<Rewritten, LakeError> {
+    let mut rewritten = Rewritten::default();
+    let Some(revision) = Revision::new(rows, key).map_err(|e| LakeError::read(reader.table(), e))? else {
+        return Ok(rewritten);
+    };
+    let new = revision.apply(reader, files.iter(), |file, rows| {
+        rewritten.removes.push(file.path.clone());
+        rewritten.files.extend(encoder.encode(&rows, &successor(file, "r"), now_ms)?);
+        Ok::<_, LakeError>(())
+    })?;
+    let name = format!("e{through:012}-r-{}", uuid::Uuid::new_v4().simple());
+    rewritten.files.extend(encoder.encode(&[new], &name, now_ms)?);
+    Ok(rewritten)
 }

@@ -7,7 +7,6 @@ mod maintenance;
 mod progress;
 mod rebuild;
 mod recover;
-mod restatement;
 mod settings;
 mod stages;
 mod stream;

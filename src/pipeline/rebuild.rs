@@ -1,24 +1,21 @@
 //! Recomputing silver and gold from bronze, beside the tables that stand: they stay in force until all is written.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, UInt32Array};
-use arrow::compute::{concat_batches, take_record_batch};
+use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
-use arrow::row::{RowConverter, SortField};
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::arrival::{Arrivals, chunks};
 use super::error::PipelineError;
 use super::progress::Progress;
 use super::stages::Stages;
-use super::tables::{EpochWork, OPEN_PREFIX, Tables};
+use super::tables::{EpochWork, OPEN_PREFIX, Tables, is_open};
 use crate::domain::{Clock, EpochKind, EpochRecord, TableName, TableVersion, schema};
-use crate::lake::{Commit, DataFile, Encoder, FileReader, LakeError, replace_rows};
-use crate::refine::window::TableChanges;
+use crate::lake::{Commit, DataFile, Encoded, Encoder, FileReader, LakeError, Revision, successor};
 use crate::telemetry::Metrics;
 
 /// Batches read ahead.
@@ -42,6 +39,8 @@ impl Target {
         matches!(self, Self::Silver | Self::All)
     }
 }
+
+type Stores = Vec<(TableName, Arc<dyn object_store::ObjectStore>)>;
 
 /// New files of one table, written but not committed.
 struct Draft {
@@ -80,19 +79,27 @@ pub fn rebuild(
     }
     let last = tables.ledger.get(tables.ledger.last_epoch())?;
     let epoch = complete + 1;
-    let mut drafts = Drafts::new(tables, target, clock);
+    let drafts = Drafts::new(tables, target, clock);
     let source = if target.reads_bronze() { Arrivals::of_bronze(tables) } else { Arrivals::of_silver(tables) };
     let epochs = chunks(tables, stages.chunk_rows())?;
     stages.only(target);
-    std::thread::scope(|scope| {
+    let mut drafts = std::thread::scope(|scope| {
         let (batches_tx, batches_rx) = bounded(BATCHES_AHEAD);
+        // One chunk is written while the next is refined, and no more than that is in memory.
+        let (work_tx, work_rx) = bounded(0);
+        let (written_tx, written_rx) = unbounded();
         let source = &source;
         let reading = scope.spawn(move || read(source, &epochs, &batches_tx));
-        let refined = refine(&batches_rx, &mut stages, &mut drafts, source, target, metrics, progress);
-        drop(batches_rx);
+        let writing = scope.spawn(move || write(drafts, &work_rx, &written_tx));
+        let line = Line { source, target, metrics, progress, work: work_tx, written: written_rx };
+        let refined = line.refine(&batches_rx, &mut stages);
+        drop((batches_rx, line));
         let read = reading.join().unwrap_or(Err(PipelineError::Thread("reader")));
+        // The writer's error explains why nobody took the next chunk, so it comes first.
+        let drafts = writing.join().unwrap_or(Err(PipelineError::Thread("writer")))?;
         refined?;
-        read
+        read?;
+        Ok::<_, PipelineError>(drafts)
     })?;
     let watermark_us = stages.watermark();
     let published = drafts.publish(tables, epoch)?;
@@ -163,59 +170,74 @@ fn by_epoch(batch: &RecordBatch) -> Vec<RecordBatch> {
     parts
 }
 
-fn refine(
-    batches: &Receiver<RecordBatch>,
-    stages: &mut Stages,
-    drafts: &mut Drafts,
-    source: &Arrivals,
+/// From rows read to chunks refined.
+struct Line<'a> {
+    source: &'a Arrivals,
     target: Target,
-    metrics: &Metrics,
-    progress: &Progress,
-) -> Result<(), PipelineError> {
-    let mut work = EpochWork::default();
-    let mut rows = 0;
-    let mut epoch = 0;
-    for batch in batches {
-        epoch = epoch_of(&batch).unwrap_or(epoch);
-        if rows >= stages.chunk_rows() {
-            flush(stages, drafts, source, &mut work, false)?;
-            // To the windows a chunk is one epoch: what the watermark passes meanwhile is closed by the next flush only.
-            stages.begin();
-            rows = 0;
-        }
-        rows += batch.num_rows();
-        work.epoch = epoch;
-        Progress::add(&progress.bronze_rows, batch.num_rows() as u64);
-        if target.reads_bronze() {
-            stages.refine(&batch, &mut work, metrics)?;
-        } else {
-            stages.derive(&batch, &mut work)?;
-        }
-        progress.epoch.store(epoch, std::sync::atomic::Ordering::Relaxed);
-    }
-    flush(stages, drafts, source, &mut work, true)
+    metrics: &'a Metrics,
+    progress: &'a Progress,
+    /// Chunks, and whether it is the last.
+    work: Sender<(EpochWork, bool)>,
+    /// Silver's files, with the epoch up to which they have the rows.
+    written: Receiver<(i64, Vec<DataFile>)>,
 }
 
-fn flush(
-    stages: &mut Stages,
-    drafts: &mut Drafts,
-    source: &Arrivals,
-    work: &mut EpochWork,
-    last: bool,
-) -> Result<(), PipelineError> {
-    if last {
-        stages.finish(work)?;
-    } else {
-        stages.finish_closed(work)?;
+impl Line<'_> {
+    /// A chunk is some whole epochs.
+    fn refine(&self, batches: &Receiver<RecordBatch>, stages: &mut Stages) -> Result<(), PipelineError> {
+        let mut work = EpochWork::default();
+        let mut rows = 0;
+        for batch in batches {
+            let epoch = epoch_of(&batch).unwrap_or(work.epoch);
+            if rows >= stages.chunk_rows() && epoch != work.epoch {
+                self.flush(stages, &mut work, false)?;
+                // To the windows a chunk is one epoch: what the watermark passes meanwhile is closed by the next flush only.
+                stages.begin();
+                rows = 0;
+            }
+            rows += batch.num_rows();
+            work.epoch = epoch;
+            Progress::add(&self.progress.bronze_rows, batch.num_rows() as u64);
+            if self.target.reads_bronze() {
+                stages.refine(&batch, &mut work, self.metrics)?;
+            } else {
+                stages.derive(&batch, &mut work)?;
+            }
+            self.progress.epoch.store(epoch, std::sync::atomic::Ordering::Relaxed);
+        }
+        self.flush(stages, &mut work, true)
     }
-    let done = std::mem::take(work);
-    let epoch = done.epoch;
-    match drafts.write(done, last)? {
-        Some(files) => stages.written(i64::MAX, files),
-        // More of the last epoch may come.
-        None => stages.reached(epoch - 1, source.files().to_vec()),
+
+    fn flush(&self, stages: &mut Stages, work: &mut EpochWork, last: bool) -> Result<(), PipelineError> {
+        if last {
+            stages.finish(work)?;
+        } else {
+            stages.finish_closed(work)?;
+        }
+        let done = std::mem::take(work);
+        if !self.target.reads_bronze() {
+            stages.reached(done.epoch, self.source.files().to_vec());
+        }
+        for (epoch, files) in self.written.try_iter() {
+            stages.written(epoch, files);
+        }
+        self.work.send((done, last)).map_err(|_| PipelineError::Thread("writer"))
     }
-    Ok(())
+}
+
+fn write(
+    mut drafts: Drafts,
+    work: &Receiver<(EpochWork, bool)>,
+    written: &Sender<(i64, Vec<DataFile>)>,
+) -> Result<Drafts, PipelineError> {
+    for (work, last) in work {
+        let epoch = work.epoch;
+        if let Some(files) = drafts.write(work, last)? {
+            // Nobody asks any more once the last chunk is refined.
+            let _ = written.send((epoch, files));
+        }
+    }
+    Ok(drafts)
 }
 
 /// The tables under construction.
@@ -225,7 +247,7 @@ struct Drafts {
     rows: Vec<Draft>,
     windows: Vec<Draft>,
     handle: tokio::runtime::Handle,
-    stores: Vec<(TableName, Arc<dyn object_store::ObjectStore>)>,
+    stores: Stores,
     clock: Arc<dyn Clock>,
     parts: u64,
 }
@@ -269,8 +291,8 @@ impl Drafts {
         jobs.extend(self.rows.iter_mut().zip(work.rows).map(|(draft, rows)| (draft, rows, None)));
         // Changes come in the order of the window tables.
         for (draft, changes) in self.windows.iter_mut().zip(work.changes) {
-            let (rows, open) = draft.revise(changes, last)?;
-            jobs.push((draft, rows, open));
+            draft.restated.extend(changes.restated.map(|restated| restated.after));
+            jobs.push((draft, vec![changes.closed], changes.open.filter(|_| last)));
         }
         let stores = &self.stores;
         let handle = &self.handle;
@@ -286,6 +308,11 @@ impl Drafts {
                 .into_iter()
                 .try_for_each(|thread| thread.join().unwrap_or(Err(LakeError::Epoch("an encoder stopped".into()))))
         })?;
+        if last {
+            for draft in &mut self.windows {
+                draft.restate(&name, now_ms, stores, handle)?;
+            }
+        }
         Ok(self.silver.as_ref().map(|draft| draft.files.clone()))
     }
 
@@ -299,11 +326,13 @@ impl Drafts {
             let Some(table) = tables.all_mut().find(|table| *table.name() == draft.table) else { continue };
             let commit = Commit {
                 epoch: Some(epoch),
+                restated: (!draft.key.is_empty()).then_some(epoch),
                 adds: std::mem::take(&mut draft.files),
                 removes: table.files().map(|file| file.path.clone()).collect(),
                 info: serde_json::json!({"epoch": epoch, "kind": "rebuild"}),
             };
             let _ = handle.block_on(table.commit(&commit, now_ms))?;
+            tables.settled(&draft.table, epoch);
             published.push((draft.table.clone(), draft.rows));
         }
         Ok(published)
@@ -311,40 +340,54 @@ impl Drafts {
 }
 
 impl Draft {
-    /// Says what is to be written of the changes.
-    fn revise(
-        &mut self,
-        changes: TableChanges,
-        last: bool,
-    ) -> Result<(Vec<RecordBatch>, Option<RecordBatch>), LakeError> {
-        let mut rows = vec![changes.closed];
-        self.restated.extend(changes.restated.map(|restated| restated.after));
-        if last {
-            let after = latest(&self.restated, &self.key).map_err(|e| LakeError::read(&self.table, e))?;
-            self.restated.clear();
-            if let Some(after) = after {
-                let replaced = replace_rows(&self.reader, self.files.iter(), &after, &self.key)?;
-                self.files.retain(|file| !replaced.removes.contains(&file.path));
-                rows.extend(replaced.kept);
-                rows.push(after);
-            }
-        }
-        Ok((rows, changes.open.filter(|_| last)))
-    }
-
     fn store(
         &mut self,
         rows: &[RecordBatch],
         open: Option<&RecordBatch>,
         name: &str,
         now_ms: i64,
-        stores: &[(TableName, Arc<dyn object_store::ObjectStore>)],
+        stores: &Stores,
         handle: &tokio::runtime::Handle,
     ) -> Result<(), LakeError> {
         let mut encoded = self.encoder.encode(rows, name, now_ms)?;
         if let Some(open) = open {
             encoded.extend(self.encoder.encode(std::slice::from_ref(open), &format!("{OPEN_PREFIX}{name}"), now_ms)?);
         }
+        self.keep(encoded, stores, handle)
+    }
+
+    /// Puts what late rows made of rows in their place, one file after the other.
+    fn restate(
+        &mut self,
+        name: &str,
+        now_ms: i64,
+        stores: &Stores,
+        handle: &tokio::runtime::Handle,
+    ) -> Result<(), LakeError> {
+        let restated = std::mem::take(&mut self.restated);
+        let Some(revision) = Revision::new(&restated, &self.key).map_err(|e| LakeError::read(&self.table, e))? else {
+            return Ok(());
+        };
+        drop(restated);
+        let (reader, encoder) = (self.reader.clone(), self.encoder.clone());
+        let (open, closed): (Vec<_>, Vec<_>) = std::mem::take(&mut self.files).into_iter().partition(is_open);
+        self.files = open;
+        let mut replaced = HashSet::new();
+        let new = revision.apply(&reader, closed.iter(), |file, rows| {
+            replaced.insert(file.path.clone());
+            self.rows -= file.rows;
+            self.keep(encoder.encode(&rows, &successor(file, "r"), now_ms)?, stores, handle)
+        })?;
+        self.files.extend(closed.into_iter().filter(|file| !replaced.contains(&file.path)));
+        self.keep(encoder.encode(&[new], &format!("{name}-new"), now_ms)?, stores, handle)
+    }
+
+    fn keep(
+        &mut self,
+        encoded: Vec<Encoded>,
+        stores: &Stores,
+        handle: &tokio::runtime::Handle,
+    ) -> Result<(), LakeError> {
         let Some((_, store)) = stores.iter().find(|(table, _)| *table == self.table) else { return Ok(()) };
         for file in encoded {
             handle.block_on(crate::lake::store_file(store.as_ref(), &self.table, &file))?;
@@ -353,20 +396,4 @@ impl Draft {
         }
         Ok(())
     }
-}
-
-/// Of rows with one key, the last.
-fn latest(batches: &[RecordBatch], key: &[String]) -> Result<Option<RecordBatch>, arrow::error::ArrowError> {
-    let Some(first) = batches.first() else { return Ok(None) };
-    let all = concat_batches(&first.schema(), batches)?;
-    let columns = key
-        .iter()
-        .map(|name| all.schema().index_of(name).map(|index| Arc::clone(all.column(index))))
-        .collect::<Result<Vec<_>, _>>()?;
-    let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
-    let rows = RowConverter::new(fields)?.convert_columns(&columns)?;
-    let last: HashMap<_, u32> = rows.iter().zip(0..).collect();
-    let mut kept: Vec<u32> = last.into_values().collect();
-    kept.sort_unstable();
-    take_record_batch(&all, &UInt32Array::from(kept)).map(Some)
 }

@@ -4,27 +4,24 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, RecordBatch};
-use arrow::datatypes::SchemaRef;
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{Int64Type, SchemaRef};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
-use super::restatement;
 use crate::domain::{
     Clock, EpochKind, EpochRecord, Layer, OffsetRange, Partition, Positions, Ranges, StageTime, TableName,
     TableVersion, schema,
 };
 use crate::lake::{
-    Commit, DataFile, Encoded, Encoding, EpochLedger, FileReader, Lake, LakeError, Table, TableSpec, replace_rows,
+    Commit, DataFile, Encoded, Encoding, EpochLedger, FileReader, Lake, LakeError, RangeFilter, Table, TableSpec,
+    restatements,
 };
 use crate::refine::window::TableChanges;
 use crate::telemetry::Metrics;
 
 /// Files of windows that are still open carry this prefix: each epoch replaces them.
 pub const OPEN_PREFIX: &str = "open-";
-
-/// Columns that hardly repeat within a file.
-const PLAIN_COLUMNS: [&str; 5] = [schema::SOURCE_OFFSET, schema::SOURCE_AT, "transaction_id", "event_at", "timestamp"];
 
 /// A table to be, as the SQL files define it.
 #[derive(Debug, Clone)]
@@ -95,6 +92,8 @@ pub struct Tables {
     pub windows: Vec<Table>,
     pub restatements: Table,
     pub ledger: EpochLedger,
+    /// Rows of closed windows, by table, that are noted in [`Self::restatements`] and wait to be put into the files.
+    waiting: BTreeMap<TableName, Vec<(i64, RecordBatch)>>,
     keys: BTreeMap<TableName, Vec<String>>,
     handle: Handle,
     clock: Arc<dyn Clock>,
@@ -128,10 +127,7 @@ impl Tables {
             later: layout.evolved.iter().filter(|column| schema.field_with_name(column).is_ok()).cloned().collect(),
             partition_by: partition_by.to_vec(),
             about: about.to_owned(),
-            encoding: Encoding {
-                plain_columns: PLAIN_COLUMNS.iter().map(|name| (*name).to_owned()).collect(),
-                ..Encoding::default()
-            },
+            encoding: Encoding::default(),
         };
         let derived = |table: &Derived| spec(&table.name, &table.schema, &table.partition_by, &table.about);
         let by_day = [schema::PROCESSING_DATE.to_owned()];
@@ -157,9 +153,9 @@ impl Tables {
         for table in &layout.windows {
             windows.push(Table::open(lake, derived(table), now).await?);
         }
-        let restated = TableName::new(Layer::Ops, "restatements");
+        let restated = restatements::table_name();
         let about = "Rows of closed windows that late events changed: what stood there before, and after.";
-        let restatements = Table::open(lake, spec(&restated, &restatement::schema(), &[], about), now).await?;
+        let restatements = Table::open(lake, spec(&restated, &restatements::schema(), &[], about), now).await?;
         let ledger = EpochLedger::open(lake, now).await?;
         let keys = layout.windows.iter().map(|table| (table.name.clone(), table.key.clone())).collect();
         Ok(Self {
@@ -171,6 +167,7 @@ impl Tables {
             windows,
             restatements,
             ledger,
+            waiting: BTreeMap::new(),
             keys,
             handle: Handle::current(),
             clock,
@@ -205,6 +202,19 @@ impl Tables {
             .chain(&mut self.rows)
             .chain(&mut self.windows)
             .chain([&mut self.restatements, self.ledger.table_mut()])
+    }
+
+    /// What waits to be put into the files of a window table: epochs and rows, oldest first.
+    #[must_use]
+    pub fn waiting(&self, table: &TableName) -> &[(i64, RecordBatch)] {
+        self.waiting.get(table).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The rows up to this epoch are in the files.
+    pub fn settled(&mut self, table: &TableName, through: i64) {
+        if let Some(waiting) = self.waiting.get_mut(table) {
+            waiting.retain(|(epoch, _)| *epoch > through);
+        }
     }
 
     /// The columns that tell the rows of a window table apart.
@@ -249,6 +259,10 @@ impl Tables {
                 Err(error) => return Err(error),
             }
         };
+        for changes in work.changes {
+            let Some(restated) = changes.restated.filter(|restated| restated.after.num_rows() > 0) else { continue };
+            self.waiting.entry(changes.table).or_default().push((work.epoch, restated.after));
+        }
         Ok(record)
     }
 
@@ -279,16 +293,16 @@ impl Tables {
             // Also for tables that have the epoch: the process may have ended before the restatements were stored.
             if let Some(changed) = &changes.restated {
                 let rows =
-                    restatement::rows(&changes.table, &changed.before, &changed.after, key, work.epoch, now_ms * 1000);
+                    restatements::rows(&changes.table, &changed.before, &changed.after, key, work.epoch, now_ms * 1000);
                 restated
                     .push(rows.map_err(|e| LakeError::Schema { table: changes.table.clone(), cause: e.to_string() })?);
             }
             if table.epoch() < work.epoch {
-                jobs.push(self.window_job(table, changes, key)?);
+                jobs.push(self.window_job(table, changes, work.epoch));
             }
         }
         if !restated.is_empty() && self.restatements.epoch() < work.epoch {
-            jobs.push(Job { table: &self.restatements, batches: restated, open: None, removes: Vec::new() });
+            jobs.push(Job::append(&self.restatements, &restated));
         }
         let name = |prefix: &str| format!("{prefix}e{:012}-{}", work.epoch, uuid::Uuid::new_v4().simple());
         let encode = |job: &Job<'_>| -> Result<Step, LakeError> {
@@ -299,6 +313,7 @@ impl Tables {
             }
             let commit = Commit {
                 epoch: Some(work.epoch),
+                restated: job.restated,
                 adds: files.iter().map(|encoded| encoded.file.clone()).collect(),
                 removes: job.removes.clone(),
                 info: json!({"epoch": work.epoch}),
@@ -318,23 +333,15 @@ impl Tables {
         Ok(steps)
     }
 
-    fn window_job<'a>(&self, table: &'a Table, changes: &TableChanges, key: &[String]) -> Result<Job<'a>, LakeError> {
-        let mut job = Job { table, batches: Vec::new(), open: None, removes: Vec::new() };
+    fn window_job<'a>(&self, table: &'a Table, changes: &TableChanges, epoch: i64) -> Job<'a> {
+        let mut job = Job::append(table, std::slice::from_ref(&changes.closed));
         if let Some(open) = &changes.open {
             job.removes.extend(table.files().filter(|file| is_open(file)).map(|file| file.path.clone()));
             job.open = Some(open.clone());
         }
-        if changes.closed.num_rows() > 0 {
-            job.batches.push(changes.closed.clone());
-        }
-        if let Some(restated) = &changes.restated {
-            let replaced =
-                replace_rows(&self.reader(table), table.files().filter(|file| !is_open(file)), &restated.before, key)?;
-            job.removes.extend(replaced.removes);
-            job.batches.extend(replaced.kept);
-            job.batches.push(restated.after.clone());
-        }
-        Ok(job)
+        // Nothing is owed: readers need not look for it.
+        job.restated = (changes.restated.is_none() && self.waiting(table.name()).is_empty()).then_some(epoch);
+        job
     }
 
     fn commit(
@@ -432,11 +439,52 @@ impl Tables {
         }
     }
 
-    /// Takes back what a rebuild had put in force before it was interrupted: its epoch was never published. Blocking.
+    /// Takes up what the last life left: a rebuild that was never published is taken back, and restatements that are not
+    /// in the files yet wait again. Blocking.
     ///
     /// # Errors
     /// When the store does not answer.
-    pub fn undo_interrupted_rebuild(&mut self) -> Result<(), LakeError> {
+    pub fn resume(&mut self) -> Result<(), LakeError> {
+        self.undo_interrupted_rebuild()?;
+        self.load_waiting()
+    }
+
+    fn load_waiting(&mut self) -> Result<(), LakeError> {
+        let owed: BTreeMap<String, &Table> = self
+            .windows
+            .iter()
+            .filter(|table| table.restated() < self.restatements.epoch())
+            .map(|table| (table.name().to_string(), table))
+            .collect();
+        let Some(from) = owed.values().map(|table| table.restated()).min() else { return Ok(()) };
+        let reader = self.reader(&self.restatements);
+        let columns = [restatements::EPOCH, restatements::TABLE, restatements::AFTER];
+        let range = RangeFilter { column: restatements::EPOCH.into(), from: from + 1, to: i64::MAX };
+        let mut lines: BTreeMap<(&TableName, i64), Vec<String>> = BTreeMap::new();
+        for file in self.restatements.files().filter(|file| file.may_contain(&range.column, range.from, range.to)) {
+            for batch in reader.read(file, &columns, Some(range.clone()))? {
+                let epochs = batch.column(0).as_primitive::<Int64Type>();
+                let (tables, after) = (batch.column(1).as_string::<i32>(), batch.column(2).as_string::<i32>());
+                for row in 0..batch.num_rows() {
+                    let Some(table) = owed.get(tables.value(row)) else { continue };
+                    if epochs.value(row) > table.restated() {
+                        lines.entry((table.name(), epochs.value(row))).or_default().push(after.value(row).to_owned());
+                    }
+                }
+            }
+        }
+        let mut waiting: BTreeMap<TableName, Vec<(i64, RecordBatch)>> = BTreeMap::new();
+        for ((name, epoch), lines) in lines {
+            let Some(table) = owed.get(&name.to_string()) else { continue };
+            let rows = restatements::parse(lines.iter().map(String::as_str), &table.spec().schema)
+                .map_err(|e| LakeError::read(self.restatements.name(), format!("epoch {epoch}, {name}: {e}")))?;
+            waiting.entry(name.clone()).or_default().extend(rows.into_iter().map(|rows| (epoch, rows)));
+        }
+        self.waiting = waiting;
+        Ok(())
+    }
+
+    fn undo_interrupted_rebuild(&mut self) -> Result<(), LakeError> {
         let last = self.ledger.last_epoch();
         let known = last.max(self.bronze.epoch());
         let Some(record) = self.ledger.get(last)? else { return Ok(()) };
@@ -492,11 +540,12 @@ struct Job<'a> {
     batches: Vec<RecordBatch>,
     open: Option<RecordBatch>,
     removes: Vec<String>,
+    restated: Option<i64>,
 }
 
 impl<'a> Job<'a> {
     fn append(table: &'a Table, batches: &[RecordBatch]) -> Self {
-        Self { table, batches: batches.to_vec(), open: None, removes: Vec::new() }
+        Self { table, batches: batches.to_vec(), open: None, removes: Vec::new(), restated: None }
     }
 }
 

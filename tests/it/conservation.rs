@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use assay::pipeline::Reach;
+use assay::pipeline::{Reach, refine_pending};
 
 use crate::fault::{FaultStore, Weather};
-use crate::kit::{Cut, Lab, NOON_US, Ticking, Tx, dice, dirty, generated, messages};
+use crate::kit::{Cut, Lab, NOON_US, Ticking, Tx, dice, dirty, generated, messages, sql_in};
 
 const DAY_US: i64 = 86_400_000_000;
 
@@ -164,6 +165,38 @@ fn a_late_event_restates_closed_windows_and_keeps_what_stood_there() {
     assert!(before.contains("\"transactions\":1") && after.contains("\"transactions\":2"), "{}", kept[0]);
     assert!(kept[1].starts_with("NULL | ") && kept[1].contains("\"transactions\":1"), "{}", kept[1]);
     assert_eq!(records[1].restated_rows, lab.lines("ops.restatements", &[]).len() as u64);
+    lab.assert_verified();
+}
+
+/// The files of closed windows follow late events after a while only; readers do not wait for them, nor does a process
+/// that ends meanwhile forget them.
+#[test]
+fn a_restatement_is_seen_before_the_files_have_it() {
+    let window = "SELECT CAST(window_start AS VARCHAR), transactions, revenue FROM gold.segment_activity ORDER BY 1";
+    let (stream, _) = generated(dirty(47, 400));
+    FaultStore::named("waiting");
+    let lab = Lab::at("fault://waiting/lake");
+    lab.ingest(&stream, &Cut::every(40)).unwrap();
+    let mut ready = lab.ready().unwrap();
+    refine_pending(&mut ready.tables, &mut ready.stages, Duration::ZERO, &ready.metrics, |_, _| true).unwrap();
+    let waiting: usize = ready.tables.windows.iter().map(|table| ready.tables.waiting(table.name()).len()).sum();
+    assert!(waiting > 0, "late events restate something");
+    let epochs = ready.tables.ledger.last_epoch();
+    drop(ready);
+    let (before, past) = (lab.sql(window), sql_in(&lab.session(Some(epochs / 2)), window));
+    lab.assert_verified();
+    // The next life finds them in the log, and puts them into the files.
+    let mut ready = lab.ready().unwrap();
+    let again: usize = ready.tables.windows.iter().map(|table| ready.tables.waiting(table.name()).len()).sum();
+    assert_eq!(again, waiting);
+    lab.maintenance().finish(&mut ready.tables);
+    for table in &ready.tables.windows {
+        assert!(ready.tables.waiting(table.name()).is_empty() && table.restated() > 0, "{}", table.name());
+    }
+    drop(ready);
+    assert_eq!(lab.sql(window), before);
+    assert_eq!(sql_in(&lab.session(Some(epochs / 2)), window), past);
+    assert!(lab.ready().unwrap().tables.windows.iter().all(|table| table.epoch() == epochs));
     lab.assert_verified();
 }
 

@@ -315,7 +315,7 @@ impl Lab {
         let lake = self.open_lake()?;
         let lease = Lease::acquire(&lake)?;
         let mut tables = self.tables(&lake)?;
-        tables.undo_interrupted_rebuild()?;
+        tables.resume()?;
         let last = tables.ledger.last_epoch();
         let mut history = FileHistory::new(tables.reader(&tables.silver), PLAN.event_time());
         let files =
@@ -412,7 +412,7 @@ impl Lab {
         let lake = self.open_lake()?;
         let _lease = Lease::acquire(&lake)?;
         let mut tables = self.tables(&lake)?;
-        tables.undo_interrupted_rebuild()?;
+        tables.resume()?;
         let history = FileHistory::new(tables.reader(&tables.silver), PLAN.event_time());
         let stages = self.compiled(&lake)?.with_history(history, None, Arc::clone(&self.clock));
         rebuild(&mut tables, stages, target, &self.clock, &self.metrics(), &Progress::new())

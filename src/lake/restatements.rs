@@ -1,4 +1,8 @@
 //! `ops.restatements`: what stood in a closed window before a late event, and what stands there now.
+//!
+//! It is a redo log too. Putting a row in the place of another means to write a whole file anew, and late events come all
+//! the time: an epoch only notes here what is restated, and the files follow every `maintenance.restate_interval_s`. Up
+//! to which epoch they have it stands in each table's own log, as the Delta transaction `<pipeline>/restated`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,20 +10,31 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
+use arrow::json::ReaderBuilder;
 use arrow::json::writer::{LineDelimited, WriterBuilder};
 
-use crate::domain::{TableName, schema as columns};
+use crate::domain::{Layer, TableName, schema as columns};
+
+pub const EPOCH: &str = "epoch";
+pub const TABLE: &str = "table";
+pub const KEY: &str = "key";
+pub const AFTER: &str = "after";
+
+#[must_use]
+pub fn table_name() -> TableName {
+    TableName::new(Layer::Ops, "restatements")
+}
 
 /// One row for each restated row of gold; `before` is null where none stood.
 #[must_use]
 pub fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
-        Field::new("epoch", DataType::Int64, false),
-        Field::new("table", DataType::Utf8, false),
+        Field::new(EPOCH, DataType::Int64, false),
+        Field::new(TABLE, DataType::Utf8, false),
         Field::new(columns::WINDOW_START, columns::timestamp(), false),
-        Field::new("key", DataType::Utf8, false),
+        Field::new(KEY, DataType::Utf8, false),
         Field::new("before", DataType::Utf8, true),
-        Field::new("after", DataType::Utf8, false),
+        Field::new(AFTER, DataType::Utf8, false),
         Field::new("restated_at", columns::timestamp(), false),
     ]))
 }
@@ -55,6 +70,27 @@ pub fn rows(
         Arc::new(TimestampMicrosecondArray::from_value(now_us, count).with_timezone("UTC")),
     ];
     RecordBatch::try_new(schema(), columns)
+}
+
+/// Rows of a table from what [`rows`] wrote of them.
+///
+/// # Errors
+/// When a line is not a row of that table.
+pub fn parse<'a>(lines: impl Iterator<Item = &'a str>, schema: &SchemaRef) -> Result<Vec<RecordBatch>, ArrowError> {
+    let mut decoder = ReaderBuilder::new(Arc::clone(schema)).build_decoder()?;
+    let mut batches = Vec::new();
+    for line in lines {
+        let mut rest = line.as_bytes();
+        while !rest.is_empty() {
+            let read = decoder.decode(rest)?;
+            rest = &rest[read..];
+            if read == 0 {
+                batches.extend(decoder.flush()?);
+            }
+        }
+    }
+    batches.extend(decoder.flush()?);
+    Ok(batches)
 }
 
 fn project(batch: &RecordBatch, key: &[String]) -> Result<RecordBatch, ArrowError> {
