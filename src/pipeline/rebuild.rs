@@ -214,6 +214,10 @@ impl Line<'_> {
         } else {
             stages.finish_closed(work)?;
         }
+        for (cache, bytes) in stages.caches() {
+            self.metrics.set_cache(cache, bytes);
+            tracing::debug!(cache, bytes, epoch = work.epoch, "a stage's memory");
+        }
         let done = std::mem::take(work);
         if !self.target.reads_bronze() {
             stages.reached(done.epoch, self.source.files().to_vec());

@@ -326,6 +326,13 @@ impl Stages {
         Ok(())
     }
 
+    /// Memory of what each stage remembers of the past, in bytes, estimated.
+    #[must_use]
+    pub fn caches(&self) -> [(&'static str, usize); 3] {
+        let rows = self.rows.iter().map(Refiner::bytes).sum();
+        [("silver", self.silver.bytes()), ("rows", rows), ("windows", self.windows.bytes())]
+    }
+
     /// The rows of epochs up to `epoch` are in these files now.
     pub fn written(&mut self, epoch: i64, silver_files: Vec<DataFile>) {
         self.history.written(epoch, silver_files);

@@ -390,6 +390,9 @@ impl EpochLoop {
             self.stages.finish(&mut work)?;
         }
         work.next = self.next.clone();
+        for (cache, bytes) in self.stages.caches() {
+            self.metrics.set_cache(cache, bytes);
+        }
         Ok(Some((work, self.next.clone())))
     }
 }

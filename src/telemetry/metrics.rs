@@ -54,6 +54,7 @@ pub struct Metrics {
     freshness: Histogram,
     queue_depth: IntGaugeVec,
     queue_capacity: IntGaugeVec,
+    cache_bytes: IntGaugeVec,
     /// Absent where the system does not tell: a zero would be a lie.
     resident_memory: Option<IntGauge>,
     source_connected: IntGauge,
@@ -93,6 +94,7 @@ impl Metrics {
             freshness: make.histogram("assay_freshness_seconds", "Seconds from an event's time of production to its committed gold.", FRESHNESS_BUCKETS)?,
             queue_depth: make.gauges("assay_queue_depth", "Items waiting in a bounded queue.", &["queue"])?,
             queue_capacity: make.gauges("assay_queue_capacity", "Items that a bounded queue can hold.", &["queue"])?,
+            cache_bytes: make.gauges("assay_cache_bytes", "Memory of what a stage remembers of the past, estimated.", &["cache"])?,
             resident_memory,
             source_connected: make.gauge("assay_source_connected", "1 while the source answers, else 0.")?,
             registry: make.registry,
@@ -219,6 +221,11 @@ impl Metrics {
     pub fn set_queue(&self, queue: &str, depth: usize, capacity: usize) {
         self.queue_depth.with_label_values(&[queue]).set(signed(depth as u64));
         self.queue_capacity.with_label_values(&[queue]).set(signed(capacity as u64));
+    }
+
+    /// Memory of what a stage remembers of the past.
+    pub fn set_cache(&self, cache: &str, bytes: usize) {
+        self.cache_bytes.with_label_values(&[cache]).set(signed(bytes as u64));
     }
 
     pub fn set_source_connected(&self, connected: bool) {

@@ -80,6 +80,7 @@ fn labels_hold_what_was_said() {
     metrics.committed(&gold, Duration::from_millis(40));
     metrics.commit_failed(&gold);
     metrics.set_queue("decode", 3, 8);
+    metrics.set_cache("windows", 4096);
     metrics.set_source_connected(true);
     metrics.fresh([0.2, 0.9, 4000.0]);
     let text = metrics.render().unwrap();
@@ -94,6 +95,7 @@ fn labels_hold_what_was_said() {
         "assay_commit_failures_total{table=\"gold.user_activity\"} 1",
         "assay_queue_depth{queue=\"decode\"} 3",
         "assay_queue_capacity{queue=\"decode\"} 8",
+        "assay_cache_bytes{cache=\"windows\"} 4096",
         "assay_source_connected 1",
         "assay_freshness_seconds_bucket{le=\"1\"} 2",
         "assay_freshness_seconds_count 3",

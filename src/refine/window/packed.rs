@@ -76,8 +76,24 @@ impl PackedSet {
         Self { mixer: Mixer::new(bits), shard_bits, len: 0, shards }
     }
 
+    /// As [`new`](Self::new), with room for the entries: it does not grow until there are more.
+    pub fn with_room(bits: u32, entries: usize) -> Self {
+        let mut set = Self::new(bits, entries);
+        let slots = (entries >> set.shard_bits) * 3 / 2;
+        match &mut set.shards {
+            Shards::Narrow(shards) => shards.iter_mut().for_each(|shard| shard.slots = vec![0; slots]),
+            Shards::Wide(shards) => shards.iter_mut().for_each(|shard| shard.slots = vec![0; slots]),
+        }
+        set
+    }
+
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// Whether another set would take less memory for the same entries, or find them in fewer steps.
+    pub fn is_worse_than(&self, other: &Self) -> bool {
+        (other.is_narrow() && !self.is_narrow()) || other.shard_bits > self.shard_bits
     }
 
     pub fn bits(&self) -> u32 {

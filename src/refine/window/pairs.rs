@@ -37,6 +37,20 @@ impl PairSet {
         Self { sparse, value_bits: 32, review_at: FIRST_REVIEW, bitmaps: Bitmaps::new(domain), tiny }
     }
 
+    /// A set that is expected to become what `other` is: growing to that size would cost as much as filling it.
+    pub fn like(other: &Self, domain: usize) -> Self {
+        let mut set = Self::new(domain);
+        if !set.tiny && !other.tiny && other.sparse.len() >= FIRST_REVIEW {
+            let value_bits = other.value_bits.max(bits(domain) + 1);
+            let group_bits = other.sparse.bits().saturating_sub(other.value_bits);
+            let packed = PackedSet::with_room(group_bits + value_bits, other.sparse.len());
+            if packed.is_narrow() && group_bits + value_bits <= 63 {
+                (set.sparse, set.value_bits) = (packed, value_bits);
+            }
+        }
+        set
+    }
+
     pub fn bytes(&self) -> usize {
         self.sparse.bytes() + self.bitmaps.bytes()
     }
@@ -122,8 +136,11 @@ impl PairSet {
             });
         }
         let groups = counts.counts.len() / counts.stride;
-        if self.needs_review() {
-            self.repack(bits(groups) + 1, bits(domain) + 1);
+        let (group_bits, value_bits) = (bits(groups) + 1, bits(domain) + 1);
+        if self.needs_review()
+            && self.sparse.is_worse_than(&PackedSet::new(group_bits + value_bits, self.sparse.len() * 2))
+        {
+            self.repack(group_bits, value_bits);
         }
         self.review_at = (self.sparse.len() * 2).max(FIRST_REVIEW);
     }

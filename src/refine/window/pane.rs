@@ -74,6 +74,16 @@ impl Pane {
         }
     }
 
+    /// A new pane beside `other`, which is expected to hold about as much.
+    pub fn like(other: &Self, table: &WindowTable, feeds: &Feeds, interners: &[Interner]) -> Self {
+        let mut pane = Self::new(table, feeds, interners);
+        for ((distinct, like), feed) in pane.distincts.iter_mut().zip(&other.distincts).zip(&feeds.distincts) {
+            let domain = interners.get(feed.interner).map_or(0, Interner::domain);
+            distinct.pairs = PairSet::like(&like.pairs, domain);
+        }
+        pane
+    }
+
     pub fn bytes(&self) -> usize {
         let accumulators: usize = self.accumulators.iter().map(Accumulator::bytes).sum();
         let pair_bytes =

@@ -146,7 +146,15 @@ impl TableState {
     /// Takes rows into a pane whose windows are complete.
     pub fn add(&mut self, pane: i64, batch: &Evaluated, rows: &[u32], interners: &[Interner], tick: u64) {
         let width = self.width() as usize;
-        let state = self.panes.entry(pane).or_insert_with(|| Pane::new(&self.table, &self.feeds, interners));
+        if !self.panes.contains_key(&pane) {
+            // Time goes on: the newest pane is about full by now. One for late rows stays small.
+            let state = match self.panes.last_key_value().filter(|(newest, _)| **newest < pane) {
+                Some((_, newest)) => Pane::like(newest, &self.table, &self.feeds, interners),
+                None => Pane::new(&self.table, &self.feeds, interners),
+            };
+            self.panes.insert(pane, state);
+        }
+        let Some(state) = self.panes.get_mut(&pane) else { return };
         state.used = tick;
         let fresh = state.add(&self.feeds, batch, rows, interners, width);
         self.touched.insert(pane);
