@@ -1,5 +1,6 @@
 //! Restatements, compaction, checkpoints and clean-up, in the same single writer between epochs: it conflicts with nothing.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -33,6 +34,8 @@ pub struct Maintenance {
     clock: Arc<dyn Clock>,
     /// One at a time, so that no two want the same files.
     rewrite: Option<Rewrite>,
+    /// Window tables whose turn for restatements has come, and when the last round began.
+    owed: VecDeque<TableName>,
     restated_at_us: i64,
     /// Where the search for the next merge goes on, so that no table waits for ever.
     turn: usize,
@@ -43,7 +46,7 @@ impl Maintenance {
     #[must_use]
     pub fn new(settings: CompactionSettings, history_s: u64, clock: Arc<dyn Clock>) -> Self {
         let restated_at_us = clock.now_us();
-        Self { settings, history_s, clock, rewrite: None, restated_at_us, turn: 0, epochs: 0 }
+        Self { settings, history_s, clock, rewrite: None, owed: VecDeque::new(), restated_at_us, turn: 0, epochs: 0 }
     }
 
     /// Commits a rewrite that is ready, starts the next, and writes checkpoints that are due.
@@ -83,13 +86,15 @@ impl Maintenance {
     fn start(&mut self, tables: &Tables) {
         let now_us = self.clock.now_us();
         let interval_us = i64::try_from(self.settings.restate_interval_s.saturating_mul(1_000_000)).unwrap_or(i64::MAX);
-        if now_us.saturating_sub(self.restated_at_us) >= interval_us {
-            let mut names = tables.windows.iter().map(Table::name);
-            self.rewrite = names.find_map(|name| restatement(tables, name, now_us / 1000));
+        if self.owed.is_empty() && now_us.saturating_sub(self.restated_at_us) >= interval_us {
+            self.owed.extend(tables.windows.iter().map(|table| table.name().clone()));
+            self.restated_at_us = now_us;
+        }
+        while let Some(name) = self.owed.pop_front() {
+            self.rewrite = restatement(tables, &name, now_us / 1000);
             if self.rewrite.is_some() {
                 return;
             }
-            self.restated_at_us = now_us;
         }
         self.rewrite = self.compaction(tables);
     }

@@ -178,25 +178,26 @@ struct Line<'a> {
     progress: &'a Progress,
     /// Chunks, and whether it is the last.
     work: Sender<(EpochWork, bool)>,
-    /// Silver's files, with the epoch up to which they have the rows.
+    /// Silver's files, with the chunk up to which they have the rows.
     written: Receiver<(i64, Vec<DataFile>)>,
 }
 
 impl Line<'_> {
-    /// A chunk is some whole epochs.
+    /// A chunk of what follows from silver is some whole epochs, so that silver's files say what is of its past.
     fn refine(&self, batches: &Receiver<RecordBatch>, stages: &mut Stages) -> Result<(), PipelineError> {
         let mut work = EpochWork::default();
-        let mut rows = 0;
+        let (mut rows, mut chunk) = (0, 0);
         for batch in batches {
             let epoch = epoch_of(&batch).unwrap_or(work.epoch);
-            if rows >= stages.chunk_rows() && epoch != work.epoch {
+            if rows >= stages.chunk_rows() && (self.target.reads_bronze() || epoch != work.epoch) {
                 self.flush(stages, &mut work, false)?;
+                chunk += 1;
                 // To the windows a chunk is one epoch: what the watermark passes meanwhile is closed by the next flush only.
                 stages.begin();
                 rows = 0;
             }
             rows += batch.num_rows();
-            work.epoch = epoch;
+            (work.epoch, work.past) = (epoch, chunk);
             Progress::add(&self.progress.bronze_rows, batch.num_rows() as u64);
             if self.target.reads_bronze() {
                 stages.refine(&batch, &mut work, self.metrics)?;
@@ -215,15 +216,15 @@ impl Line<'_> {
             stages.finish_closed(work)?;
         }
         for (cache, bytes) in stages.caches() {
-            self.metrics.set_cache(cache, bytes);
+            self.metrics.set_cache(&cache, bytes);
             tracing::debug!(cache, bytes, epoch = work.epoch, "a stage's memory");
         }
         let done = std::mem::take(work);
         if !self.target.reads_bronze() {
             stages.reached(done.epoch, self.source.files().to_vec());
         }
-        for (epoch, files) in self.written.try_iter() {
-            stages.written(epoch, files);
+        for (chunk, files) in self.written.try_iter() {
+            stages.written(chunk, files);
         }
         self.work.send((done, last)).map_err(|_| PipelineError::Thread("writer"))
     }
@@ -235,10 +236,10 @@ fn write(
     written: &Sender<(i64, Vec<DataFile>)>,
 ) -> Result<Drafts, PipelineError> {
     for (work, last) in work {
-        let epoch = work.epoch;
+        let chunk = work.past;
         if let Some(files) = drafts.write(work, last)? {
             // Nobody asks any more once the last chunk is refined.
-            let _ = written.send((epoch, files));
+            let _ = written.send((chunk, files));
         }
     }
     Ok(drafts)

@@ -104,6 +104,7 @@ pub fn refine_pending(
         stages.begin();
         let mut work = EpochWork {
             epoch: bronze.epoch,
+            past: bronze.epoch,
             started_at_us: bronze.started_at_us,
             ranges: bronze.ranges,
             next: bronze.next,

@@ -93,7 +93,7 @@ impl Default for StageSettings {
             refine: RefineSettings::default(),
             windows: WindowSettings::default(),
             lateness_us: 0,
-            chunk_rows: 256 * 1024,
+            chunk_rows: 128 * 1024,
         }
     }
 }
@@ -262,7 +262,7 @@ impl Stages {
             if self.with_windows {
                 self.windows.update(&silver, &self.history, self.watermark.before())?;
             }
-            self.remember(work.epoch, &silver)?;
+            self.remember(work.past, &silver)?;
             work.silver.push(silver);
         }
         let done = self.clock.now_us();
@@ -295,7 +295,7 @@ impl Stages {
         if self.with_windows {
             self.windows.update(silver, &self.history, self.watermark.before())?;
         }
-        self.remember(work.epoch, silver)
+        self.remember(work.past, silver)
     }
 
     /// The epoch is complete: finishes the groups that changed.
@@ -326,11 +326,17 @@ impl Stages {
         Ok(())
     }
 
-    /// Memory of what each stage remembers of the past, in bytes, estimated.
+    /// Memory of what each stage remembers of the past, in bytes, estimated: silver, and each table after it.
+    pub fn caches(&self) -> impl Iterator<Item = (String, usize)> {
+        let silver = std::iter::once((self.silver.table().to_string(), self.silver.bytes()));
+        let rows = self.rows.iter().map(|refiner| (refiner.table().to_string(), refiner.bytes()));
+        silver.chain(rows).chain(self.windows.bytes_by_table())
+    }
+
+    /// As [`WindowEngine::panes_reloaded`].
     #[must_use]
-    pub fn caches(&self) -> [(&'static str, usize); 3] {
-        let rows = self.rows.iter().map(Refiner::bytes).sum();
-        [("silver", self.silver.bytes()), ("rows", rows), ("windows", self.windows.bytes())]
+    pub fn panes_reloaded(&self) -> u64 {
+        self.windows.panes_reloaded()
     }
 
     /// The rows of epochs up to `epoch` are in these files now.

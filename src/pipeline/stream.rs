@@ -339,7 +339,13 @@ impl EpochLoop {
         let epoch = self.epoch + 1;
         let work = self.work.get_or_insert_with(|| {
             self.stages.begin();
-            EpochWork { epoch, started_at_us: now_us, bronze_only: reach == Reach::Bronze, ..EpochWork::default() }
+            EpochWork {
+                epoch,
+                past: epoch,
+                started_at_us: now_us,
+                bronze_only: reach == Reach::Bronze,
+                ..EpochWork::default()
+            }
         });
         self.messages += batch.messages;
         self.bytes += batch.bytes;
@@ -391,8 +397,9 @@ impl EpochLoop {
         }
         work.next = self.next.clone();
         for (cache, bytes) in self.stages.caches() {
-            self.metrics.set_cache(cache, bytes);
+            self.metrics.set_cache(&cache, bytes);
         }
+        self.metrics.set_panes_reloaded(self.stages.panes_reloaded());
         Ok(Some((work, self.next.clone())))
     }
 }

@@ -50,6 +50,8 @@ pub struct Layout {
 #[derive(Debug, Default)]
 pub struct EpochWork {
     pub epoch: i64,
+    /// The number under which its rows are of the past until they are written: the epoch; of a rebuild, the chunk.
+    pub past: i64,
     pub kind: Option<EpochKind>,
     pub started_at_us: i64,
     pub ranges: Ranges,

@@ -10,7 +10,7 @@ use super::checks::{Checks, Outcome, kept};
 use super::rows::Evaluated;
 use super::trailing::with_columns;
 use super::{Dedup, OnFail, References, RefineError, RefineSettings, RowsTable, SqlFileError, TableDef, TrailingCount};
-use crate::domain::{History, schema};
+use crate::domain::{History, TableName, schema};
 
 /// The built-in expectation that the SQL can be computed for the row: no overflow, no bad cast.
 pub const EVALUATES: &str = "evaluates";
@@ -87,6 +87,11 @@ impl Refiner {
     #[must_use]
     pub fn schema(&self) -> &SchemaRef {
         self.rows.schema()
+    }
+
+    #[must_use]
+    pub fn table(&self) -> &TableName {
+        &self.def.table
     }
 
     /// The columns of the table's quarantine.

@@ -55,6 +55,7 @@ pub struct Metrics {
     queue_depth: IntGaugeVec,
     queue_capacity: IntGaugeVec,
     cache_bytes: IntGaugeVec,
+    panes_reloaded: IntGauge,
     /// Absent where the system does not tell: a zero would be a lie.
     resident_memory: Option<IntGauge>,
     source_connected: IntGauge,
@@ -95,6 +96,7 @@ impl Metrics {
             queue_depth: make.gauges("assay_queue_depth", "Items waiting in a bounded queue.", &["queue"])?,
             queue_capacity: make.gauges("assay_queue_capacity", "Items that a bounded queue can hold.", &["queue"])?,
             cache_bytes: make.gauges("assay_cache_bytes", "Memory of what a stage remembers of the past, estimated.", &["cache"])?,
+            panes_reloaded: make.gauge("assay_window_panes_reloaded", "Panes of closed windows read from silver again for late rows, since the start.")?,
             resident_memory,
             source_connected: make.gauge("assay_source_connected", "1 while the source answers, else 0.")?,
             registry: make.registry,
@@ -226,6 +228,11 @@ impl Metrics {
     /// Memory of what a stage remembers of the past.
     pub fn set_cache(&self, cache: &str, bytes: usize) {
         self.cache_bytes.with_label_values(&[cache]).set(signed(bytes as u64));
+    }
+
+    /// Panes of closed windows that were read from silver again for late rows, since the start.
+    pub fn set_panes_reloaded(&self, panes: u64) {
+        self.panes_reloaded.set(signed(panes));
     }
 
     pub fn set_source_connected(&self, connected: bool) {

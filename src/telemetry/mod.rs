@@ -23,6 +23,7 @@
 //! | `assay_queue_depth` | gauge | `queue` | items | waiting in a bounded queue |
 //! | `assay_queue_capacity` | gauge | `queue` | items | that a bounded queue can hold |
 //! | `assay_cache_bytes` | gauge | `cache` | bytes | of what a stage remembers of the past, estimated |
+//! | `assay_window_panes_reloaded` | gauge | | panes | of closed windows read from silver again for late rows, since the start |
 //! | `assay_resident_memory_bytes` | gauge | | bytes | of physical memory in use; only where the system tells it |
 //! | `assay_build_info` | gauge | `version` | | always 1 |
 //! | `assay_source_connected` | gauge | | 0 or 1 | whether the source answers |

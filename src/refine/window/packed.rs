@@ -79,7 +79,7 @@ impl PackedSet {
     /// As [`new`](Self::new), with room for the entries: it does not grow until there are more.
     pub fn with_room(bits: u32, entries: usize) -> Self {
         let mut set = Self::new(bits, entries);
-        let slots = (entries >> set.shard_bits) * 3 / 2;
+        let slots = (entries >> set.shard_bits) * 11 / 8;
         match &mut set.shards {
             Shards::Narrow(shards) => shards.iter_mut().for_each(|shard| shard.slots = vec![0; slots]),
             Shards::Wide(shards) => shards.iter_mut().for_each(|shard| shard.slots = vec![0; slots]),
