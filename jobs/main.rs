@@ -1,5 +1,6 @@
 //! The command line. Each job is one file: thin arguments and a `run`.
 
+mod allocator;
 mod app;
 mod bench;
 mod demo;
@@ -22,10 +23,6 @@ use clap::{Parser, Subcommand};
 
 use app::{App, Globals, classify};
 use exit::Exit;
-
-/// glibc's allocator costs a fifth more CPU and memory here: batches are freed on other threads than made them.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// From a Kafka topic of transactions to a lakehouse that can be trusted.
 #[derive(Debug, Parser)]
@@ -66,6 +63,7 @@ fn main() -> ExitCode {
 }
 
 fn start(cli: Cli) -> anyhow::Result<Exit> {
+    allocator::use_small_pages();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("assay-io").build()?;
     if let Job::Settings(args) = cli.job {
         return settings::run(&args);

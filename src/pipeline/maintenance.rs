@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use arrow::array::RecordBatch;
+use tokio::task::JoinHandle;
 
 use super::tables::{Tables, is_open};
 use crate::domain::{Clock, TableName};
@@ -34,6 +34,7 @@ pub struct Maintenance {
     clock: Arc<dyn Clock>,
     /// One at a time, so that no two want the same files.
     rewrite: Option<Rewrite>,
+    checkpoints: Vec<JoinHandle<()>>,
     /// Window tables whose turn for restatements has come, and when the last round began.
     owed: VecDeque<TableName>,
     restated_at_us: i64,
@@ -46,7 +47,17 @@ impl Maintenance {
     #[must_use]
     pub fn new(settings: CompactionSettings, history_s: u64, clock: Arc<dyn Clock>) -> Self {
         let restated_at_us = clock.now_us();
-        Self { settings, history_s, clock, rewrite: None, owed: VecDeque::new(), restated_at_us, turn: 0, epochs: 0 }
+        Self {
+            settings,
+            history_s,
+            clock,
+            rewrite: None,
+            checkpoints: Vec::new(),
+            owed: VecDeque::new(),
+            restated_at_us,
+            turn: 0,
+            epochs: 0,
+        }
     }
 
     /// Commits a rewrite that is ready, starts the next, and writes checkpoints that are due.
@@ -61,8 +72,12 @@ impl Maintenance {
         self.checkpoint(tables);
     }
 
-    /// Waits for a rewrite under way, and puts every restatement that waits into its files.
+    /// Waits for what is under way, and puts every restatement that waits into its files.
     pub fn finish(&mut self, tables: &mut Tables) {
+        for task in self.checkpoints.drain(..) {
+            // What went wrong in it is in the log.
+            let _ = tables.handle().block_on(task);
+        }
         self.settle(tables, true);
         let names: Vec<TableName> = tables.windows.iter().map(|table| table.name().clone()).collect();
         for name in names {
@@ -109,7 +124,7 @@ impl Maintenance {
             let reader = tables.reader(table);
             let encoder = table.encoder();
             let now_ms = self.clock.now_us() / 1000;
-            let thread = std::thread::spawn(move || {
+            let thread = tables.handle().spawn_blocking(move || {
                 let files = compaction.merge(&encoder, &reader, now_ms)?;
                 Ok(Rewritten { removes: compaction.inputs.into_iter().map(|input| input.path).collect(), files })
             });
@@ -121,14 +136,14 @@ impl Maintenance {
     fn settle(&mut self, tables: &mut Tables, wait: bool) {
         let Some(rewrite) = self.rewrite.take_if(|rewrite| wait || rewrite.thread.is_finished()) else { return };
         let Rewrite { table: name, restated, thread } = rewrite;
-        let rewritten = match thread.join() {
+        let handle = tables.handle().clone();
+        let rewritten = match handle.block_on(thread) {
             Ok(Ok(rewritten)) => rewritten,
             Ok(Err(error)) => {
                 return tracing::warn!(%error, table = %name, "a rewrite of files failed and will be tried again");
             }
             Err(_) => return tracing::error!(table = %name, "a rewrite of files stopped without a word"),
         };
-        let handle = tables.handle().clone();
         let Some(table) = tables.all_mut().find(|table| *table.name() == name) else { return };
         if rewritten.removes.iter().any(|path| table.file(path).is_none()) {
             return tracing::debug!(table = %name, "a rewrite of files was overtaken");
@@ -156,6 +171,7 @@ impl Maintenance {
 
     /// Each table's turn comes at another epoch, so that no epoch pays for all.
     fn checkpoint(&mut self, tables: &Tables) {
+        self.checkpoints.retain(|task| !task.is_finished());
         let every = self.settings.checkpoint_versions.max(1);
         for (index, table) in tables.all().enumerate() {
             if (self.epochs + index as u64 * 7).is_multiple_of(every) {
@@ -163,11 +179,12 @@ impl Maintenance {
                 let version = table.version();
                 let history_s = self.history_s;
                 let clean = self.epochs % (every * 10) < every;
-                tables.handle().spawn(async move {
+                let task = tables.handle().spawn(async move {
                     if let Err(error) = tidy(&log, &name, version, history_s, clean).await {
                         tracing::warn!(%error, table = %name, "a checkpoint failed and will be tried again");
                     }
                 });
+                self.checkpoints.push(task);
             }
         }
     }
@@ -181,7 +198,8 @@ fn restatement(tables: &Tables, name: &TableName, now_ms: i64) -> Option<Rewrite
     let rows: Vec<_> = waiting.iter().map(|(_, rows)| rows.clone()).collect();
     let files: Vec<DataFile> = table.files().filter(|file| !is_open(file)).cloned().collect();
     let (reader, encoder, key) = (tables.reader(table), table.encoder(), tables.key(name).to_vec());
-    let thread = std::thread::spawn(move || restate(&rows, through, &key, &files, &reader, &encoder, now_ms));
+    let thread =
+        tables.handle().spawn_blocking(move || restate(&rows, through, &key, &files, &reader, &encoder, now_ms));
     Some(Rewrite { table: name.clone(), restated: Some(through), thread })
 }
 

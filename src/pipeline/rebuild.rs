@@ -8,6 +8,7 @@ use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use rayon::prelude::*;
 
 use super::arrival::{Arrivals, chunks};
 use super::error::PipelineError;
@@ -301,18 +302,8 @@ impl Drafts {
         }
         let stores = &self.stores;
         let handle = &self.handle;
-        std::thread::scope(|scope| {
-            let threads: Vec<_> = jobs
-                .into_iter()
-                .map(|(draft, rows, open)| {
-                    let name = &name;
-                    scope.spawn(move || draft.store(&rows, open.as_ref(), name, now_ms, stores, handle))
-                })
-                .collect();
-            threads
-                .into_iter()
-                .try_for_each(|thread| thread.join().unwrap_or(Err(LakeError::Epoch("an encoder stopped".into()))))
-        })?;
+        jobs.into_par_iter()
+            .try_for_each(|(draft, rows, open)| draft.store(&rows, open.as_ref(), &name, now_ms, stores, handle))?;
         if last {
             for draft in &mut self.windows {
                 draft.restate(&name, now_ms, stores, handle)?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, SchemaRef};
+use rayon::prelude::*;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
@@ -268,7 +269,8 @@ impl Tables {
         Ok(record)
     }
 
-    /// Encodes every table's rows at once, on as many threads as there are tables with rows.
+    /// Encodes every table's rows, on all cores. The threads live on: memory that a thread leaves behind when it ends is
+    /// slow to come back.
     fn plan(&self, work: &EpochWork) -> Result<Vec<Step>, LakeError> {
         let now_ms = self.clock.now_us() / 1000;
         let mut jobs: Vec<Job<'_>> = Vec::new();
@@ -322,13 +324,7 @@ impl Tables {
             };
             Ok(Step { table: job.table.name().clone(), files, commit, rows_added, done: None })
         };
-        let mut steps = std::thread::scope(|scope| {
-            let threads: Vec<_> = jobs.iter().map(|job| scope.spawn(|| encode(job))).collect();
-            threads
-                .into_iter()
-                .map(|thread| thread.join().unwrap_or_else(|_| Err(LakeError::Epoch("an encoder stopped".into()))))
-                .collect::<Result<Vec<_>, _>>()
-        })?;
+        let mut steps = jobs.par_iter().map(encode).collect::<Result<Vec<_>, _>>()?;
         if let Some(bronze) = steps.iter_mut().find(|step| step.table == *self.bronze.name()) {
             bronze.commit.info = bronze_info(work);
         }
