@@ -84,6 +84,13 @@ impl KafkaArgs {
     }
 }
 
+/// The file of settings and the variables, checked.
+pub fn load_settings(globals: &Globals) -> anyhow::Result<Settings> {
+    let standard = PathBuf::from("assay.toml");
+    let file = globals.config.clone().or_else(|| standard.exists().then_some(standard));
+    Settings::load(file.as_deref(), std::env::vars()).map_err(usage)
+}
+
 /// A job's surroundings.
 pub struct App {
     pub settings: Settings,
@@ -98,9 +105,7 @@ pub struct App {
 
 impl App {
     pub fn new(globals: &Globals, handle: Handle) -> anyhow::Result<Self> {
-        let standard = PathBuf::from("assay.toml");
-        let file = globals.config.clone().or_else(|| standard.exists().then_some(standard));
-        let mut settings = Settings::load(file.as_deref(), std::env::vars()).map_err(usage)?;
+        let mut settings = load_settings(globals)?;
         if let Some(lake) = &globals.lake {
             settings.lake.location.clone_from(lake);
         }

@@ -16,6 +16,7 @@ pub struct VerifyArgs {
 
 pub fn run(args: VerifyArgs, mut app: App) -> anyhow::Result<Exit> {
     args.kafka.apply(&mut app.settings);
+    app.settings.check()?;
     let Opened { plan, lake, lease: _lease, tables, .. } = app.open(false)?;
     let ends = match args.kafka.brokers {
         Some(_) => Some(end_offsets(&app.settings.kafka, BROKER_PATIENCE)?),

@@ -224,5 +224,4 @@ fn a_directive_that_names_a_library_is_kept() {
     assert_eq!(passes("info,delta_kernel=info"), [true, true, true, true]);
     assert_eq!(passes("info,delta_kernel=off"), [true, true, false, false]);
     assert_eq!(passes("assay=warn,info"), [false, true, false, true]);
-    assert_eq!(passes("delta_kernel[commit{a=1,info}]=info,info"), [true, true, false, true]);
 }
