@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use assay::contract::{Contract, Decoder, LocalSchemas, Registry, SchemaLookup};
-use assay::domain::{Clock, Positions, Reaction, SystemClock};
-use assay::lake::{FileHistory, Lake, LakeError, LakeSettings, Lease};
+use assay::domain::{Clock, Layer, Positions, Reaction, SystemClock, TableName};
+use assay::lake::{EpochLedger, FileHistory, Lake, LakeError, LakeSettings, Lease, missing_tables, require_tables};
 use assay::pipeline::{
     Compiled, Maintenance, PipelineError, Plan, Progress, StageSettings, Stages, Tables, bronze_name, bronze_schema,
 };
-use assay::refine::Catalog;
+use assay::refine::{Catalog, TableDef};
 use assay::settings::{Settings, SettingsError};
 use assay::source::SourceError;
 use assay::telemetry::{LogFormat, Metrics, init_logging_to};
@@ -84,6 +84,13 @@ impl KafkaArgs {
     }
 }
 
+/// The file of settings and the variables, checked.
+pub fn load_settings(globals: &Globals) -> anyhow::Result<Settings> {
+    let standard = PathBuf::from("assay.toml");
+    let file = globals.config.clone().or_else(|| standard.exists().then_some(standard));
+    Settings::load(file.as_deref(), std::env::vars()).map_err(usage)
+}
+
 /// A job's surroundings.
 pub struct App {
     pub settings: Settings,
@@ -98,9 +105,7 @@ pub struct App {
 
 impl App {
     pub fn new(globals: &Globals, handle: Handle) -> anyhow::Result<Self> {
-        let standard = PathBuf::from("assay.toml");
-        let file = globals.config.clone().or_else(|| standard.exists().then_some(standard));
-        let mut settings = Settings::load(file.as_deref(), std::env::vars()).map_err(usage)?;
+        let mut settings = load_settings(globals)?;
         if let Some(lake) = &globals.lake {
             settings.lake.location.clone_from(lake);
         }
@@ -180,6 +185,36 @@ impl App {
         let mut tables = self.handle.block_on(tables)?;
         tables.resume()?;
         Ok(Opened { contract, plan, lake, lease, compiled, tables })
+    }
+
+    /// Opens a pipeline for looking at it: its writer is kept out, and nothing is created, completed or taken back.
+    pub fn open_to_read(&self) -> anyhow::Result<Reading> {
+        let contract = self.contract()?;
+        let mut plan = self.plan(&contract)?;
+        let stage_settings = self.stage_settings();
+        Compiled::new(&plan, &stage_settings, [0, 0])?;
+        let lake = self.open_lake(false)?;
+        let lease = Lease::acquire(&lake)?;
+        let fixed = [plan.bronze.clone(), plan.silver.table.clone(), EpochLedger::table_name()];
+        let beside = [TableName::new(Layer::Bronze, "dead_letters"), TableName::new(Layer::Ops, "restatements")];
+        let needed: Vec<TableName> = fixed.into_iter().chain(beside).chain(plan.silver.quarantine.clone()).collect();
+        self.handle.block_on(require_tables(&lake, &needed))?;
+        let ledger = self.handle.block_on(EpochLedger::open(&lake, self.clock.now_us() / 1000))?;
+        let derived: Vec<TableName> = plan.rows.iter().chain(&plan.windows).map(|def| def.table.clone()).collect();
+        let missing = self.handle.block_on(missing_tables(&lake, &derived))?;
+        let record = ledger.get(ledger.last_epoch())?;
+        let is_filled = |def: &TableDef| {
+            let known = record.as_ref().is_none_or(|record| record.tables.iter().any(|entry| entry.table == def.table));
+            known && !missing.contains(&def.table)
+        };
+        let (rows, new_rows) = plan.rows.into_iter().partition(is_filled);
+        let (windows, mut unfilled): (Vec<_>, Vec<_>) = plan.windows.into_iter().partition(is_filled);
+        (plan.rows, plan.windows) = (rows, windows);
+        unfilled.extend::<Vec<TableDef>>(new_rows);
+        let layout = Compiled::new(&plan, &stage_settings, lake.hash_key())?.layout(contract.evolved_columns());
+        let tables = Tables::open(&lake, &layout, Arc::clone(&self.clock), Arc::clone(&self.metrics));
+        let tables = self.handle.block_on(tables)?;
+        Ok(Reading { plan, lake, _lease: lease, tables, unfilled })
     }
 
     pub fn maintenance(&self) -> Maintenance {
@@ -313,6 +348,17 @@ pub struct Opened {
     pub lease: Lease,
     pub compiled: Compiled,
     pub tables: Tables,
+}
+
+/// A pipeline to look at.
+pub struct Reading {
+    /// Without the tables that no epoch has.
+    pub plan: Plan,
+    pub lake: Lake,
+    pub _lease: Lease,
+    pub tables: Tables,
+    /// Tables that the SQL files define and no epoch of the lake has.
+    pub unfilled: Vec<TableDef>,
 }
 
 impl Opened {

@@ -153,9 +153,9 @@ fn produce(
     let mut pace = Pace::new(TOPIC, Arc::clone(positions), AHEAD_MAX);
     let mut message = Generated::default();
     let began_us = app.clock.now_us();
-    let mut sent = 0;
+    let mut sent = 0_u64;
     while !gone() && generator.next_into(&mut message) {
-        if rate > 0 && sent % 32 == 0_u64 {
+        if rate > 0 && sent.is_multiple_of(32) {
             let due_us = began_us + i64::try_from(sent * 1_000_000 / rate).unwrap_or(i64::MAX);
             while app.clock.now_us() < due_us && !gone() {
                 producer.serve(Duration::ZERO)?;

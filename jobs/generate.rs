@@ -107,6 +107,7 @@ impl Shape {
 
 pub fn run(args: GenerateArgs, mut app: App) -> anyhow::Result<Exit> {
     args.kafka.apply(&mut app.settings);
+    app.settings.check()?;
     app.stop_on_signals();
     let mut settings = GenerateSettings { seed: args.seed, events: Some(args.events), ..GenerateSettings::default() };
     args.shape.apply(&mut settings);
@@ -118,6 +119,7 @@ pub fn run(args: GenerateArgs, mut app: App) -> anyhow::Result<Exit> {
             settings.rate = args.rate as f64;
         }
     }
+    settings.check().map_err(usage)?;
     let began_us = app.clock.now_us();
     let counts = match &args.output {
         Some(path) => {
@@ -127,6 +129,7 @@ pub fn run(args: GenerateArgs, mut app: App) -> anyhow::Result<Exit> {
                 Some(FileKind::Parquet) => OutputFormat::Parquet,
                 None => format_of(path)?,
             };
+            check_folder(path)?;
             write_file(path, format, &settings)?
         }
         None => to_kafka(&args, settings, &app)?,
@@ -145,6 +148,18 @@ pub fn run(args: GenerateArgs, mut app: App) -> anyhow::Result<Exit> {
         );
     }
     Ok(Exit::Done)
+}
+
+/// A folder is not made: a name that is mistyped would go unseen.
+fn check_folder(path: &Path) -> anyhow::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        return Err(usage(format!("--output {}: there is no folder {}", path.display(), folder.display())));
+    }
+    if path.is_dir() {
+        return Err(usage(format!("--output {} is a folder; name a file in it", path.display())));
+    }
+    Ok(())
 }
 
 fn format_of(path: &Path) -> anyhow::Result<OutputFormat> {

@@ -22,6 +22,7 @@ pub struct IngestArgs {
 
 pub fn run(args: IngestArgs, mut app: App) -> anyhow::Result<Exit> {
     args.kafka.apply(&mut app.settings);
+    app.settings.check()?;
     app.stop_on_signals();
     let progress = Arc::new(Progress::new());
     let began_us = app.clock.now_us();

@@ -66,7 +66,7 @@ fn start(cli: Cli) -> anyhow::Result<Exit> {
     allocator::use_small_pages();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("assay-io").build()?;
     if let Job::Settings(args) = cli.job {
-        return settings::run(&args);
+        return settings::run(&args, &cli.globals);
     }
     let app = App::new(&cli.globals, runtime.handle().clone())?;
     match cli.job {
@@ -80,6 +80,6 @@ fn start(cli: Cli) -> anyhow::Result<Exit> {
         Job::Sql(args) => summary::sql(args, &app),
         Job::Verify(args) => verify::run(args, app),
         Job::Rebuild(args) => rebuild::run(args, app),
-        Job::Settings(args) => settings::run(&args),
+        Job::Settings(args) => settings::run(&args, &cli.globals),
     }
 }

@@ -35,6 +35,7 @@ pub fn run(args: RunArgs, mut app: App) -> anyhow::Result<Exit> {
     if let Some(address) = &args.http {
         app.settings.serve.address.clone_from(address);
     }
+    app.settings.check()?;
     app.stop_on_signals();
     let readiness = Readiness::awaiting(["lake", "recovery", "kafka"]);
     let _server = Server::start(&app, readiness.clone())?;

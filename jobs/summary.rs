@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::util::display::array_value_to_string;
 use assay::domain::Clock;
-use assay::lake::{Lake, Session, open_session};
+use assay::lake::{EpochLedger, Lake, Session, open_session, require_tables};
 use assay::pipeline::{Progress, Tables};
 use assay::refine::{References, functions};
 use async_trait::async_trait;
@@ -117,6 +117,7 @@ pub fn sql(args: SqlArgs, app: &App) -> anyhow::Result<Exit> {
     let references = Arc::clone(&plan.catalog.references);
     let clock = Arc::clone(&app.clock);
     app.handle.block_on(async move {
+        require_tables(&lake, &[EpochLedger::table_name()]).await?;
         let context = LakeContext::open(lake, references, clock).await?;
         crate::sql::run(args, &context).await
     })?;

@@ -1,9 +1,11 @@
 //! What is wrong with a query, where, and what was probably meant.
 
+use arrow::error::ArrowError;
+use assay::refine::{in_words, shorten, split_position};
 use datafusion::common::{DataFusionError, SchemaError};
 
 use super::names::{Names, closest};
-use super::text::{Place, caret, words};
+use super::text::{Place, caret, divisions, words};
 
 /// Bytes of a message that wants a shorter one.
 const LONG: usize = 160;
@@ -33,7 +35,8 @@ impl Explained {
                 let text = parser.to_string();
                 let text = text.strip_prefix("sql parser error: ").unwrap_or(&text);
                 let (message, place) = split_position(text);
-                explained.message = message.to_owned();
+                let place = place.map(|(line, column)| Place { line, column, width: 1 });
+                explained.message = in_words(message);
                 explained.place = explained.place.or(place).or_else(|| end_of(sql));
             }
             DataFusionError::SchemaError(schema, _) => explained.schema(schema, sql),
@@ -49,6 +52,23 @@ impl Explained {
                 // A constant that a function does not take may be found while planning.
                 explained.is_usage = planning;
                 explained.message = text.clone();
+            }
+            DataFusionError::ArrowError(cause, _) => match in_data(cause) {
+                Some(message) => {
+                    explained.is_usage = planning;
+                    explained.message = message;
+                    if matches!(**cause, ArrowError::DivideByZero) {
+                        explained.place = explained.place.or_else(|| only_division(sql));
+                    }
+                }
+                None => {
+                    explained.is_usage = false;
+                    explained.message = cause.to_string();
+                }
+            },
+            DataFusionError::External(cause) => {
+                explained.is_usage = false;
+                explained.message = cause.to_string();
             }
             DataFusionError::NotImplemented(text) => explained.message = format!("not supported: {text}"),
             other => {
@@ -111,7 +131,7 @@ impl Explained {
                 "the tables can be read here, not changed: write SELECT, WITH, VALUES, EXPLAIN, DESCRIBE or SHOW"
                     .to_owned()
             }
-            _ => text.to_owned(),
+            _ => shorten(text),
         };
     }
 }
@@ -128,16 +148,36 @@ fn find_word(sql: &str, wanted: &str) -> Option<Place> {
     words(sql).into_iter().find(|(word, _)| word.eq_ignore_ascii_case(wanted)).map(|(_, place)| place)
 }
 
-/// Takes ` at Line: 1, Column: 8` from the end of a parser's message.
-fn split_position(text: &str) -> (&str, Option<Place>) {
-    let parse = |rest: &str| {
-        let (line, column) = rest.split_once(", Column: ")?;
-        let digits = column.split(|c: char| !c.is_ascii_digit()).next()?;
-        let place = Place { line: line.parse().ok()?, column: digits.parse().ok()?, width: 1 };
-        (place.line > 0).then_some(place)
-    };
-    match text.rsplit_once(" at Line: ") {
-        Some((message, rest)) => (message, parse(rest)),
-        None => (text, None),
+/// What an expression cannot compute.
+fn in_data(error: &ArrowError) -> Option<String> {
+    let advice = "; try_cast(x AS type) gives NULL where a value does not fit";
+    match error {
+        ArrowError::DivideByZero => {
+            Some("an expression divides by zero: guard it, for example with nullif(divisor, 0)".to_owned())
+        }
+        ArrowError::CastError(text) => Some(format!("{}{advice}", lower(text))),
+        ArrowError::ParseError(text) => Some(format!("a value cannot be read: {text}")),
+        ArrowError::ArithmeticOverflow(text) => {
+            Some(format!("a result does not fit its type: {text}; cast to a wider one"))
+        }
+        ArrowError::ComputeError(text) => Some(format!("an expression cannot be computed: {text}")),
+        ArrowError::InvalidArgumentError(text) => Some(format!("an argument cannot be used: {text}")),
+        ArrowError::ExternalError(inner) => match inner.downcast_ref::<DataFusionError>()?.find_root() {
+            DataFusionError::ArrowError(inner, _) => in_data(inner),
+            DataFusionError::Execution(text) => Some(text.clone()),
+            _ => None,
+        },
+        _ => None,
     }
+}
+
+fn lower(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+}
+
+/// The division of a query that has only one: the engine does not tell where a row failed.
+fn only_division(sql: &str) -> Option<Place> {
+    let divisions = divisions(sql);
+    <[Place; 1]>::try_from(divisions).ok().map(|[place]| place)
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+pub use assay::domain::closest;
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::utils::datafusion_strsim::levenshtein;
 use datafusion::prelude::SessionContext;
 
 /// Tables as `layer.name` with their columns, in order of their names.
@@ -73,20 +73,3 @@ impl Names {
 }
 
 const SUGGESTIONS: usize = 3;
-
-/// The names of which about a third of the letters differ at most, the nearest first, and those that begin or end so.
-pub fn closest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-    let wanted = wanted.to_lowercase();
-    let mut near: Vec<(usize, &str)> = names
-        .into_iter()
-        .filter_map(|name| {
-            let lower = name.to_lowercase();
-            let distance = levenshtein(&wanted, &lower);
-            let begins = wanted.len() >= 3 && (lower.starts_with(&wanted) || lower.ends_with(&wanted));
-            (distance * 3 <= wanted.chars().count().max(2) + 1 || begins).then_some((distance, name))
-        })
-        .collect();
-    near.sort_unstable();
-    near.dedup();
-    near.into_iter().map(|(_, name)| name.to_owned()).take(SUGGESTIONS).collect()
-}

@@ -137,6 +137,14 @@ pub fn words(sql: &str) -> Vec<(String, Place)> {
     words.collect()
 }
 
+/// The places of `/` and `%`.
+#[must_use]
+pub fn divisions(sql: &str) -> Vec<Place> {
+    let tokens = tokens(sql).unwrap_or_default();
+    let divisions = tokens.iter().filter(|token| matches!(token.token, Token::Div | Token::Mod));
+    divisions.map(|token| Place { line: token.span.start.line, column: token.span.start.column, width: 1 }).collect()
+}
+
 /// Part of a line of a query; columns count characters from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {

@@ -63,6 +63,14 @@ impl Default for RegistrySettings {
     }
 }
 
+impl RegistrySettings {
+    /// # Errors
+    /// [`RegistryError::Settings`] when the address cannot work. Files are looked at once they are needed.
+    pub fn check(&self) -> Result<(), RegistryError> {
+        if self.url.is_some() { base_url(self).map(drop) } else { Ok(()) }
+    }
+}
+
 /// A text that is never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub String);

@@ -10,6 +10,7 @@ mod position;
 mod reaction;
 mod reject;
 pub mod schema;
+mod similar;
 mod table_name;
 
 pub use clock::{Clock, ManualClock, SystemClock};
@@ -19,4 +20,5 @@ pub use message::{Header, Message, MessageBatch, MessageBatchBuilder};
 pub use position::{OffsetRange, Partition, Positions, Ranges};
 pub use reaction::Reaction;
 pub use reject::{DeadLetter, Reason, Stage};
+pub use similar::{closest, did_you_mean};
 pub use table_name::{Layer, TableName, TableNameError};

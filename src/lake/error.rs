@@ -20,6 +20,11 @@ pub enum LakeError {
     NoLake { location: String, hint: String },
 
     #[error(
+        "the lake at {location} holds no {tables}, and reading creates nothing; run `assay run`, `assay refine` or `assay load` first"
+    )]
+    Missing { location: String, tables: String },
+
+    #[error(
         "another assay process ({holder}) is writing to the lake at {location}; only one writer is allowed. Stop it first"
     )]
     Leased { location: String, holder: String },
@@ -60,6 +65,7 @@ impl LakeError {
             | Self::ForeignPipeline { .. }
             | Self::NewerFormat { .. }
             | Self::NoLake { .. }
+            | Self::Missing { .. }
             | Self::Schema { .. } => Reaction::Correct,
             _ => Reaction::Retry,
         }

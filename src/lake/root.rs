@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use url::Url;
 
 use super::error::LakeError;
-use crate::domain::TableName;
+use crate::domain::{TableName, did_you_mean};
 
 /// The newest layout of a lake that this version reads and writes.
 const FORMAT: u32 = 1;
@@ -28,6 +28,44 @@ impl Default for LakeSettings {
     fn default() -> Self {
         Self { location: "lake".into(), options: BTreeMap::new(), history_s: 6 * 3600 }
     }
+}
+
+impl LakeSettings {
+    /// An option that no store takes, and what was probably meant.
+    #[must_use]
+    pub fn unknown_option(&self) -> Option<(&str, String)> {
+        // Bad values of known options are refused when the store is opened.
+        let ours = StorageConfig::parse_options(self.options.clone()).ok()?;
+        let unknown =
+            self.options.keys().find(|key| ours.unknown_properties.contains_key(*key) && !is_store_option(key))?;
+        Some((unknown, did_you_mean(&unknown.to_ascii_lowercase(), KNOWN_OPTIONS)))
+    }
+}
+
+/// The options that most stores need, for suggestions.
+const KNOWN_OPTIONS: [&str; 12] = [
+    "aws_access_key_id",
+    "aws_secret_access_key",
+    "aws_session_token",
+    "aws_region",
+    "aws_endpoint",
+    "aws_allow_http",
+    "aws_virtual_hosted_style_request",
+    "aws_skip_signature",
+    "aws_conditional_put",
+    "aws_server_side_encryption",
+    "timeout",
+    "connect_timeout",
+];
+
+#[cfg(feature = "s3")]
+fn is_store_option(key: &str) -> bool {
+    key.to_ascii_lowercase().parse::<object_store::aws::AmazonS3ConfigKey>().is_ok()
+}
+
+#[cfg(not(feature = "s3"))]
+fn is_store_option(_key: &str) -> bool {
+    false
 }
 
 /// What `_assay/lake.json` says.
@@ -211,7 +249,7 @@ mod s3 {
 
     impl ObjectStoreFactory for S3 {
         fn parse_url_opts(&self, url: &Url, config: &StorageConfig) -> DeltaResult<(ObjectStoreRef, Path)> {
-            let mut builder = AmazonS3Builder::from_env().with_url(url.as_str());
+            let mut builder = AmazonS3Builder::from_env().with_url(url.as_str()).with_retry(config.retry.clone());
             for (key, value) in config.raw() {
                 if let Ok(key) = key.to_ascii_lowercase().parse::<AmazonS3ConfigKey>() {
                     builder = builder.with_config(key, value);

@@ -12,6 +12,7 @@ use datafusion::prelude::SessionContext;
 use super::arrival::{Arrivals, chunks};
 use super::error::PipelineError;
 use super::stages::{Compiled, Plan, StageSettings};
+use super::standing;
 use super::tables::{EpochWork, Tables};
 use crate::domain::{EpochKind, EpochRecord, Positions, TableName, schema};
 use crate::lake::FileHistory;
@@ -20,7 +21,8 @@ use crate::refine::{functions, run_batch};
 /// Something that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Finding {
-    /// The law that is broken: `ledger`, `conservation`, `uniqueness`, `recomputation`, `end_offsets`.
+    /// The law that is broken: `ledger`, `tables`, `versions`, `conservation`, `uniqueness`, `recomputation`,
+    /// `end_offsets`.
     pub check: &'static str,
     pub epoch: Option<i64>,
     pub table: Option<String>,
@@ -62,7 +64,20 @@ pub fn verify(
     report.messages = records.iter().map(|record| record.messages).sum();
     step("the ledger of epochs");
     ledger(&records, &mut report);
+    step("table versions against the ledger");
     let handle = tables.handle().clone();
+    match standing::compare(tables, &records)? {
+        found if !found.is_empty() => report.findings.extend(found),
+        _ if records.is_empty() => report.proven.push("there is no complete epoch yet: nothing to add up".to_owned()),
+        _ => report.proven.push("every table stands at the version and epoch that the ledger says".to_owned()),
+    }
+    if records.is_empty() {
+        // Without an epoch no table is there to be read.
+        if let Some(ends) = subject.ends {
+            end_offsets(tables, &records, ends, &mut report)?;
+        }
+        return Ok(report);
+    }
     step("rows of each epoch against the ledger");
     handle.block_on(conservation(context, subject.plan, &records, &mut report))?;
     step("uniqueness");
@@ -77,7 +92,7 @@ pub fn verify(
     }
     if let Some(ends) = subject.ends {
         step("Kafka's end offsets");
-        end_offsets(tables, ends, &mut report)?;
+        end_offsets(tables, &records, ends, &mut report)?;
     }
     Ok(report)
 }
@@ -295,7 +310,10 @@ async fn recomputation(
         let found = frame.clone().count().await?;
         if found > 0 {
             let sample = frame.limit(0, Some(1))?.collect().await?;
-            let detail = format!("{found} rows {what}, for example\n{}", pretty_format_batches(&sample)?);
+            let detail = format!(
+                "{found} rows {what} (where its SQL is new or was changed, `assay rebuild gold` makes them), for example\n{}",
+                pretty_format_batches(&sample)?
+            );
             report.findings.push(Finding {
                 check: "recomputation",
                 epoch: None,
@@ -399,14 +417,25 @@ fn rows_again(tables: &Tables, subject: &Subject<'_>, report: &mut Verification)
     Ok(())
 }
 
-fn end_offsets(tables: &Tables, ends: &Positions, report: &mut Verification) -> Result<(), PipelineError> {
-    let next = super::recover::next_positions(tables)?;
+fn end_offsets(
+    tables: &Tables,
+    records: &[EpochRecord],
+    ends: &Positions,
+    report: &mut Verification,
+) -> Result<(), PipelineError> {
+    let next = standing::published_positions(tables, records)?;
+    let (bronze, last) = (tables.bronze.epoch(), tables.ledger.last_epoch());
+    let waiting = if bronze > last {
+        format!("; bronze has epochs up to {bronze}, the ledger up to {last}: `assay refine` publishes them")
+    } else {
+        String::new()
+    };
     let before = report.findings.len();
     for (partition, end) in ends {
         let reached = next.get(partition).copied().unwrap_or(0);
         if reached < *end {
             let detail = format!(
-                "{partition} is read up to {reached}, and Kafka has messages up to {end}: {} behind",
+                "{partition} is published up to {reached}, and Kafka has messages up to {end}: {} behind{waiting}",
                 end - reached
             );
             report.findings.push(Finding { check: "end_offsets", epoch: None, table: None, detail });

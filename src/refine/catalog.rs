@@ -163,7 +163,12 @@ fn sorted_entries(folder: &Path) -> Result<Vec<std::path::PathBuf>, SqlFileError
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> SqlFileError {
-    SqlFileError::new(&path.display().to_string(), 1, format!("cannot be read: {error}"))
+    let problem = match error.kind() {
+        std::io::ErrorKind::NotFound => "no such folder; correct `folder` in [sql]".to_owned(),
+        std::io::ErrorKind::NotADirectory => "not a folder; correct `folder` in [sql]".to_owned(),
+        _ => format!("cannot be read: {error}"),
+    };
+    SqlFileError::new(&path.display().to_string(), 0, problem)
 }
 
 #[cfg(test)]
@@ -172,6 +177,12 @@ mod tests {
 
     fn bronze(name: &str) -> Vec<TableName> {
         vec![TableName::new(Layer::Bronze, name)]
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_named_without_a_line() {
+        let error = Catalog::load(Some(Path::new("nowhere")), &bronze("transactions")).unwrap_err();
+        assert_eq!(error.to_string(), "nowhere: no such folder; correct `folder` in [sql]");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use datafusion::physical_expr::PhysicalExpr;
 
 use super::rows::check_expression;
 use super::silver::EVENT_TIME_PRESENT;
-use super::{Expectation, OnFail, References, SqlFileError, TableDef, planning};
+use super::{Expectation, OnFail, References, SqlFileError, TableDef, Told, planning};
 
 /// The expectations of a table, compiled.
 #[derive(Debug)]
@@ -110,7 +110,7 @@ fn compile(
 ) -> Result<Check, SqlFileError> {
     let Expectation { name, check, on_fail, line } = expectation;
     let refuse = |problem: String| SqlFileError::new(&def.file, *line, format!("expectation `{name}`: {problem}"));
-    let planner = |error: DataFusionError| refuse(error.strip_backtrace());
+    let planner = |error: DataFusionError| refuse(Told::new(&error).problem);
     let logical = state.create_logical_expr(check, columns).map_err(planner)?;
     check_expression(&logical).map_err(refuse)?;
     let expression = state.create_physical_expr(logical, columns).map_err(planner)?;

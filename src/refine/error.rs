@@ -1,22 +1,24 @@
 use datafusion::error::DataFusionError;
 
-use super::TableDef;
+use super::{TableDef, Told};
 use crate::domain::HistoryError;
 
 /// A SQL file (or a reference list beside it) that cannot be used. The pipeline does not start with one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{file}:{line}: {problem}")]
+#[error("{file}{}{}: {problem}", at(*line), at(*column))]
 pub struct SqlFileError {
     pub file: String,
-    /// From 1.
+    /// From 1; 0 for the file or folder as a whole.
     pub line: usize,
+    /// From 1; 0 where only the line is known.
+    pub column: usize,
     /// What is wrong, and what to write instead.
     pub problem: String,
 }
 
 impl SqlFileError {
     pub(super) fn new(file: &str, line: usize, problem: impl Into<String>) -> Self {
-        Self { file: file.to_owned(), line, problem: problem.into() }
+        Self { file: file.to_owned(), line, column: 0, problem: problem.into() }
     }
 
     /// An error in the header that belongs to no line of its own.
@@ -26,19 +28,15 @@ impl SqlFileError {
 
     /// An error of the SQL parser or planner, whose lines count from `sql_line`.
     pub(super) fn in_sql(file: &str, sql_line: usize, error: &DataFusionError) -> Self {
-        let message = error.strip_backtrace();
-        let spanned = error.diagnostic().and_then(|d| d.span).and_then(|span| usize::try_from(span.start.line).ok());
-        let line = spanned.filter(|line| *line > 0).or_else(|| line_in(&message)).unwrap_or(1);
-        let message = message.split("\n\nbacktrace:").next().unwrap_or_default().trim().to_owned();
-        Self::new(file, sql_line + line - 1, message)
+        let told = Told::new(error);
+        let mut placed = Self::new(file, sql_line + told.line.unwrap_or(1) - 1, told.problem);
+        placed.column = told.column.unwrap_or(0);
+        placed
     }
 }
 
-/// The line that the parser names in words: `… at Line: 3, Column: 5`.
-fn line_in(message: &str) -> Option<usize> {
-    let (_, rest) = message.rsplit_once("Line: ")?;
-    let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
-    digits.parse().ok().filter(|line| *line > 0)
+fn at(number: usize) -> String {
+    if number == 0 { String::new() } else { format!(":{number}") }
 }
 
 /// A batch could not be refined. Nothing of it has been taken into the caches.

@@ -22,6 +22,7 @@ mod references;
 mod rows;
 mod settings;
 mod silver;
+mod sql_error;
 mod sql_file;
 #[cfg(test)]
 mod testing;
@@ -38,5 +39,6 @@ pub use references::References;
 pub use rows::RowsTable;
 pub use settings::RefineSettings;
 pub use silver::{EVALUATES, EVENT_TIME_PRESENT, Refined, Refiner};
+pub use sql_error::{Told, in_words, shorten, split_position};
 pub use sql_file::parse;
 pub use trailing::TrailingCount;

@@ -9,7 +9,7 @@ use toml::Spanned;
 
 use super::duration::parse_us;
 use super::{EVALUATES, EVENT_TIME_PRESENT};
-use super::{Expectation, Mode, OnFail, SqlFileError, TableDef, Trailing, WindowSpec};
+use super::{Expectation, Mode, OnFail, SqlFileError, TableDef, Told, Trailing, WindowSpec};
 use crate::domain::{Layer, TableName};
 
 /// Reads one SQL file: its leading comment lines are the header in TOML, the rest is one query.
@@ -206,7 +206,7 @@ impl Parsed<'_> {
             }
             let line = self.line(&spanned.span());
             if let Err(error) = DFParser::parse_sql_into_expr(check) {
-                let problem = format!("the check of `{name}` is not a SQL expression: {}", error.strip_backtrace());
+                let problem = format!("the check of `{name}` is not a SQL expression: {}", Told::new(&error).problem);
                 return Err(self.at(line, problem));
             }
             known.push(Expectation { name: name.clone(), check: check.clone(), on_fail, line });

@@ -4,17 +4,21 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::contract::{Format, RegistrySettings, Secret};
+use crate::contract::{Format, RegistryError, RegistrySettings, Secret};
+use crate::domain::did_you_mean;
 use crate::lake::{CompactionSettings, LakeSettings};
 use crate::pipeline::EpochSettings;
 use crate::refine::RefineSettings;
 use crate::refine::window::WindowSettings;
 use crate::serve::ServeSettings;
-use crate::source::KafkaSettings;
-use crate::telemetry::LogFormat;
+use crate::source::{KafkaSettings, SourceError};
+use crate::telemetry::{LogFormat, check_filter};
 
+mod places;
 #[cfg(test)]
 mod tests;
+
+use places::Places;
 
 /// The settings with which assay starts when nothing else is said.
 pub const DEFAULTS: &str = include_str!("default.toml");
@@ -104,7 +108,7 @@ impl Default for Settings {
 /// A setting that cannot be used. The start stops.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    #[error("{}: {cause}", path.display())]
+    #[error("the settings in {} cannot be read: {cause}; correct --config", path.display())]
     Unreadable { path: PathBuf, cause: std::io::Error },
     #[error("{place}: {cause}")]
     Invalid { place: String, cause: String },
@@ -123,12 +127,15 @@ impl Settings {
     ) -> Result<Self, SettingsError> {
         let mut table = toml::Table::new();
         let mut settings = Self::default();
+        let mut places = Places::default();
         if let Some(path) = file {
             let text = std::fs::read_to_string(path)
                 .map_err(|cause| SettingsError::Unreadable { path: path.to_owned(), cause })?;
-            settings = Self::parse(&text, &path.display().to_string())?;
+            let shown = path.display().to_string();
+            settings = Self::parse(&text, &shown)?;
+            places = Places::of_file(&text, &shown);
             table = toml::from_str(&text)
-                .map_err(|e| SettingsError::Invalid { place: path.display().to_string(), cause: e.to_string() })?;
+                .map_err(|e| SettingsError::Invalid { place: shown.clone(), cause: e.to_string() })?;
         }
         let mut secrets = Vec::new();
         for (name, value) in variables {
@@ -139,9 +146,11 @@ impl Settings {
             }
             let Some(path) = setting_of(key)? else { continue };
             set(&mut table, &path, &value);
+            let key = path.join(".");
+            places.give(&key, &name);
             settings = table.clone().try_into().map_err(|e: toml::de::Error| SettingsError::Invalid {
                 place: name.clone(),
-                cause: e.message().to_owned(),
+                cause: places::explain(&key, e.message()),
             })?;
         }
         for (key, value) in secrets {
@@ -160,8 +169,10 @@ impl Settings {
                 *path = folder.join(&*path);
             }
         }
-        settings.check()?;
-        Ok(settings)
+        settings.problem().map_or(Ok(settings), |(key, cause)| {
+            let place = places.of(&key).unwrap_or("settings").to_owned();
+            Err(SettingsError::Invalid { place, cause: format!("{key} {cause}") })
+        })
     }
 
     /// Parses the text of a file; `place` names it in errors.
@@ -170,29 +181,68 @@ impl Settings {
     /// For the first unknown key or bad value, with its line and column.
     pub fn parse(text: &str, place: &str) -> Result<Self, SettingsError> {
         toml::from_str(text).map_err(|error| {
-            let line = error.span().map(|span| text.get(..span.start).unwrap_or_default().matches('\n').count() + 1);
-            let place = line.map_or_else(|| place.to_owned(), |line| format!("{place}:{line}"));
-            SettingsError::Invalid { place, cause: error.message().to_owned() }
+            let Some(span) = error.span() else {
+                return SettingsError::Invalid { place: place.to_owned(), cause: error.message().to_owned() };
+            };
+            let place = format!("{place}:{}", places::line_of(text, span.start));
+            let key = places::key_at(text, span.start).unwrap_or_default();
+            SettingsError::Invalid { place, cause: places::explain(&key, error.message()) }
         })
     }
 
-    fn check(&self) -> Result<(), SettingsError> {
-        let refuse =
-            |place: &str, cause: &str| Err(SettingsError::Invalid { place: place.to_owned(), cause: cause.to_owned() });
-        if self.pipeline.is_empty() {
-            return refuse("pipeline", "is empty; give the pipeline a name");
+    /// Checks what no type can: also for settings over which flags were laid.
+    ///
+    /// # Errors
+    /// For the first value that cannot work, with its key.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        match self.problem() {
+            Some((key, cause)) => Err(SettingsError::Invalid { place: key, cause }),
+            None => Ok(()),
         }
-        if self.epoch.interval_ms == 0 || self.epoch.messages_max == 0 || self.epoch.bytes_max == 0 {
-            return refuse("epoch", "interval_ms, messages_max and bytes_max must be at least 1");
-        }
-        if self.lake.history_s < 600 {
-            return refuse("lake.history_s", "must be at least 600: younger files may belong to an epoch under way");
-        }
-        if self.maintenance.fan_in < 2 {
-            return refuse("maintenance.fan_in", "must be at least 2");
-        }
-        Ok(())
     }
+
+    /// The key that cannot work, and what it accepts.
+    fn problem(&self) -> Option<(String, String)> {
+        let own: [(&str, bool, &str); 11] = [
+            ("pipeline", self.pipeline.is_empty(), "is empty; give the pipeline a name"),
+            ("lake.location", self.lake.location.is_empty(), "is empty; give a folder or s3://bucket/prefix"),
+            (
+                "lake.history_s",
+                self.lake.history_s < 600,
+                "must be at least 600: younger files may belong to an epoch under way",
+            ),
+            ("contract.name", self.contract.name.is_empty(), "is empty; give the contract a name"),
+            ("epoch.interval_ms", self.epoch.interval_ms == 0, "must be at least 1"),
+            ("epoch.messages_max", self.epoch.messages_max == 0, "must be at least 1"),
+            ("epoch.bytes_max", self.epoch.bytes_max == 0, "must be at least 1"),
+            ("refine.dedup_span_seconds", self.refine.dedup_span_seconds == 0, "must be at least 1"),
+            ("windows.load_rows", self.windows.load_rows == 0, "must be at least 1"),
+            ("maintenance.fan_in", self.maintenance.fan_in < 2, "must be at least 2"),
+            ("serve.address", !is_address(&self.serve.address), "must be host:port, such as 127.0.0.1:9464"),
+        ];
+        if let Some((key, _, cause)) = own.into_iter().find(|(_, is_bad, _)| *is_bad) {
+            return Some((key.to_owned(), cause.to_owned()));
+        }
+        if let Some((option, hint)) = self.lake.unknown_option() {
+            let cause = format!("is no option of the object store{hint}");
+            return Some((format!("lake.options.{option}"), cause));
+        }
+        if let Err(error) = check_filter(&self.log.filter) {
+            return Some(("log.filter".into(), format!("cannot be used: {error}")));
+        }
+        if let Err(SourceError::Setting { key, cause }) = self.kafka.check() {
+            return Some((format!("kafka.{key}"), cause));
+        }
+        match self.registry.check() {
+            Err(RegistryError::Settings { key, problem }) => Some((format!("registry.{key}"), problem)),
+            _ => None,
+        }
+    }
+}
+
+/// Whether a text is `host:port`; whether the host exists is not asked.
+fn is_address(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
 
 /// The path of the setting that a variable names: `LAKE_LOCATION` is `lake.location`. `None` when it names no section:
@@ -213,7 +263,9 @@ fn setting_of(key: &str) -> Result<Option<Vec<String>>, SettingsError> {
             return Ok(Some(vec![section.clone(), key.to_owned()]));
         }
         let known: Vec<&str> = keys.keys().map(String::as_str).collect();
-        let cause = format!("[{section}] has no setting `{key}`; it has {}", known.join(", "));
+        let hint = did_you_mean(key, known.iter().copied());
+        let hint = if hint.is_empty() { ";" } else { &hint };
+        let cause = format!("there is no setting {section}.{key}{hint} [{section}] has: {}", known.join(", "));
         return Err(SettingsError::Invalid { place: format!("{PREFIX}{}", wanted.to_ascii_uppercase()), cause });
     }
     Ok(None)

@@ -38,3 +38,79 @@ fn a_password_is_never_shown() {
     assert!(settings.registry.password.is_some());
     assert!(!shown.contains("hunter"), "{shown}");
 }
+
+/// The error of a file, or of a variable.
+fn refused(text: &str) -> String {
+    let path = std::env::temp_dir().join(format!("assay-settings-{}.toml", uuid::Uuid::new_v4()));
+    std::fs::write(&path, text).unwrap();
+    let error = Settings::load(Some(&path), []).unwrap_err().to_string();
+    std::fs::remove_file(&path).unwrap();
+    error.replace(&path.display().to_string(), "assay.toml")
+}
+
+#[test]
+fn a_refused_value_names_its_key_its_place_and_what_is_accepted() {
+    for (text, expected) in [
+        (
+            "[epoch]\n\ninterval_ms = \"soon\"",
+            "assay.toml:3: epoch.interval_ms: the string \"soon\" is not accepted; give a whole number, 0 or more",
+        ),
+        ("epoch.interval_ms = 0", "assay.toml:1: epoch.interval_ms must be at least 1"),
+        (
+            "[kafka]\nstart = \"earlies\"",
+            "assay.toml:2: kafka.start: \"earlies\" is not accepted; give \"earliest\" or \"latest\"",
+        ),
+        (
+            "[kafka]\ntopics = \"a\"",
+            "assay.toml:2: kafka.topics: the string \"a\" is not accepted; give a list, such as [\"a\", \"b\"]",
+        ),
+        (
+            "[kafka]\nbrokers = \" \"",
+            "assay.toml:2: kafka.brokers is empty; give host:port, several separated by commas",
+        ),
+        (
+            "[lake]\nhistori_s = 3",
+            "assay.toml:2: there is no setting lake.histori_s; did you mean `history_s`? [lake] has: location, options, history_s",
+        ),
+        ("[serve]\naddress = \"here\"", "assay.toml:2: serve.address must be host:port, such as 127.0.0.1:9464"),
+        ("[registry]\nurl = \"ftp://x\"", "assay.toml:2: registry.url does not begin with http:// or https://"),
+    ] {
+        assert_eq!(refused(text), expected);
+    }
+    let error = refused("[log]\nfilter = \"assay=loud\"");
+    assert!(error.starts_with("assay.toml:2: log.filter cannot be used: `assay=loud` is not a log filter"), "{error}");
+}
+
+#[test]
+fn a_refused_variable_is_named_with_its_key_and_what_is_accepted() {
+    for (name, value, expected) in [
+        (
+            "ASSAY_KAFKA_START",
+            "earlies",
+            "ASSAY_KAFKA_START: kafka.start: \"earlies\" is not accepted; give \"earliest\" or \"latest\"",
+        ),
+        (
+            "ASSAY_LAKE_HISTORY_S",
+            "5",
+            "ASSAY_LAKE_HISTORY_S: lake.history_s must be at least 600: younger files may belong to an epoch under way",
+        ),
+        (
+            "ASSAY_LAKE_HISTORY",
+            "5",
+            "ASSAY_LAKE_HISTORY: there is no setting lake.history; did you mean `history_s`? [lake] has: location, options, history_s",
+        ),
+    ] {
+        assert_eq!(load(&[(name, value)]).unwrap_err(), expected);
+    }
+}
+
+#[cfg(feature = "s3")]
+#[test]
+fn an_option_that_no_store_takes_is_refused_with_its_name() {
+    let options = "[lake.options]\naws_region = \"x\"\nAWS_ENDPOINT = \"y\"\ntimeout = \"5s\"\nmax_retries = \"3\"\n";
+    assert!(Settings::parse(options, "assay.toml").unwrap().check().is_ok());
+    assert_eq!(
+        refused(&format!("{options}aws_acces_key_id = \"z\"\n")),
+        "assay.toml:6: lake.options.aws_acces_key_id is no option of the object store; did you mean `aws_access_key_id`?"
+    );
+}

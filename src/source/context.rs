@@ -1,16 +1,16 @@
 //! What librdkafka calls back: rebalances, errors, statistics.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
-use serde::Deserialize;
 use tracing::{info, warn};
 
+use super::connection::{self, Connection};
 use super::native::DataQueue;
 use super::{SharedPositions, Start};
 use crate::domain::Partition;
@@ -19,36 +19,29 @@ use crate::domain::Partition;
 pub(super) struct Context {
     pub positions: SharedPositions,
     pub start: Start,
-    pub connected: AtomicBool,
-    pub last_error: Mutex<Option<String>>,
+    pub connection: Connection,
     pub assigned: Mutex<BTreeSet<Partition>>,
     /// Weak, because the queue must be destroyed before the client that owns this context.
     pub queue: OnceLock<Weak<DataQueue>>,
 }
 
 impl Context {
-    pub(super) fn new(positions: SharedPositions, start: Start) -> Self {
+    pub(super) fn new(brokers: &str, positions: SharedPositions, start: Start) -> Self {
         Self {
             positions,
             start,
-            connected: AtomicBool::new(false),
-            last_error: Mutex::new(None),
+            connection: Connection::new(brokers),
             assigned: Mutex::default(),
             queue: OnceLock::new(),
         }
     }
 
     pub(super) fn is_up(&self) {
-        if !self.connected.swap(true, Ordering::Relaxed) {
-            *lock(&self.last_error) = None;
-        }
+        self.connection.answered();
     }
 
-    pub(super) fn failed(&self, error: &KafkaError, reason: &str) {
-        if matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::AllBrokersDown)) {
-            self.connected.store(false, Ordering::Relaxed);
-        }
-        *lock(&self.last_error) = Some(if reason.is_empty() { error.to_string() } else { reason.to_owned() });
+    pub(super) fn failed(&self, error: &KafkaError) {
+        self.connection.met(error);
     }
 
     /// Gives the partitions their offsets and takes them on.
@@ -134,7 +127,7 @@ impl ConsumerContext for Context {
         };
         if let Err(error) = done {
             warn!(%error, "a rebalance could not be carried out");
-            self.failed(&error, "");
+            self.failed(&error);
         }
     }
 
@@ -146,25 +139,16 @@ impl ConsumerContext for Context {
 }
 
 impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        connection::log(level, facility, message);
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
-        warn!(%error, reason, "Kafka client");
-        self.failed(&error, reason);
+        self.connection.failed(&error, reason);
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
-        #[derive(Deserialize)]
-        struct Statistics {
-            brokers: BTreeMap<String, Broker>,
-        }
-        #[derive(Deserialize)]
-        struct Broker {
-            nodeid: i32,
-            state: String,
-        }
-        let Ok(statistics) = serde_json::from_slice::<Statistics>(statistics) else { return };
-        if statistics.brokers.values().any(|broker| broker.nodeid >= 0 && broker.state == "UP") {
-            self.is_up();
-        }
+        self.connection.statistics(statistics);
     }
 }
 

@@ -1,6 +1,5 @@
 //! Kafka topics, read from exactly the positions that the lake holds.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
@@ -10,6 +9,7 @@ use rdkafka::message::{BorrowedHeaders, Headers};
 use rdkafka::{Message, Offset, TopicPartitionList};
 use tracing::{debug, warn};
 
+use super::connection::{Asking, Connection};
 use super::context::{Context, lock};
 use super::native::{DataQueue, Fetched, Item, cached_high_watermark};
 use super::{KafkaSettings, OnDataLoss, Polled, Source, SourceError};
@@ -69,7 +69,7 @@ impl KafkaSource {
     pub fn open(settings: KafkaSettings, positions: SharedPositions) -> Result<Self, SourceError> {
         settings.check()?;
         let config = settings.consumer_config();
-        let context = Context::new(positions, settings.start);
+        let context = Context::new(&settings.brokers, positions, settings.start);
         let consumer: BaseConsumer<Context> = config.create_with_context(context).map_err(setting_error)?;
         let queue = DataQueue::new(consumer.client().native_client())
             .map(Arc::new)
@@ -152,7 +152,7 @@ impl KafkaSource {
                     cause: format!("the brokers refuse this client: {code}"),
                 });
             }
-            _ => self.context().failed(error, ""),
+            _ => self.context().failed(error),
         }
     }
 
@@ -200,7 +200,7 @@ impl KafkaSource {
                 Ok(marks) => marks,
                 // Asked again at the next poll; the broker may be on its way back.
                 Err(error) => {
-                    self.context().failed(&error, "");
+                    self.context().failed(&error);
                     return Ok(());
                 }
             };
@@ -405,9 +405,9 @@ impl KafkaHandle {
         };
         let context = consumer.context();
         KafkaStatus {
-            connected: context.connected.load(Ordering::Relaxed),
+            connected: context.connection.is_up(),
             assigned: lock(&context.assigned).len(),
-            last_error: lock(&context.last_error).clone(),
+            last_error: context.connection.last_error(),
         }
     }
 
@@ -424,7 +424,9 @@ impl KafkaHandle {
 /// [`SourceError::UnknownTopic`], or [`SourceError::Unavailable`] when the brokers do not answer in `timeout`.
 pub fn end_offsets(settings: &KafkaSettings, timeout: Duration) -> Result<Positions, SourceError> {
     settings.check()?;
-    let consumer: BaseConsumer = settings.client_config().create().map_err(setting_error)?;
+    let context = Asking(Connection::new(&settings.brokers));
+    let consumer: BaseConsumer<Asking> =
+        settings.client_config().create_with_context(context).map_err(setting_error)?;
     fetch_end_offsets(&consumer, settings, timeout)
 }
 

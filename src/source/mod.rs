@@ -3,6 +3,7 @@
 //! [`KafkaSource`] reads topics from exactly the positions it is given, [`FileReader`] reads CSV, JSON lines and Parquet.
 //! [`Producer`] and [`EmbeddedBroker`] are the other side: for the generator, the demo and the tests.
 
+mod connection;
 mod context;
 mod embedded;
 mod error;

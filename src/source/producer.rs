@@ -3,11 +3,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
-use tracing::warn;
 
+use super::connection::{self, Connection};
 use super::context::lock;
 use super::kafka::setting_error;
 use super::{KafkaSettings, SharedPositions, SourceError};
@@ -55,7 +56,13 @@ impl Producer {
         default("queue.buffering.max.kbytes", &QUEUE_KIB.to_string());
         default("queue.buffering.max.messages", &QUEUE_MESSAGES.to_string());
         default("delivery.report.only.error", "true");
-        let producer = config.create_with_context(Deliveries::default()).map_err(setting_error)?;
+        default("statistics.interval.ms", "5000");
+        let deliveries = Deliveries {
+            failed: AtomicU64::new(0),
+            first: Mutex::default(),
+            connection: Connection::new(&settings.brokers),
+        };
+        let producer = config.create_with_context(deliveries).map_err(setting_error)?;
         Ok(Self { producer, sent: 0 })
     }
 
@@ -171,10 +178,10 @@ impl Pace {
     }
 }
 
-#[derive(Default)]
 struct Deliveries {
     failed: AtomicU64,
     first: Mutex<Option<String>>,
+    connection: Connection,
 }
 
 impl Deliveries {
@@ -189,8 +196,16 @@ impl Deliveries {
 }
 
 impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        connection::log(level, facility, message);
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
-        warn!(%error, reason, "Kafka producer");
+        self.connection.failed(&error, reason);
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        self.connection.statistics(statistics);
     }
 }
 

@@ -34,6 +34,6 @@ mod metrics;
 #[cfg(test)]
 mod tests;
 
-pub use logging::{LogFormat, LoggingError, init_logging, init_logging_to, subscriber};
+pub use logging::{LogFormat, LoggingError, check_filter, init_logging, init_logging_to, subscriber};
 pub use memory::resident_memory_bytes;
 pub use metrics::{Metrics, MetricsError};

@@ -195,3 +195,35 @@ fn a_filter_hides_what_it_should_and_a_bad_one_is_refused() {
     let error = subscriber(LogFormat::Text, "info,assay=loud", std::io::sink, false).err().unwrap();
     assert!(error.to_string().starts_with("`info,assay=loud` is not a log filter"), "{error}");
 }
+
+/// Which of four lines a filter lets through: ours and a library's, at info and at warn.
+fn passes(filter: &str) -> [bool; 4] {
+    let sink = Sink::default();
+    let writer = sink.clone();
+    let subscriber = subscriber(LogFormat::Text, filter, move || writer.clone(), false).unwrap();
+    tracing::subscriber::with_default(subscriber, || {
+        tracing::info!(target: "assay::pipeline", "line 0");
+        tracing::warn!(target: "assay::pipeline", "line 1");
+        tracing::info!(target: "delta_kernel::snapshot", "line 2");
+        tracing::warn!(target: "delta_kernel::snapshot", "line 3");
+    });
+    let text = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
+    [0, 1, 2, 3].map(|line| text.contains(&format!("line {line}")))
+}
+
+#[test]
+fn a_level_without_a_target_is_for_our_own_lines() {
+    assert_eq!(passes("info"), [true, true, false, true]);
+    assert_eq!(passes("INFO"), [true, true, false, true]);
+    assert_eq!(passes("warn"), [false, true, false, true]);
+    assert_eq!(passes("error"), [false; 4]);
+    assert_eq!(passes("off"), [false; 4]);
+    assert_eq!(passes("assay=info"), [true, true, false, false]);
+}
+
+#[test]
+fn a_directive_that_names_a_library_is_kept() {
+    assert_eq!(passes("info,delta_kernel=info"), [true, true, true, true]);
+    assert_eq!(passes("info,delta_kernel=off"), [true, true, false, false]);
+    assert_eq!(passes("assay=warn,info"), [false, true, false, true]);
+}

@@ -431,10 +431,15 @@ impl Lab {
     }
 
     pub fn verify(&self) -> Verification {
+        self.verify_up_to(None)
+    }
+
+    /// With Kafka's end offsets.
+    pub fn verify_up_to(&self, ends: Option<&Positions>) -> Verification {
         let lake = self.open_lake().expect("a lake");
         let tables = self.tables(&lake).expect("tables");
         let session = self.session(None);
-        let subject = Subject { plan: &PLAN, settings: &self.stages, hash_key: lake.hash_key(), ends: None };
+        let subject = Subject { plan: &PLAN, settings: &self.stages, hash_key: lake.hash_key(), ends };
         verify(&tables, &session.context, &subject, |_| {}).expect("a verification")
     }
 

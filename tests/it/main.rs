@@ -14,3 +14,4 @@ mod kit;
 mod rebuilding;
 mod standing;
 mod values;
+mod verifying;

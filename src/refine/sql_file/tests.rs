@@ -60,7 +60,7 @@ fn refused(text: &str, from: &str, to: &str, line: usize, words: &str) {
     let error = parse("x.sql", &text.replacen(from, to, 1)).unwrap_err();
     assert!(error.problem.contains(words), "{error}");
     assert_eq!(error.line, line, "{error}");
-    assert!(error.to_string().starts_with(&format!("x.sql:{line}: ")), "{error}");
+    assert!(error.to_string().starts_with(&format!("x.sql:{line}:")), "{error}");
 }
 
 #[test]
@@ -94,6 +94,21 @@ fn queries_are_refused_with_their_line() {
     refused(WINDOW, "silver.transactions", "gold.sales", 7, "from itself");
     refused(ROWS, "WITH a AS (SELECT * FROM bronze.t) SELECT id, at FROM a", "DROP TABLE bronze.t", 14, "not a query");
     refused(ROWS, "SELECT * FROM bronze.t", "SELECT 1", 14, "no table");
+}
+
+#[test]
+fn a_syntax_error_is_told_with_the_line_and_column_of_the_file() {
+    let error = parse("sql/gold/x.sql", &WINDOW.replacen("FROM silver", "FROM FROM silver", 1)).unwrap_err();
+    let line = 1 + WINDOW.lines().position(|line| line.contains("FROM silver")).unwrap();
+    let text = error.to_string();
+    assert!(text.starts_with(&format!("sql/gold/x.sql:{line}:")), "{text}");
+    let header = "-- table = \"gold.x\"\n-- mode = \"rows\"\n-- about = \"x\"\n";
+    let error = parse("x.sql", &format!("{header}\n-- why\nSELECT a,\n  count(* AS n\nFROM silver.t\n")).unwrap_err();
+    assert_eq!(error.to_string(), "x.sql:7:11: expected ), found AS");
+    let error = parse("x.sql", &format!("{header}SELECT 'a\nFROM silver.t")).unwrap_err();
+    assert_eq!(error.to_string(), "x.sql:4:8: Unterminated string literal");
+    let error = parse("x.sql", &format!("{header}SELECT a FROM")).unwrap_err();
+    assert_eq!(error.to_string(), "x.sql:4: expected identifier, found the end of the SQL");
 }
 
 #[test]

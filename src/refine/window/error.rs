@@ -50,18 +50,20 @@ impl WindowError {
     }
 }
 
-/// Where in a SQL file: `sql/gold/x.sql:12`, or the file alone when the line is not known.
+/// Where in a SQL file: `sql/gold/x.sql:12:5`, as far as line and column are known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     pub file: String,
     pub line: Option<usize>,
+    pub column: Option<usize>,
 }
 
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.line {
-            Some(line) => write!(f, "{}:{line}", self.file),
-            None => f.write_str(&self.file),
+        f.write_str(&self.file)?;
+        for number in self.line.into_iter().chain(self.column.filter(|_| self.line.is_some())) {
+            write!(f, ":{number}")?;
         }
+        Ok(())
     }
 }

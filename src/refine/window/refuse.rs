@@ -5,7 +5,7 @@ use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 
 use super::error::{Place, WindowError};
-use crate::refine::TableDef;
+use crate::refine::{TableDef, Told};
 
 /// Makes errors that name the place in a table's SQL file.
 pub(super) struct Refuse<'a> {
@@ -32,11 +32,9 @@ impl<'a> Refuse<'a> {
 
     /// DataFusion's own words, at the line that they speak of.
     pub fn invalid(&self, error: &DataFusionError) -> WindowError {
-        let text = error.strip_backtrace();
-        let spanned = error.diagnostic().and_then(|diagnostic| diagnostic.span).map(|span| span.start.line as usize);
-        let parsed = text.split("Line: ").nth(1).and_then(|rest| rest.split(',').next()?.trim().parse::<usize>().ok());
-        let line = spanned.or(parsed).filter(|line| *line > 0).map(|line| self.def.sql_line + line - 1);
-        WindowError::Invalid { place: self.place(line), cause: text }
+        let Told { problem, line, column } = Told::new(error);
+        let line = line.map(|line| self.def.sql_line + line - 1);
+        WindowError::Invalid { place: Place { column, ..self.place(line) }, cause: problem }
     }
 
     /// A node of the plan that has no place in a window table.
@@ -72,7 +70,7 @@ impl<'a> Refuse<'a> {
     }
 
     fn place(&self, line: Option<usize>) -> Place {
-        Place { file: self.def.file.clone(), line }
+        Place { file: self.def.file.clone(), line, column: None }
     }
 }
 

@@ -62,8 +62,12 @@ fn constructs_are_refused_at_their_line() {
 #[test]
 fn unknown_columns_and_bad_sql_are_invalid_at_their_line() {
     let cases = [
-        ("SELECT window_start, count(*),\n  max(amout)\nFROM silver.transactions GROUP BY window_start", 9, "amout"),
-        ("SELECT window_start, count(*)\nFROM silver.transactions\nGROUP window_start", 10, "Expected"),
+        (
+            "SELECT window_start, count(*),\n  max(amout)\nFROM silver.transactions GROUP BY window_start",
+            9,
+            "did you mean `amount`?",
+        ),
+        ("SELECT window_start, count(*)\nFROM silver.transactions\nGROUP window_start", 10, "expected"),
         ("SELECT window_start, count(*) FROM silver.trades GROUP BY window_start", 0, "trades"),
         ("SELECT window_start, nonsense(amount) FROM silver.transactions GROUP BY window_start", 0, "nonsense"),
     ];
@@ -71,7 +75,7 @@ fn unknown_columns_and_bad_sql_are_invalid_at_their_line() {
         let error = error(sql);
         let text = error.to_string();
         assert!(matches!(error, WindowError::Invalid { .. }) && text.contains(part), "{text}");
-        let place = if line > 0 { format!("sql/gold/bad.sql:{line}: ") } else { "sql/gold/bad.sql:".to_owned() };
+        let place = if line > 0 { format!("sql/gold/bad.sql:{line}:") } else { "sql/gold/bad.sql:".to_owned() };
         assert!(text.starts_with(&place), "{text}");
     }
 }

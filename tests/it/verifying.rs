@@ -1,0 +1,95 @@
+//! What `assay verify` finds, and that looking creates nothing.
+
+use assay::domain::{Layer, Partition, Positions, TableName};
+use assay::lake::{Commit, LakeError, missing_tables, require_tables};
+use assay::pipeline::lost_versions;
+use serde_json::json;
+
+use crate::kit::{Cut, Lab, NOON_US, TOPIC, dirty, generated, wait_for};
+
+/// Findings as `check epoch table`.
+fn found(findings: &[assay::pipeline::Finding]) -> Vec<String> {
+    let line = |finding: &assay::pipeline::Finding| {
+        let epoch = finding.epoch.map_or_else(|| "-".to_owned(), |epoch| epoch.to_string());
+        format!("{} {epoch} {}", finding.check, finding.table.as_deref().unwrap_or("-"))
+    };
+    findings.iter().map(line).collect()
+}
+
+#[test]
+fn what_bronze_has_beyond_the_ledger_is_not_reached() {
+    let (stream, _) = generated(dirty(61, 90));
+    let mut ends = Positions::new();
+    for message in &stream {
+        let end = ends.entry(Partition::new(TOPIC, message.partition)).or_insert(0);
+        *end = (*end).max(message.offset + 1);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let lab = Lab::at(folder.path().to_str().unwrap());
+    lab.ingest(&stream, &Cut::every(30)).unwrap();
+    lab.refine(1).unwrap();
+    assert!(found(&lab.verify().findings).is_empty());
+    let behind = lab.verify_up_to(Some(&ends)).findings;
+    assert!(!behind.is_empty() && behind.iter().all(|finding| finding.check == "end_offsets"), "{behind:#?}");
+    assert!(behind[0].detail.contains("`assay refine` publishes them"), "{behind:#?}");
+    lab.refine(u64::MAX).unwrap();
+    assert!(found(&lab.verify_up_to(Some(&ends)).findings).is_empty());
+}
+
+#[test]
+fn a_table_that_runs_ahead_of_the_ledger_is_named_with_its_epoch() {
+    let (stream, _) = generated(dirty(62, 60));
+    let folder = tempfile::tempdir().unwrap();
+    let lab = Lab::at(folder.path().to_str().unwrap());
+    lab.run(&stream, &Cut::every(30)).unwrap();
+    lab.assert_verified();
+    {
+        let lake = lab.open_lake().unwrap();
+        let mut tables = lab.tables(&lake).unwrap();
+        let epoch = tables.ledger.last_epoch() + 1;
+        let table = &mut tables.windows[0];
+        let commit = Commit { epoch: Some(epoch), info: json!({"epoch": epoch}), ..Commit::default() };
+        let outcome = wait_for(table.commit(&commit, NOON_US / 1000)).unwrap();
+        assert_eq!(outcome.version(), table.version());
+    }
+    let lake = lab.open_lake().unwrap();
+    let tables = lab.tables(&lake).unwrap();
+    let expected = format!("versions {} {}", tables.ledger.last_epoch() + 1, tables.windows[0].name());
+    assert_eq!(found(&lab.verify().findings), [expected]);
+}
+
+#[test]
+fn a_table_that_lost_its_last_commit_is_named_before_anything_is_read() {
+    let (stream, _) = generated(dirty(63, 60));
+    let folder = tempfile::tempdir().unwrap();
+    let lab = Lab::at(folder.path().to_str().unwrap());
+    lab.run(&stream, &Cut::every(30)).unwrap();
+    let (name, version, last) = {
+        let lake = lab.open_lake().unwrap();
+        let tables = lab.tables(&lake).unwrap();
+        let table = &tables.windows[0];
+        (table.name().clone(), table.version(), tables.ledger.last_epoch())
+    };
+    let log = folder.path().join(name.layer.as_str()).join(&name.name).join("_delta_log");
+    std::fs::remove_file(log.join(format!("{version:020}.json"))).unwrap();
+    let lake = lab.open_lake().unwrap();
+    let lost = lost_versions(&lab.tables(&lake).unwrap()).unwrap();
+    assert_eq!(found(&lost), [format!("versions {last} {name}")]);
+    assert!(lost[0].detail.contains(&format!("ends at version {}", version - 1)), "{lost:#?}");
+}
+
+#[test]
+fn a_read_creates_no_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let lab = Lab::at(folder.path().to_str().unwrap());
+    let lake = lab.open_lake().unwrap();
+    let names = [TableName::new(Layer::Ops, "epochs"), TableName::new(Layer::Gold, "new")];
+    assert_eq!(wait_for(missing_tables(&lake, &names)).unwrap(), names);
+    let refused = wait_for(require_tables(&lake, &names));
+    assert!(
+        matches!(&refused, Err(LakeError::Missing { tables, .. }) if tables == "ops.epochs, gold.new"),
+        "{refused:?}"
+    );
+    let standing: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(standing, ["_assay"]);
+}
