@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use assay::contract::{Contract, Decoder, LocalSchemas, Registry, SchemaLookup};
+use assay::contract::{Contract, Decoder, LocalSchemas, Registry, RegistryError, SchemaLookup};
 use assay::domain::{Clock, Layer, Positions, Reaction, SystemClock, TableName};
 use assay::lake::{EpochLedger, FileHistory, Lake, LakeError, LakeSettings, Lease, missing_tables, require_tables};
 use assay::pipeline::{
@@ -420,6 +420,8 @@ pub fn classify(error: anyhow::Error) -> anyhow::Error {
         lake.reaction()
     } else if let Some(source) = error.downcast_ref::<SourceError>() {
         if source.is_setting() { Reaction::Correct } else { Reaction::Retry }
+    } else if let Some(registry) = error.downcast_ref::<RegistryError>() {
+        registry.reaction()
     } else {
         return error;
     };

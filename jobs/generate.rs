@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use assay::contract::Contract;
 use assay::generate::{Counts, GenerateSettings, Generated, Generator, OutputFormat, write_file};
 use assay::source::{Outgoing, Producer, end_offsets};
 use clap::{Args, ValueEnum};
@@ -9,6 +10,7 @@ use serde_json::json;
 
 use crate::app::{App, KafkaArgs, nap, usage};
 use crate::exit::Exit;
+use crate::register::{Registered, register};
 use crate::ui::thousands;
 
 /// Make a realistic, seeded stream of transactions with fraud and dirt, to Kafka or to a file.
@@ -171,9 +173,21 @@ fn format_of(path: &Path) -> anyhow::Result<OutputFormat> {
     }
 }
 
-fn to_kafka(args: &GenerateArgs, settings: GenerateSettings, app: &App) -> anyhow::Result<Counts> {
+fn to_kafka(args: &GenerateArgs, mut settings: GenerateSettings, app: &App) -> anyhow::Result<Counts> {
     let kafka = &app.settings.kafka;
     let topic = kafka.topics.first().cloned().unwrap_or_default();
+    if app.settings.registry.url.is_some() {
+        // Whatever the folder of contracts holds, this is what the generator writes.
+        let contract = Contract::embedded().map_err(usage)?;
+        for Registered { version, id, .. } in register(app, &contract, &topic)? {
+            let id = u32::try_from(id.unwrap_or_default())?;
+            match version {
+                1 => settings.v1_schema_id = id,
+                2 => settings.v2_schema_id = id,
+                _ => {}
+            }
+        }
+    }
     let partitions = match args.partitions {
         Some(partitions) => partitions,
         None => u32::try_from(end_offsets(kafka, Duration::from_secs(30))?.len())?,

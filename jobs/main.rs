@@ -10,6 +10,7 @@ mod ingest;
 mod load;
 mod rebuild;
 mod refine;
+mod register;
 mod run;
 mod settings;
 mod sql;
@@ -44,6 +45,7 @@ enum Job {
     Refine(refine::RefineArgs),
     Load(load::LoadArgs),
     Generate(generate::GenerateArgs),
+    Register(register::RegisterArgs),
     Sql(sql::SqlArgs),
     Verify(verify::VerifyArgs),
     Rebuild(rebuild::RebuildArgs),
@@ -77,6 +79,7 @@ fn start(cli: Cli) -> anyhow::Result<Exit> {
         Job::Refine(args) => refine::run(args, app),
         Job::Load(args) => load::run(args, app),
         Job::Generate(args) => generate::run(args, app),
+        Job::Register(args) => register::run(args, app),
         Job::Sql(args) => summary::sql(args, &app),
         Job::Verify(args) => verify::run(args, app),
         Job::Rebuild(args) => rebuild::run(args, app),

@@ -16,7 +16,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use url::Url;
 
 use super::lookup::{Lookup, SchemaLookup};
-use crate::domain::Clock;
+use crate::domain::{Clock, Reaction};
 
 /// Where the schema registry is and how to speak to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,6 +110,12 @@ impl RegistryError {
     #[must_use]
     pub const fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable { .. })
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub const fn reaction(&self) -> Reaction {
+        if self.is_transient() { Reaction::Retry } else { Reaction::Correct }
     }
 }
 

@@ -43,6 +43,7 @@ impl PipelineError {
             Self::Refine(RefineError::Refused { .. }) => Reaction::Refused,
             Self::Source(error) if error.is_setting() => Reaction::Correct,
             Self::Lake(error) => error.reaction(),
+            Self::Registry(error) => error.reaction(),
             _ => Reaction::Retry,
         }
     }

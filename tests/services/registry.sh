@@ -50,11 +50,8 @@ compare
 
 line="$("$SERVICES_DIR/registry" start "$WORK/registry")" || exit $?
 URL="${line#REGISTRY=}"
-for version in 1 2; do
-  python3 -c 'import json, sys; print(json.dumps({"schema": open(sys.argv[1]).read()}))' "contracts/transactions.v$version.avsc" |
-    curl -sf -X POST -H 'Content-Type: application/vnd.schemaregistry.v1+json' --data-binary @- "$URL/subjects/$TOPIC-value/versions"
-  echo
-done
+assay register --registry "$URL" --topic "$TOPIC" --contracts contracts
+assay register --check --registry "$URL" --topic "$TOPIC" --contracts contracts
 LAKE="$WORK/registry-lake"
 assay ingest --until-end --brokers "$BROKERS" --topic "$TOPIC" --contracts contracts --registry "$URL" --lake "$LAKE" >"$WORK/ingest.log" 2>&1 ||
   { log_end ingest && die "ingest failed"; }
