@@ -2,11 +2,13 @@
 
 mod arrival;
 mod assemble;
+mod bronze_epoch;
 mod error;
 mod maintenance;
 mod progress;
 mod rebuild;
 mod recover;
+mod resume;
 mod settings;
 mod stages;
 mod standing;
@@ -16,6 +18,7 @@ mod verify;
 mod watermark;
 
 pub use assemble::{Arrived, Provenance, arrived, dead_letter_rows, file_provenance, seal};
+pub use bronze_epoch::BronzeEpoch;
 pub use error::PipelineError;
 pub use maintenance::Maintenance;
 pub use progress::Progress;
@@ -25,6 +28,6 @@ pub use settings::EpochSettings;
 pub use stages::{Compiled, Plan, StageSettings, Stages, bronze_name, bronze_schema};
 pub use standing::lost_versions;
 pub use stream::{Feed, MessageFeed, Reach, Stream};
-pub use tables::{BronzeEpoch, EpochWork, Layout, Tables, is_open};
+pub use tables::{EpochWork, Layout, Tables, is_open};
 pub use verify::{Finding, Subject, Verification, verify};
 pub use watermark::Watermark;

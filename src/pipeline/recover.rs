@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::arrival::Arrivals;
+use super::bronze_epoch::BronzeEpoch;
 use super::error::PipelineError;
 use super::stages::Stages;
-use super::tables::{BronzeEpoch, EpochWork, Tables};
+use super::tables::{EpochWork, Tables};
 use crate::domain::{EpochRecord, Positions, TableName};
 use crate::lake::DataFile;
 use crate::telemetry::Metrics;

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::bronze_epoch::BronzeEpoch;
 use super::error::PipelineError;
-use super::tables::{BronzeEpoch, Tables};
+use super::tables::Tables;
 use super::verify::Finding;
 use crate::domain::{EpochKind, EpochRecord, Positions, TableName};
 use crate::lake::Table;
