@@ -97,11 +97,9 @@ impl Connection {
 
     /// An error that whoever met it has told already, or will try again.
     pub(super) fn met(&self, error: &KafkaError) {
-        match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::AllBrokersDown) => self.failed(error, ""),
-            // The client says better what is wrong with the connection.
-            code if is_of_connection(code) => {}
-            _ => lock(&self.state).last_error = Some(error.to_string()),
+        // Of the connection itself the client tells more by its callback, and in the right order.
+        if !is_of_connection(error.rdkafka_error_code()) {
+            lock(&self.state).last_error = Some(error.to_string());
         }
     }
 
@@ -143,25 +141,33 @@ impl State {
     fn answered(&mut self, now: Instant) -> Option<News> {
         self.up = true;
         self.last_error = None;
-        self.told_at = None;
-        let since = self.away_since.take()?;
+        let (since, told) = (self.away_since.take()?, self.told_at.take());
+        // An outage that was over before its cause was known has not been told.
+        told?;
         Some(News::Back { away: now.saturating_duration_since(since) })
     }
 
     fn failed(&mut self, code: Option<RDKafkaErrorCode>, cause: String, now: Instant) -> Option<News> {
         let all_down = code == Some(RDKafkaErrorCode::AllBrokersDown);
-        // It only counts the brokers; the error before it says what is wrong with one.
-        if !all_down || self.last_error.is_none() {
+        // It only counts the brokers; the errors beside it say what is wrong with one.
+        let is_known = self.last_error.is_some();
+        if !all_down {
             self.last_error = Some(cause.clone());
         }
         let cause = self.last_error.clone().unwrap_or(cause);
         let silent = self.told_at.is_none_or(|told| now.saturating_duration_since(told) >= REMIND_EVERY);
         let news = match self.away_since {
+            Some(_) if self.told_at.is_none() => News::Away { cause },
             Some(since) if silent => News::StillAway { cause, away: now.saturating_duration_since(since) },
             Some(_) => return None,
             None if all_down => {
                 self.up = false;
                 self.away_since = Some(now);
+                if !is_known {
+                    // The next attempt, some milliseconds later, gives the cause.
+                    self.told_at = None;
+                    return None;
+                }
                 News::Away { cause }
             }
             None if !silent => return None,
@@ -256,12 +262,16 @@ mod tests {
     #[test]
     fn a_second_outage_is_told_at_once() {
         let (mut state, start) = (State::default(), now());
-        assert!(state.failed(ALL_DOWN, "gone".to_owned(), start).is_some());
+        assert!(state.failed(TRANSPORT, "gone".to_owned(), start).is_none());
+        assert!(state.failed(ALL_DOWN, "1/1 brokers are down".to_owned(), start).is_some());
         assert!(state.answered(start + seconds(1)).is_some());
+        // This time the count comes first; the cause is waited for.
+        assert_eq!(state.failed(ALL_DOWN, "1/1 brokers are down".to_owned(), start + seconds(2)), None);
         assert_eq!(
-            state.failed(ALL_DOWN, "gone again".to_owned(), start + seconds(2)),
+            state.failed(TRANSPORT, "gone again".to_owned(), start + seconds(2)),
             Some(News::Away { cause: "gone again".to_owned() })
         );
+        assert_eq!(state.failed(ALL_DOWN, "1/1 brokers are down".to_owned(), start + seconds(3)), None);
     }
 
     #[test]
