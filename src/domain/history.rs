@@ -12,6 +12,21 @@ pub trait History: Send + Sync {
     /// When the rows cannot be read; the caller's state is then unchanged.
     fn scan(&self, from_us: i64, to_us: i64, columns: &[&str]) -> Result<Vec<RecordBatch>, HistoryError>;
 
+    /// As [`scan`](Self::scan), a batch at a time; it ends early when `each` says `false`.
+    ///
+    /// # Errors
+    /// As [`scan`](Self::scan).
+    fn visit(
+        &self,
+        from_us: i64,
+        to_us: i64,
+        columns: &[&str],
+        each: &mut dyn FnMut(RecordBatch) -> bool,
+    ) -> Result<(), HistoryError> {
+        self.scan(from_us, to_us, columns)?.into_iter().all(each);
+        Ok(())
+    }
+
     /// Whether there may be a row in `[from_us, to_us)`; must be cheap, and may say yes wrongly.
     fn may_contain(&self, from_us: i64, to_us: i64) -> bool;
 }

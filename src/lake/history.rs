@@ -65,49 +65,45 @@ impl FileHistory {
         self.up_to = epoch;
     }
 
-    /// The rows of a file that are of the past, and within a span of event time.
-    fn read(
-        &self,
+    /// The rows of a file that are of the past, and within a span of event time, as they are read.
+    fn read<'a>(
+        &'a self,
         file: &DataFile,
         from_us: i64,
         to_us: i64,
         columns: &[&str],
-    ) -> Result<Vec<RecordBatch>, HistoryError> {
+    ) -> Result<Box<dyn Iterator<Item = Result<RecordBatch, HistoryError>> + 'a>, HistoryError> {
         let range = RangeFilter { column: self.event_time.clone(), from: from_us, to: to_us };
-        if file.ranges.get(EPOCH).is_none_or(|(_, last)| *last <= self.up_to) {
-            return self.reader.read(file, columns, Some(range)).map_err(|e| self.error(e));
+        let all_past = file.ranges.get(EPOCH).is_none_or(|(_, last)| *last <= self.up_to);
+        let mut wanted = columns.to_vec();
+        if !all_past {
+            wanted.push(EPOCH);
         }
-        let with_epoch: Vec<&str> = columns.iter().copied().chain([EPOCH]).collect();
         let kept: Vec<usize> = (0..columns.len()).collect();
-        let past = |rows: RecordBatch| {
-            let epochs = rows.column(columns.len()).as_primitive::<Int64Type>();
+        let past = move |rows: RecordBatch| {
+            if all_past {
+                return Ok(rows);
+            }
+            let epochs = rows.column(kept.len()).as_primitive::<Int64Type>();
             let keep: arrow::array::BooleanArray =
                 epochs.iter().map(|epoch| Some(epoch.is_some_and(|e| e <= self.up_to))).collect();
             arrow::compute::filter_record_batch(&rows, &keep)
                 .and_then(|rows| rows.project(&kept))
                 .map_err(|e| self.error(e))
         };
-        self.reader.read(file, &with_epoch, Some(range)).map_err(|e| self.error(e))?.into_iter().map(past).collect()
+        let batches = self.reader.open(file, &wanted, Some(range)).map_err(|e| self.error(e))?;
+        Ok(Box::new(batches.map(move |rows| rows.map_err(|e| self.error(e)).and_then(&past))))
     }
 
-    fn bounds(&self, batch: &RecordBatch) -> Option<(i64, i64)> {
-        let column = batch.column_by_name(&self.event_time)?;
-        let times = column.as_any().downcast_ref::<arrow::array::TimestampMicrosecondArray>()?;
-        Some((arrow::compute::min(times)?, arrow::compute::max(times)?))
-    }
-
-    fn error(&self, cause: impl std::fmt::Display) -> HistoryError {
-        HistoryError { table: self.reader.table().to_string(), cause: cause.to_string() }
-    }
-}
-
-impl History for FileHistory {
-    fn scan(&self, from_us: i64, to_us: i64, columns: &[&str]) -> Result<Vec<RecordBatch>, HistoryError> {
-        let mut found = Vec::new();
-        for file in self.files.iter().filter(|file| file.may_contain(&self.event_time, from_us, to_us)) {
-            found.extend(self.read(file, from_us, to_us, columns)?);
-        }
-        for batch in self.pending.iter().filter(|pending| pending.meets(from_us, to_us)).map(|pending| &pending.rows) {
+    fn pending(
+        &self,
+        from_us: i64,
+        to_us: i64,
+        columns: &[&str],
+    ) -> impl Iterator<Item = Result<RecordBatch, HistoryError>> {
+        let meeting = self.pending.iter().filter(move |pending| pending.meets(from_us, to_us));
+        meeting.map(move |pending| {
+            let batch = &pending.rows;
             let times = batch
                 .column_by_name(&self.event_time)
                 .and_then(|column| column.as_any().downcast_ref::<arrow::array::TimestampMicrosecondArray>())
@@ -124,9 +120,52 @@ impl History for FileHistory {
                 .map(|name| kept.schema().index_of(name))
                 .collect::<Result<Vec<_>, _>>()
                 .map_err(|e| self.error(e))?;
-            found.push(kept.project(&indices).map_err(|e| self.error(e))?);
-        }
+            kept.project(&indices).map_err(|e| self.error(e))
+        })
+    }
+
+    fn bounds(&self, batch: &RecordBatch) -> Option<(i64, i64)> {
+        let column = batch.column_by_name(&self.event_time)?;
+        let times = column.as_any().downcast_ref::<arrow::array::TimestampMicrosecondArray>()?;
+        Some((arrow::compute::min(times)?, arrow::compute::max(times)?))
+    }
+
+    fn error(&self, cause: impl std::fmt::Display) -> HistoryError {
+        HistoryError { table: self.reader.table().to_string(), cause: cause.to_string() }
+    }
+}
+
+impl History for FileHistory {
+    fn scan(&self, from_us: i64, to_us: i64, columns: &[&str]) -> Result<Vec<RecordBatch>, HistoryError> {
+        let mut found = Vec::new();
+        self.visit(from_us, to_us, columns, &mut |rows| {
+            found.push(rows);
+            true
+        })?;
         Ok(found)
+    }
+
+    fn visit(
+        &self,
+        from_us: i64,
+        to_us: i64,
+        columns: &[&str],
+        each: &mut dyn FnMut(RecordBatch) -> bool,
+    ) -> Result<(), HistoryError> {
+        for file in self.files.iter().filter(|file| file.may_contain(&self.event_time, from_us, to_us)) {
+            for rows in self.read(file, from_us, to_us, columns)? {
+                let rows = rows?;
+                if rows.num_rows() > 0 && !each(rows) {
+                    return Ok(());
+                }
+            }
+        }
+        for rows in self.pending(from_us, to_us, columns) {
+            if !each(rows?) {
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 
     fn may_contain(&self, from_us: i64, to_us: i64) -> bool {

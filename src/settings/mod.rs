@@ -203,7 +203,7 @@ impl Settings {
 
     /// The key that cannot work, and what it accepts.
     fn problem(&self) -> Option<(String, String)> {
-        let own: [(&str, bool, &str); 11] = [
+        let own: [(&str, bool, &str); 10] = [
             ("pipeline", self.pipeline.is_empty(), "is empty; give the pipeline a name"),
             ("lake.location", self.lake.location.is_empty(), "is empty; give a folder or s3://bucket/prefix"),
             (
@@ -216,7 +216,6 @@ impl Settings {
             ("epoch.messages_max", self.epoch.messages_max == 0, "must be at least 1"),
             ("epoch.bytes_max", self.epoch.bytes_max == 0, "must be at least 1"),
             ("refine.dedup_span_seconds", self.refine.dedup_span_seconds == 0, "must be at least 1"),
-            ("windows.load_rows", self.windows.load_rows == 0, "must be at least 1"),
             ("maintenance.fan_in", self.maintenance.fan_in < 2, "must be at least 2"),
             ("serve.address", !is_address(&self.serve.address), "must be host:port, such as 127.0.0.1:9464"),
         ];

@@ -28,13 +28,11 @@ pub struct WindowSettings {
     /// Bytes of closed windows kept in memory, so that a late row does not read its windows from silver again: an hour at
     /// 5,000 events a second and a million users takes 500 MB.
     pub closed_bytes_max: usize,
-    /// Rows of silver read at a time when windows are loaded; more is faster and takes more memory.
-    pub load_rows: usize,
 }
 
 impl Default for WindowSettings {
     fn default() -> Self {
-        Self { closed_bytes_max: 512 << 20, load_rows: 500_000 }
+        Self { closed_bytes_max: 512 << 20 }
     }
 }
 
@@ -344,7 +342,8 @@ impl WindowEngine {
         Ok(())
     }
 
-    /// Reads a span in slices of about `load_rows` rows; stretches without rows are passed over in growing steps.
+    /// Reads a span, each file once and a batch at a time: late rows spread each file over half an hour, so that slices
+    /// of time would read the same files again and again.
     fn load_span(
         &mut self,
         history: &dyn History,
@@ -353,34 +352,15 @@ impl WindowEngine {
         wanted: &BTreeMap<usize, Wanted>,
         loading: &mut BTreeMap<usize, BTreeMap<i64, Pane>>,
     ) -> Result<(), WindowError> {
-        let mut slice_us = FIRST_SLICE_US;
-        let mut step_us = slice_us;
-        let mut at = from;
-        while at < until && history.may_contain(at, until) {
-            let end = at.saturating_add(step_us).min(until);
-            if !history.may_contain(at, end) {
-                step_us = step_us.saturating_mul(2);
-                at = end;
-                continue;
-            }
-            if step_us > slice_us {
-                step_us = slice_us.max(step_us / 2);
-                continue;
-            }
-            let batches = history.scan(at, end, columns)?;
-            let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-            for rows in batches {
-                self.load_rows(&rows, wanted, loading)?;
-            }
-            if rows > self.settings.load_rows {
-                slice_us = (slice_us / 2).max(1);
-            } else if rows < self.settings.load_rows / 3 {
-                slice_us = slice_us.saturating_mul(2);
-            }
-            step_us = slice_us;
-            at = end;
+        if !history.may_contain(from, until) {
+            return Ok(());
         }
-        Ok(())
+        let mut loaded = Ok(());
+        history.visit(from, until, columns, &mut |rows| {
+            loaded = self.load_rows(&rows, wanted, loading);
+            loaded.is_ok()
+        })?;
+        loaded
     }
 
     fn load_rows(
@@ -449,9 +429,6 @@ pub fn late_rows(event_times_us: &[i64], watermark: Option<i64>) -> u64 {
     let Some(watermark) = watermark else { return 0 };
     event_times_us.iter().filter(|time| **time < watermark).count() as u64
 }
-
-/// The first slice of event time read when windows are loaded; the next ones follow the rows found.
-const FIRST_SLICE_US: i64 = 60_000_000;
 
 fn changes_of(
     state: &mut TableState,

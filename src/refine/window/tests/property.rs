@@ -40,7 +40,7 @@ pub struct Stream {
 
 impl Stream {
     pub fn new(defs: Vec<TableDef>, closed_bytes_max: usize, vague: bool) -> Self {
-        let settings = WindowSettings { closed_bytes_max, load_rows: 7 };
+        let settings = WindowSettings { closed_bytes_max };
         let engine = WindowEngine::new(compile(&defs), settings.clone()).unwrap();
         let gold = vec![Gold::default(); defs.len()];
         let history = MemoryHistory { vague, ..MemoryHistory::default() };
