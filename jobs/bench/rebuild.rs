@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use assay::domain::{EpochKind, EpochRecord};
+use assay::domain::EpochRecord;
 use assay::generate::Batches;
 use assay::lake::FileHistory;
 use assay::pipeline::{MessageFeed, Progress, Reach, Stream, Target, pending_epochs, rebuild};
@@ -151,22 +151,13 @@ pub fn fill(args: &FillArgs, mut app: App) -> anyhow::Result<Exit> {
     for epoch in pending_epochs(&tables)? {
         let record = EpochRecord {
             epoch: epoch.epoch,
-            kind: EpochKind::Stream,
             started_at_us: epoch.started_at_us,
             published_at_us: now_us,
-            watermark_us: None,
             ranges: epoch.ranges,
             messages: epoch.messages,
             bronze_rows: epoch.bronze_rows,
             dead_letters: epoch.dead_letters,
-            silver_rows: 0,
-            duplicates: 0,
-            quarantined: 0,
-            late_rows: 0,
-            restated_rows: 0,
-            warned_rows: 0,
-            tables: Vec::new(),
-            stages: Vec::new(),
+            ..EpochRecord::default()
         };
         let _ = app.handle.block_on(tables.ledger.publish(&record, now_us / 1000))?;
     }

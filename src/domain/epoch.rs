@@ -3,10 +3,11 @@ use serde::{Deserialize, Serialize};
 use super::{Ranges, TableName};
 
 /// What an epoch is made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EpochKind {
     /// Messages of the stream or lines of a file.
+    #[default]
     Stream,
     /// A recomputation from bronze; reads no message.
     Rebuild,
@@ -40,13 +41,13 @@ pub struct StageTime {
 /// A row of `ops.epochs`: an epoch is complete once its row is there.
 ///
 /// Conservation: `messages = bronze_rows + dead_letters` and `bronze_rows = silver_rows + duplicates + quarantined`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct EpochRecord {
     pub epoch: i64,
     pub kind: EpochKind,
     pub started_at_us: i64,
     pub published_at_us: i64,
-    /// Newest event time seen minus the tolerance; `None` until the first valid row.
+    /// Up to where in event time no more rows were expected; `None` until the first valid row.
     pub watermark_us: Option<i64>,
     pub ranges: Ranges,
     pub messages: u64,

@@ -70,8 +70,7 @@ fn hardly_repeats(values: &ArrayRef) -> bool {
 
 /// Whether Delta's statistics of a file have bounds for the type.
 fn has_bounds(kind: &DataType) -> bool {
-    let integer = matches!(kind, DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64);
-    integer || matches!(kind, DataType::Date32 | DataType::Timestamp(TimeUnit::Microsecond, Some(_)))
+    bound(kind, 0, false).is_some()
 }
 
 /// A Parquet file of a table, as its log describes it.

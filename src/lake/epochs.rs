@@ -7,10 +7,12 @@ use arrow::record_batch::RecordBatch;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
+use super::columns::conform;
+use super::commit::{Commit, Outcome};
 use super::error::LakeError;
 use super::reader::FileReader;
 use super::root::Lake;
-use super::table::{Commit, Outcome, Table, TableSpec};
+use super::table::{Table, TableSpec};
 use crate::domain::{
     EpochKind, EpochRecord, Layer, OffsetRange, Partition, Ranges, StageTime, TableName, TableVersion, schema,
 };
@@ -236,11 +238,11 @@ fn batch_of(record: &EpochRecord) -> Result<RecordBatch, String> {
     let mut decoder = ReaderBuilder::new(plain_schema()).build_decoder().map_err(|e| e.to_string())?;
     decoder.serialize(&[row]).map_err(|e| e.to_string())?;
     let plain = decoder.flush().map_err(|e| e.to_string())?.ok_or("no row was encoded")?;
-    super::table::conform(&plain, &ledger_schema())
+    conform(&plain, &ledger_schema())
 }
 
 fn records_of(batch: &RecordBatch) -> Result<Vec<EpochRecord>, String> {
-    let plain = super::table::conform(batch, &plain_schema())?;
+    let plain = conform(batch, &plain_schema())?;
     let mut writer = WriterBuilder::new().build::<_, LineDelimited>(Vec::new());
     writer.write(&plain).and_then(|()| writer.finish()).map_err(|e| e.to_string())?;
     writer

@@ -3,6 +3,8 @@
 //! The only room that knows deltalake. A commit is one conditional put of a log entry that this room writes itself: it
 //! stays flat in the number of files and versions, and a put that loses means that another writer was here.
 
+mod columns;
+mod commit;
 mod compaction;
 mod data_file;
 mod epochs;
@@ -18,6 +20,7 @@ mod session;
 mod table;
 mod tidy;
 
+pub use commit::{Commit, Outcome};
 pub use compaction::{Compaction, CompactionSettings};
 pub use data_file::{DataFile, Encoded, Encoding};
 pub use epochs::EpochLedger;
@@ -29,5 +32,5 @@ pub use reader::{FileReader, RangeFilter};
 pub use rewrite::{Revision, successor};
 pub use root::{Lake, LakeSettings};
 pub use session::{Session, TableVersions, open_session};
-pub use table::{Commit, Encoder, Outcome, Table, TableSpec, store_file};
+pub use table::{Encoder, Table, TableSpec, store_file};
 pub use tidy::tidy;

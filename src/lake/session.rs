@@ -11,12 +11,13 @@ use datafusion::execution::SessionStateBuilder;
 use datafusion::logical_expr::{LogicalPlanBuilder, cast};
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext, col, lit};
 
+use super::columns::conform;
 use super::epochs::EpochLedger;
 use super::error::LakeError;
 use super::restatements;
 use super::rewrite::Revision;
 use super::root::Lake;
-use super::table::{Table, conform, restated_in};
+use super::table::{Table, restated_in};
 use crate::domain::{EpochRecord, Layer, TableName};
 
 /// The version of each table at one epoch.
@@ -138,14 +139,12 @@ async fn with_restatements(
     let Some(revision) = Revision::new(&rows, &key)? else { return Ok(None) };
     let rows = conform(revision.rows(), &schema).map_err(DataFusionError::Execution)?;
     let rows = context.read_batch(rows)?;
-    let on: Vec<&str> = key.iter().map(String::as_str).collect();
-    let (left, right): (Vec<_>, Vec<_>) =
-        on.iter().map(|name| (Column::from_name(*name), Column::from_name(*name))).unzip();
+    let on: Vec<Column> = key.iter().map(Column::from_name).collect();
     let (state, base) = base.into_parts();
     let kept = LogicalPlanBuilder::from(base).join_detailed(
         rows.logical_plan().clone(),
         JoinType::LeftAnti,
-        (left, right),
+        (on.clone(), on),
         None,
         NullEquality::NullEqualsNull,
     )?;

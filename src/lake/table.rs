@@ -1,8 +1,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::new_null_array;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel as _;
 use deltalake_core::kernel::transaction::TransactionError;
@@ -13,6 +12,8 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde_json::{Value, json};
 
+use super::columns::{conform, standing_schema, without};
+use super::commit::{Commit, Outcome};
 use super::data_file::{DataFile, Encoded, Encoding, encode, ranges_of};
 use super::error::LakeError;
 use super::root::Lake;
@@ -29,52 +30,6 @@ pub struct TableSpec {
     pub partition_by: Vec<String>,
     pub about: String,
     pub encoding: Encoding,
-}
-
-/// One atomic change of a table.
-#[derive(Debug, Default)]
-pub struct Commit {
-    /// The epoch that the commit completes for this table: its Delta transaction. Maintenance has none.
-    pub epoch: Option<i64>,
-    /// The epoch up to which restatements stand in the table's files from now on.
-    pub restated: Option<i64>,
-    pub adds: Vec<DataFile>,
-    pub removes: Vec<String>,
-    /// Kept in the commit's own metadata under `assay`.
-    pub info: Value,
-}
-
-impl Commit {
-    /// What the log calls it.
-    const fn operation(&self) -> &'static str {
-        match (self.epoch, self.restated) {
-            (Some(_), _) => "WRITE",
-            (None, Some(_)) => "MERGE",
-            (None, None) => "OPTIMIZE",
-        }
-    }
-}
-
-/// How a commit ended. `Err` beside it is for what could not be decided or done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use]
-pub enum Outcome {
-    Committed {
-        version: Version,
-    },
-    /// The table already has the epoch.
-    AlreadyApplied {
-        version: Version,
-    },
-}
-
-impl Outcome {
-    #[must_use]
-    pub const fn version(self) -> Version {
-        match self {
-            Self::Committed { version } | Self::AlreadyApplied { version } => version,
-        }
-    }
 }
 
 /// Encodes rows for one table; pure CPU.
@@ -640,70 +595,6 @@ fn info_of(entry: &[u8]) -> Option<Value> {
         let line: Value = serde_json::from_slice(line).ok()?;
         line.get("commitInfo")?.get("assay").cloned()
     })
-}
-
-fn without(schema: &SchemaRef, names: &[String]) -> SchemaRef {
-    let kept = schema.fields().iter().filter(|field| !names.contains(field.name())).cloned();
-    Arc::new(Schema::new(kept.collect::<Vec<_>>()))
-}
-
-/// The spec's fields that the standing table has, in the spec's order.
-fn standing_schema(standing: &Schema, wanted: &SchemaRef) -> Result<SchemaRef, String> {
-    for field in standing.fields() {
-        let Ok(defined) = wanted.field_with_name(field.name()) else {
-            return Err(format!(
-                "the table has a column `{}` that its definition no longer has; restore the definition, or `assay rebuild` into a new lake",
-                field.name()
-            ));
-        };
-        if !same_type(field.data_type(), defined.data_type()) {
-            return Err(format!(
-                "the column `{}` is {} in the table and {} in its definition; restore the definition, or use a new lake",
-                field.name(),
-                field.data_type(),
-                defined.data_type()
-            ));
-        }
-    }
-    let kept = wanted.fields().iter().filter(|field| standing.field_with_name(field.name()).is_ok()).cloned();
-    Ok(Arc::new(Schema::new(kept.collect::<Vec<_>>())))
-}
-
-/// Whether a column read back (views, other names of list items, zones) is the one defined.
-fn same_type(read: &DataType, defined: &DataType) -> bool {
-    match (read, defined) {
-        (DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8, DataType::Utf8) => true,
-        (DataType::Binary | DataType::BinaryView | DataType::LargeBinary, DataType::Binary) => true,
-        (DataType::Timestamp(..), DataType::Timestamp(..)) => true,
-        (DataType::List(read), DataType::List(defined)) => same_type(read.data_type(), defined.data_type()),
-        (DataType::Struct(read), DataType::Struct(defined)) => {
-            read.len() == defined.len()
-                && read
-                    .iter()
-                    .zip(defined)
-                    .all(|(a, b)| a.name() == b.name() && same_type(a.data_type(), b.data_type()))
-        }
-        (read, defined) => read == defined,
-    }
-}
-
-/// Picks the columns of `schema` from a batch, casting where only the representation differs.
-pub(super) fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, String> {
-    let pick = |field: &Arc<Field>| {
-        let Some(column) = batch.column_by_name(field.name()) else {
-            return if field.is_nullable() {
-                Ok(new_null_array(field.data_type(), batch.num_rows()))
-            } else {
-                Err(format!("the rows lack the column `{}`", field.name()))
-            };
-        };
-        if column.data_type() == field.data_type() {
-            return Ok(Arc::clone(column));
-        }
-        arrow::compute::cast(column, field.data_type()).map_err(|e| format!("column `{}`: {e}", field.name()))
-    };
-    let columns = schema.fields().iter().map(pick).collect::<Result<Vec<_>, _>>()?;
-    RecordBatch::try_new(Arc::clone(schema), columns).map_err(|e| e.to_string())
 }
 
 impl std::fmt::Debug for Table {

@@ -110,16 +110,6 @@ pub fn rebuild(
         started_at_us,
         published_at_us: clock.now_us(),
         watermark_us: watermark_us.or(last.and_then(|record| record.watermark_us)),
-        ranges: Default::default(),
-        messages: 0,
-        bronze_rows: 0,
-        dead_letters: 0,
-        silver_rows: 0,
-        duplicates: 0,
-        quarantined: 0,
-        late_rows: 0,
-        restated_rows: 0,
-        warned_rows: 0,
         tables: tables
             .all()
             .filter(|table| table.name() != tables.ledger.table().name())
@@ -129,7 +119,7 @@ pub fn rebuild(
                 rows_added: published.iter().find(|(name, _)| name == table.name()).map_or(0, |(_, rows)| *rows),
             })
             .collect(),
-        stages: Vec::new(),
+        ..EpochRecord::default()
     };
     let handle = tables.handle().clone();
     let _ = handle.block_on(tables.ledger.publish(&record, record.published_at_us / 1000))?;

@@ -33,6 +33,13 @@ fn dies_at_each_put(lands: bool, first: u64, step: usize) {
         // Once the last epoch is published, only files are left that follow the log of restatements.
         let published = died.is_ok() && lab.records().len() == stream.len().div_ceil(EPOCH);
         assert!(died.is_err() || published, "put {put} of {puts} failed, and nobody noticed");
+        if died.is_ok() && !lands {
+            let tables = lab.ready().unwrap().tables;
+            assert!(
+                tables.windows.iter().any(|table| !tables.waiting(table.name()).is_empty()),
+                "put {put} is forgotten"
+            );
+        }
         lab.run(&stream, &cut).unwrap_or_else(|error| panic!("after a death at put {put} (landed: {lands}): {error}"));
         let what = format!("after a death at put {put} of {puts} (landed: {lands})");
         let contents = lab.contents();

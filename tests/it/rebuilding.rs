@@ -91,6 +91,8 @@ fn a_rebuild_that_dies_at_any_put_leaves_the_old_tables_in_force() {
     let wanted = lab.contents();
     let query = "SELECT epoch, count(*), sum(amount) FROM silver.transactions GROUP BY epoch ORDER BY epoch";
     let rows = lab.sql(query);
+    let gold = "SELECT * FROM gold.merchant_activity ORDER BY window_start, merchant";
+    let windows = lab.sql(gold);
     let (mut deaths, mut put) = (0, 0);
     loop {
         store.set(Weather::Death { puts: put, lands: put % 2 == 1 });
@@ -101,6 +103,7 @@ fn a_rebuild_that_dies_at_any_put_leaves_the_old_tables_in_force() {
         deaths += 1;
         // Readers see the last complete epoch before anybody has cleaned up.
         assert_eq!(lab.sql(query), rows, "a reader after a death at put {put}");
+        assert_eq!(lab.sql(gold), windows, "a reader of gold after a death at put {put}");
         let mut ready = lab.ready().unwrap_or_else(|error| panic!("after a death at put {put}: {error}"));
         // The tables stand as the ledger names them; restatements that followed it are put into the files again.
         lab.maintenance().finish(&mut ready.tables);
