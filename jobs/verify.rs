@@ -65,6 +65,9 @@ fn print(app: &App, report: &Verification) -> anyhow::Result<()> {
     for line in &report.proven {
         println!("ok    {line}");
     }
+    for note in &report.notes {
+        println!("note  {note}");
+    }
     for finding in &report.findings {
         let epoch = finding.epoch.map_or_else(String::new, |epoch| format!(" epoch {epoch}"));
         let table = finding.table.as_deref().map_or_else(String::new, |table| format!(" {table}"));
