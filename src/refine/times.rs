@@ -19,6 +19,11 @@ impl<T: Copy + Ord + Default> Default for Times<T> {
 }
 
 impl<T: Copy + Ord + Default> Times<T> {
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(self, Self::Few { len: 0, .. })
+    }
+
     /// How many are at or before `at`.
     #[inline]
     pub(super) fn rank(&self, at: T) -> usize {

@@ -24,14 +24,32 @@ struct Entry {
     start: u32,
 }
 
+/// The positions of the first key of a bucket and of the first one behind it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Ends([u32; 2]);
+
 /// Keys in a bucket, on average: half a cache line of entries.
 const BUCKET: usize = 4;
 
 impl Frozen {
+    /// Where the key stands if it is held, for [`Self::find`].
+    #[inline]
+    pub(super) fn bucket(&self, key: u64) -> Ends {
+        let bucket = bucket(halves(key).0, self.directory.len().saturating_sub(1));
+        let ends = self.directory.get(bucket..).and_then(|rest| rest.first_chunk());
+        Ends(ends.copied().unwrap_or_default())
+    }
+
     /// The instants of a key, in ascending order.
     #[inline]
-    pub(super) fn find(&self, key: u64) -> &[u32] {
-        self.position(key).and_then(|position| self.times.get(self.range(position))).unwrap_or_default()
+    pub(super) fn find(&self, key: u64, Ends([from, to]): Ends) -> &[u32] {
+        let (high, low) = halves(key);
+        let (from, to) = (from as usize, to as usize);
+        let is_it = |(at, entry): &(usize, &Entry)| {
+            entry.high == high && self.low.get(from + at).map_or(low == 0, |known| *known == low)
+        };
+        let found = self.entries.get(from..to).unwrap_or_default().iter().enumerate().find(is_it);
+        found.and_then(|(at, _)| self.times.get(self.range(from + at))).unwrap_or_default()
     }
 
     /// Instants of all keys.
@@ -46,8 +64,7 @@ impl Frozen {
 
     /// What both hold.
     pub(super) fn merge(&self, other: &Self) -> Self {
-        let mut keys = 0;
-        union(self.keys().map(|key| (key, ())), other.keys().map(|key| (key, ())), |_, _, _| keys += 1);
+        let keys = self.entries.len() + other.entries.len() - self.common(other);
         let is_wide = !self.low.is_empty() || !other.low.is_empty();
         let mut merged = Builder::new(keys, self.len() + other.len(), is_wide);
         union(self.iter(), other.iter(), |key, ours, theirs| {
@@ -68,16 +85,21 @@ impl Frozen {
         merged.finish()
     }
 
+    /// How many keys both hold; without branches, which would be mispredicted.
+    fn common(&self, other: &Self) -> usize {
+        let (mut ours, mut theirs, mut common) = (0, 0, 0);
+        while let (Some(our), Some(their)) = (self.key(ours), other.key(theirs)) {
+            common += usize::from(our == their);
+            ours += usize::from(our <= their);
+            theirs += usize::from(their <= our);
+        }
+        common
+    }
+
     #[inline]
-    fn position(&self, key: u64) -> Option<usize> {
-        let (high, low) = halves(key);
-        let bucket = bucket(high, self.directory.len().saturating_sub(1));
-        let [from, to] = *self.directory.get(bucket..)?.first_chunk()?;
-        let (from, to) = (from as usize, to as usize);
-        let is_it = |(at, entry): &(usize, &Entry)| {
-            entry.high == high && self.low.get(from + at).map_or(low == 0, |known| *known == low)
-        };
-        self.entries.get(from..to)?.iter().enumerate().find(is_it).map(|(at, _)| from + at)
+    fn key(&self, position: usize) -> Option<u64> {
+        let low = self.low.get(position).copied().unwrap_or(0);
+        self.entries.get(position).map(|entry| (u64::from(entry.high) << 32) | u64::from(low))
     }
 
     #[inline]
@@ -86,13 +108,9 @@ impl Frozen {
         start(position)..start(position + 1)
     }
 
-    fn keys(&self) -> impl Iterator<Item = u64> {
-        let low = self.low.iter().copied().chain(std::iter::repeat(0));
-        self.entries.iter().zip(low).map(|(entry, low)| (u64::from(entry.high) << 32) | u64::from(low))
-    }
-
     fn iter(&self) -> impl Iterator<Item = (u64, &[u32])> {
-        self.keys().zip(0..).map(|(key, position)| (key, self.times.get(self.range(position)).unwrap_or_default()))
+        let all = (0..).map_while(|position| Some((self.key(position)?, position)));
+        all.map(|(key, position)| (key, self.times.get(self.range(position)).unwrap_or_default()))
     }
 }
 
@@ -239,10 +257,10 @@ mod tests {
                 of_key.sort_unstable();
             }
             for (key, times) in &expected {
-                prop_assert_eq!(merged.find(*key), &times[..]);
+                prop_assert_eq!(merged.find(*key, merged.bucket(*key)), &times[..]);
             }
             for key in expected.keys().map(|key| key ^ 2).chain([absent]).filter(|key| !expected.contains_key(key)) {
-                prop_assert!(merged.find(key).is_empty());
+                prop_assert!(merged.find(key, merged.bucket(key)).is_empty());
             }
             prop_assert_eq!(merged.len(), expected.values().map(Vec::len).sum::<usize>());
             let is_wide = !merged.low.is_empty();
@@ -258,6 +276,6 @@ mod tests {
         let model = (0..10_000).map(|number| (key(number), vec![7])).collect::<Model>();
         let frozen = frozen(&model);
         assert!(frozen.directory.windows(2).all(|ends| ends[1] - ends[0] <= 4 * BUCKET as u32));
-        assert!((0..10_000).all(|number| frozen.find(key(number)) == [7]));
+        assert!((0..10_000).all(|number| frozen.find(key(number), frozen.bucket(key(number))) == [7]));
     }
 }
