@@ -19,12 +19,9 @@ impl<T: Copy + Ord + Default> Default for Times<T> {
 }
 
 impl<T: Copy + Ord + Default> Times<T> {
-    pub(super) fn len(&self) -> usize {
-        match self {
-            Self::Few { len, .. } => usize::from(*len),
-            Self::Many(times) => times.len(),
-            Self::Heavy(chunks) => chunks.len,
-        }
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(self, Self::Few { len: 0, .. })
     }
 
     /// How many are at or before `at`.
@@ -58,12 +55,22 @@ impl<T: Copy + Ord + Default> Times<T> {
             }
             Self::Many(times) if times.len() < CHUNK => insert_in(times, time),
             Self::Many(times) => {
-                let mut chunks = Chunks { chunks: vec![std::mem::take(times)], sums: vec![], len: CHUNK };
+                let mut chunks = Chunks { chunks: vec![std::mem::take(times)], sums: vec![] };
                 chunks.index();
                 chunks.insert(time);
                 *self = Self::Heavy(Box::new(chunks));
             }
             Self::Heavy(chunks) => chunks.insert(time),
+        }
+    }
+
+    /// All of them, in ascending order.
+    #[inline]
+    pub(super) fn append_to(&self, all: &mut Vec<T>) {
+        match self {
+            Self::Few { len, at } => all.extend(at.iter().take(usize::from(*len))),
+            Self::Many(times) => all.extend_from_slice(times),
+            Self::Heavy(chunks) => chunks.chunks.iter().for_each(|chunk| all.extend_from_slice(chunk)),
         }
     }
 
@@ -86,7 +93,6 @@ pub(super) struct Chunks<T> {
     /// None is empty.
     chunks: Vec<Vec<T>>,
     sums: Vec<u32>,
-    len: usize,
 }
 
 impl<T: Copy + Ord> Chunks<T> {
@@ -107,7 +113,6 @@ impl<T: Copy + Ord> Chunks<T> {
     }
 
     fn insert(&mut self, time: T) {
-        self.len += 1;
         let index = self.find(time);
         let is_last = index + 1 == self.chunks.len();
         let Some(chunk) = self.chunks.get_mut(index) else { return };
@@ -149,8 +154,9 @@ impl<T: Copy + Ord> Chunks<T> {
     }
 }
 
+/// How many of them, in ascending order, are at or before `at`.
 #[inline]
-fn rank_in<T: Copy + Ord>(times: &[T], at: T) -> usize {
+pub(super) fn rank_in<T: Copy + Ord>(times: &[T], at: T) -> usize {
     match times.last() {
         Some(last) if *last <= at => times.len(),
         _ => times.partition_point(|time| *time <= at),
@@ -176,18 +182,24 @@ mod tests {
         assert_eq!(size_of::<Times<u32>>(), 24);
     }
 
+    fn appended(times: &Times<u32>) -> Vec<u32> {
+        let mut all = Vec::new();
+        times.append_to(&mut all);
+        all
+    }
+
     proptest! {
         #[test]
         fn ranks_equal_a_plain_count(times in prop::collection::vec(0_u32..50, 0..12)) {
             let mut sorted = Times::default();
             for (index, time) in times.iter().enumerate() {
                 sorted.insert(*time);
-                prop_assert_eq!(sorted.len(), index + 1);
                 for at in 0..50 {
                     let count = times[..=index].iter().filter(|time| **time <= at).count();
                     prop_assert_eq!(sorted.rank(at), count);
                 }
             }
+            prop_assert_eq!(appended(&sorted), { let mut times = times; times.sort_unstable(); times });
         }
 
         #[test]
@@ -202,11 +214,11 @@ mod tests {
                 sorted.insert(time);
                 all.push(time);
             }
-            prop_assert_eq!(sorted.len(), size);
-            let reference = all.clone();
-            for at in reference.iter().step_by(97).chain(&[0, u32::MAX]) {
+            for at in all.iter().step_by(97).chain(&[0, u32::MAX]) {
                 prop_assert_eq!(sorted.rank(*at), all.iter().filter(|time| *time <= at).count());
             }
+            all.sort_unstable();
+            prop_assert_eq!(appended(&sorted), all);
         }
     }
 }

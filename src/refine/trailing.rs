@@ -1,20 +1,23 @@
-use std::hash::Hasher;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ahash::{AHashMap, RandomState};
+use ahash::AHashMap;
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
-use arrow::datatypes::{
-    DataType, Field, Int8Type, Int16Type, Int32Type, Int64Type, Schema, SchemaRef, TimestampMicrosecondType,
-};
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
-use siphasher::sip::SipHasher13;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType};
 
-use super::buckets::{Bucket, Buckets};
+use super::buckets::Buckets;
 use super::key_hash::in_type;
 use super::times::Times;
 use super::{RefineSettings, Trailing};
 use crate::domain::{History, HistoryError};
+
+mod frozen;
+mod keys;
+mod recent;
+mod span;
+
+use keys::Keys;
+use span::{Asked, Span};
 
 /// A running count per key: for each row, the rows of the source with the same key and an event time in
 /// `(t - window, t]` that had arrived by then, itself included.
@@ -22,7 +25,10 @@ use crate::domain::{History, HistoryError};
 /// Event times are held by key in spans of event time, loaded from the [`History`] when a row needs them, and forgotten
 /// when memory runs out. Late rows are counted like any other; counts given out earlier stay as they were.
 ///
-/// Whole numbers are held as they are. Other keys are held as a keyed 64-bit hash: among a million keys two meet with a
+/// An event takes 4 bytes and a key 9 in a span, 13 if it is a 64-bit number or a text. In the span that most rows fall
+/// into, up to a million events, or a fifth of them, take about 50 bytes each while they are of different keys.
+///
+/// Whole numbers are told apart for certain. Texts are held as a keyed 64-bit hash: among a million keys two meet with a
 /// chance of 3 in 100 million.
 #[derive(Debug)]
 pub struct TrailingCount {
@@ -31,10 +37,12 @@ pub struct TrailingCount {
     key_type: DataType,
     event_time: String,
     window_us: i64,
-    hash_key: [u8; 16],
-    buckets: Buckets<ByKey>,
-    random: RandomState,
-    /// Kept between calls for its memory.
+    keys: Keys,
+    buckets: Buckets<Span>,
+    /// The span into which most rows of the last batch fell.
+    busiest: i64,
+    /// Kept between calls for their memory.
+    asked: Vec<Asked>,
     batch: AHashMap<u64, Times<i64>>,
 }
 
@@ -57,7 +65,7 @@ impl TrailingCount {
     ) -> Result<Self, String> {
         let find = |name: &str| schema.field_with_name(name).map_err(|_| format!("the column `{name}` does not exist"));
         let key_type = find(&definition.key)?.data_type().clone();
-        if !matches!(key_type, DataType::Utf8 | DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64) {
+        if !Keys::can_be(&key_type) {
             return Err(format!("the column `{}` is a {key_type}; count by a text or a whole number", definition.key));
         }
         if *find(event_time)?.data_type() != crate::domain::schema::timestamp() {
@@ -67,16 +75,16 @@ impl TrailingCount {
             return Err(format!("the source has a column `{}` already", definition.column));
         }
         let span_us = definition.window_us.clamp(SPAN_US_MIN, SPAN_US_MAX);
-        let [low, high] = [0, 8].map(|at| u64::from_le_bytes(std::array::from_fn(|i| hash_key[at + i])));
         Ok(Self {
             column: definition.column.clone(),
             key: definition.key.clone(),
             key_type,
             event_time: event_time.to_owned(),
             window_us: definition.window_us,
-            hash_key,
+            keys: Keys::new(hash_key),
             buckets: Buckets::new(span_us, settings.trailing_bytes_max),
-            random: RandomState::with_seeds(low, high, !low, !high),
+            busiest: 0,
+            asked: Vec::new(),
             batch: AHashMap::new(),
         })
     }
@@ -108,18 +116,22 @@ impl TrailingCount {
     /// When the batch is not of the source.
     pub fn record(&mut self, batch: &RecordBatch) -> Result<(), HistoryError> {
         let rows = self.rows(batch)?;
-        let mut order = rows.order(&self.buckets);
-        order.sort_unstable();
-        for group in order.chunk_by(|(one, _), (other, _)| one == other) {
-            let Some((number, _)) = group.first() else { continue };
-            let (from_us, _) = self.buckets.span(*number);
+        let mut busiest = (0, self.busiest);
+        for (number, group) in rows.groups(&self.buckets) {
+            busiest = busiest.max((group.len(), number));
+            let (from_us, _) = self.buckets.span(number);
             // What is not in memory will be loaded whole when it is needed.
-            let Some(bucket) = self.buckets.get_mut(*number) else { continue };
-            for (_, row) in group {
-                let (key, at_us) = rows.get(*row);
-                bucket.insert(&self.random, key, offset(at_us, from_us));
-            }
-            self.buckets.grown(*number);
+            let Some(bucket) = self.buckets.get_mut(number) else { continue };
+            let events = group.iter().map(|row| rows.get(*row)).map(|(key, at_us)| (key, offset(at_us, from_us)));
+            bucket.extend(&events.collect::<Vec<_>>());
+            self.buckets.grown(number);
+        }
+        let left = std::mem::replace(&mut self.busiest, busiest.1);
+        if left != self.busiest
+            && let Some(bucket) = self.buckets.get_mut(left)
+        {
+            bucket.pack();
+            self.buckets.grown(left);
         }
         Ok(())
     }
@@ -137,16 +149,12 @@ impl TrailingCount {
 
     /// What earlier batches contribute: independent of the order of rows, so it goes span after span.
     fn count_past(&mut self, rows: &Rows, history: &dyn History, counts: &mut [i64]) -> Result<(), HistoryError> {
-        let mut order = rows.order(&self.buckets);
-        // Nearly sorted as a rule.
-        order.sort_unstable();
-        for group in order.chunk_by(|(one, _), (other, _)| one == other) {
-            let Some((last, _)) = group.first() else { continue };
-            let (from_us, _) = self.buckets.span(*last);
+        for (last, group) in rows.groups(&self.buckets) {
+            let (from_us, _) = self.buckets.span(last);
             // An event at the very start of the span still sees those of `(start - window, start]`.
             let first = self.buckets.number(from_us.saturating_sub(self.window_us - 1));
-            for number in first..=*last {
-                self.count_in(number, group, rows, history, counts)?;
+            for number in first..=last {
+                self.count_in(number, &group, rows, history, counts)?;
             }
         }
         Ok(())
@@ -155,7 +163,7 @@ impl TrailingCount {
     fn count_in(
         &mut self,
         number: i64,
-        group: &[(i64, usize)],
+        group: &[usize],
         rows: &Rows,
         history: &dyn History,
         counts: &mut [i64],
@@ -167,22 +175,22 @@ impl TrailingCount {
         let (from_us, to_us) = self.buckets.span(number);
         let window_us = self.window_us;
         let Some(bucket) = self.buckets.get_mut(number) else { return Ok(()) };
-        if bucket.times.is_empty() {
+        if bucket.is_empty() {
             return Ok(());
         }
-        for (_, row) in group {
+        self.asked.clear();
+        self.asked.extend(group.iter().filter_map(|row| {
             let (key, at_us) = rows.get(*row);
             let after_us = at_us.saturating_sub(window_us);
-            if after_us >= to_us {
-                continue;
+            let until = if at_us >= to_us { u32::MAX } else { offset(at_us, from_us) };
+            let after = (after_us >= from_us).then(|| offset(after_us, from_us));
+            (after_us < to_us).then_some(Asked { row: *row, key, after, until })
+        }));
+        bucket.count(&self.asked, |asked, found| {
+            if let Some(count) = counts.get_mut(asked.row) {
+                *count += i64::try_from(found).unwrap_or(i64::MAX);
             }
-            let Some(times) = bucket.find(&self.random, key) else { continue };
-            let until = if at_us >= to_us { times.len() } else { times.rank(offset(at_us, from_us)) };
-            let before = if after_us < from_us { 0 } else { times.rank(offset(after_us, from_us)) };
-            if let Some(count) = counts.get_mut(*row) {
-                *count += i64::try_from(until - before).unwrap_or(i64::MAX);
-            }
-        }
+        });
         Ok(())
     }
 
@@ -201,22 +209,20 @@ impl TrailingCount {
         }
     }
 
-    fn load(&self, number: i64, history: &dyn History) -> Result<ByKey, HistoryError> {
+    fn load(&self, number: i64, history: &dyn History) -> Result<Span, HistoryError> {
         let (from_us, to_us) = self.buckets.span(number);
-        let mut loaded = ByKey::default();
+        let mut loaded = Span::default();
         if !history.may_contain(from_us, to_us) {
             return Ok(loaded);
         }
         for batch in history.scan(from_us, to_us, &[&self.key, &self.event_time])? {
             let rows = self.rows(&batch)?;
-            for row in 0..rows.keys.len() {
-                let (key, at_us) = rows.get(row);
-                let is_null = rows.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row));
-                if !is_null && (from_us..to_us).contains(&at_us) {
-                    loaded.insert(&self.random, key, offset(at_us, from_us));
-                }
-            }
+            let is_null = |row: usize| rows.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row));
+            let present = (0..rows.keys.len()).filter(|row| !is_null(*row)).map(|row| rows.get(row));
+            let within = present.filter(|(_, at_us)| (from_us..to_us).contains(at_us));
+            loaded.extend(&within.map(|(key, at_us)| (key, offset(at_us, from_us))).collect::<Vec<_>>());
         }
+        loaded.pack();
         Ok(loaded)
     }
 
@@ -232,26 +238,7 @@ impl TrailingCount {
         let times = times.as_primitive_opt::<TimestampMicrosecondType>().cloned();
         let times = times.ok_or_else(|| unreadable("the event time is not a timestamp".to_owned()))?;
         let nulls = arrow::buffer::NullBuffer::union(keys.nulls(), times.nulls());
-        Ok(Rows { keys: self.hashed(&keys), times, nulls })
-    }
-
-    fn hashed(&self, keys: &ArrayRef) -> Vec<u64> {
-        // Whole numbers keep their identity: sign extension is one to one.
-        let whole = i64::cast_unsigned;
-        match keys.data_type() {
-            DataType::Int8 => keys.as_primitive::<Int8Type>().values().iter().map(|v| whole(i64::from(*v))).collect(),
-            DataType::Int16 => keys.as_primitive::<Int16Type>().values().iter().map(|v| whole(i64::from(*v))).collect(),
-            DataType::Int32 => keys.as_primitive::<Int32Type>().values().iter().map(|v| whole(i64::from(*v))).collect(),
-            DataType::Int64 => keys.as_primitive::<Int64Type>().values().iter().map(|v| whole(*v)).collect(),
-            _ => {
-                let hash = |text: Option<&str>| {
-                    let mut hasher = SipHasher13::new_with_key(&self.hash_key);
-                    hasher.write(text.unwrap_or_default().as_bytes());
-                    hasher.finish()
-                };
-                keys.as_string::<i32>().iter().map(hash).collect()
-            }
-        }
+        Ok(Rows { keys: self.keys.of(&keys), times, nulls })
     }
 }
 
@@ -269,13 +256,15 @@ impl Rows {
         (self.keys.get(row).copied().unwrap_or(0), self.times.values().get(row).copied().unwrap_or(0))
     }
 
-    /// The bucket of each row that counts, with the row.
-    fn order(&self, buckets: &Buckets<ByKey>) -> Vec<(i64, usize)> {
-        let numbers = self.times.values().iter().map(|at_us| buckets.number(*at_us)).zip(0..);
-        match &self.nulls {
-            None => numbers.collect(),
-            Some(nulls) => numbers.filter(|(_, row)| nulls.is_valid(*row)).collect(),
+    /// The rows that count, by their bucket.
+    fn groups(&self, buckets: &Buckets<Span>) -> BTreeMap<i64, Vec<usize>> {
+        let mut groups = BTreeMap::<_, Vec<_>>::new();
+        for (row, at_us) in self.times.values().iter().enumerate() {
+            if self.nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row)) {
+                groups.entry(buckets.number(*at_us)).or_default().push(row);
+            }
         }
+        groups
     }
 }
 
@@ -283,40 +272,6 @@ impl Rows {
 #[inline]
 fn offset(at_us: i64, from_us: i64) -> u32 {
     u32::try_from(at_us - from_us).unwrap_or(u32::MAX)
-}
-
-/// The event times of one span, by key.
-#[derive(Debug, Default)]
-struct ByKey {
-    times: HashTable<(u64, Times<u32>)>,
-    /// Beside the table itself.
-    heap_bytes: usize,
-}
-
-impl ByKey {
-    #[inline]
-    fn find(&self, random: &RandomState, key: u64) -> Option<&Times<u32>> {
-        self.times.find(random.hash_one(key), |(known, _)| *known == key).map(|(_, times)| times)
-    }
-
-    #[inline]
-    fn insert(&mut self, random: &RandomState, key: u64, offset: u32) {
-        let found =
-            self.times.entry(random.hash_one(key), |(known, _)| *known == key, |(known, _)| random.hash_one(*known));
-        let times = match found {
-            Entry::Occupied(entry) => &mut entry.into_mut().1,
-            Entry::Vacant(room) => &mut room.insert((key, Times::default())).into_mut().1,
-        };
-        let before = times.heap_bytes();
-        times.insert(offset);
-        self.heap_bytes = self.heap_bytes + times.heap_bytes() - before;
-    }
-}
-
-impl Bucket for ByKey {
-    fn bytes(&self) -> usize {
-        self.times.allocation_size() + self.heap_bytes
-    }
 }
 
 /// The batch with the counts as further columns.

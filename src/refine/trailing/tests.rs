@@ -89,6 +89,41 @@ fn memory_keeps_to_its_bound() {
     }
 }
 
+#[test]
+fn a_span_that_rows_have_left_takes_4_bytes_an_event_and_9_or_13_a_key() {
+    let (keys, events) = (5_000_i64, 45_000_i64);
+    for (as_text, key_bytes) in [(false, 9), (true, 13)] {
+        let (mut early, history) = (counter(30 * MINUTE_US, as_text, usize::MAX), MemoryHistory::new("at"));
+        let at = |event: i64| event * 30 * MINUTE_US / events;
+        let rows = (0..events).map(|event| (Some((event * 7_919 % keys) as i32), Some(at(event)))).collect::<Vec<_>>();
+        for rows in rows.chunks(5_000) {
+            counts(&mut early, &batch(rows, as_text), &history);
+        }
+        // That of its predecessor is known to be empty.
+        let newest = early.bytes();
+        assert!(newest < 10 * events as usize, "{newest}");
+        let next = batch(&[(Some(0), Some(30 * MINUTE_US))], as_text);
+        counts(&mut early, &next, &history);
+        let expected = (4 * events + key_bytes * keys) as usize;
+        assert!((expected..expected + 2_000).contains(&early.bytes()), "{} {expected}", early.bytes());
+        // The same when it is loaded.
+        let mut late = counter(30 * MINUTE_US, as_text, usize::MAX);
+        late.count(&next, &history).unwrap();
+        assert!((expected..expected + 2_000).contains(&late.bytes()), "{} {expected}", late.bytes());
+    }
+}
+
+#[test]
+fn a_clock_that_runs_ahead_keeps_no_span_from_being_frozen() {
+    let (mut counter, history) = (counter(30 * MINUTE_US, false, usize::MAX), MemoryHistory::new("at"));
+    let ahead = [(Some(-1), Some(45 * MINUTE_US)), (Some(-1), Some(1_000 * MINUTE_US))];
+    let rows = (0..5_000).map(|key| (Some(key), Some(i64::from(key)))).chain(ahead).collect::<Vec<_>>();
+    counts(&mut counter, &batch(&rows, false), &history);
+    let later = (0..10).map(|key| (Some(key), Some(31 * MINUTE_US))).collect::<Vec<_>>();
+    counts(&mut counter, &batch(&later, false), &history);
+    assert!(counter.bytes() < 14 * 5_000, "{}", counter.bytes());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
     /// However a stream is cut, whatever is forgotten, in whatever order rows arrive.
