@@ -15,6 +15,7 @@ mod engine;
 mod error;
 mod evaluate;
 mod groups;
+mod growth;
 mod intern;
 mod numbers;
 mod output;
