@@ -63,6 +63,25 @@ impl<B: Bucket> Buckets<B> {
         self.held.contains_key(&number)
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &B> {
+        self.held.values().map(|held| &held.bucket)
+    }
+
+    /// The latest span that is in memory.
+    pub(super) fn newest(&self) -> Option<i64> {
+        self.held.keys().copied().max()
+    }
+
+    /// Lets `change` make the buckets before `number` smaller; this is no use of them.
+    pub(super) fn change_before(&mut self, number: i64, mut change: impl FnMut(&mut B)) {
+        for (_, held) in self.held.iter_mut().filter(|(other, _)| **other < number) {
+            change(&mut held.bucket);
+            let bytes = held.bucket.bytes() + OVERHEAD_BYTES;
+            self.bytes = self.bytes - held.bytes + bytes;
+            held.bytes = bytes;
+        }
+    }
+
     /// Brings the account up to date after a bucket has grown, and makes room at the cost of others.
     pub(super) fn grown(&mut self, number: i64) {
         let Some(held) = self.held.get_mut(&number) else { return };

@@ -13,8 +13,8 @@ use super::rows::lake_type;
 
 /// The keyed hash of a key of one or several columns: NULL equals NULL, and the values stay apart.
 ///
-/// SipHash with a key of 128 bits that the lake keeps to itself: nobody can make two ids meet on purpose, and 96 bits
-/// of it meet by chance once in 10^14 hours of 18 million ids each.
+/// SipHash with a key of 128 bits that the lake keeps to itself: nobody can make two ids meet on purpose. How often two
+/// meet by chance is up to how many bits are kept.
 #[derive(Debug, Clone)]
 pub(super) struct KeyHash {
     key: [u8; 16],

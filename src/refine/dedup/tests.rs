@@ -80,16 +80,37 @@ fn an_empty_past_is_not_read() {
 }
 
 #[test]
-fn ids_take_about_twenty_bytes() {
-    let (mut dedup, history) = (dedup(&["id"], usize::MAX), MemoryHistory::new("at"));
-    let mut most = 0;
-    for round in 0..15 {
-        let ids = (0..4_000).map(|id| (round * 4_000 + id, None, Some(5))).collect::<Vec<_>>();
-        kept(&mut dedup, &ids, &history);
-        most = most.max(dedup.bytes() / (4_000 * (usize::from(round) + 1)));
+fn a_span_is_packed_when_a_later_one_begins_and_late_rows_still_find_it() {
+    let (mut dedup, history) = (dedup(&["id", "part"], usize::MAX), MemoryHistory::new("at"));
+    // 180,000 ids in each of two spans.
+    let rows = |minute: i64, part: i32| (0..60_000).map(|id| (id, Some(part), Some(minute))).collect::<Vec<_>>();
+    let mut feed = |minute: i64, part: i32, new: bool| {
+        assert!(kept(&mut dedup, &rows(minute, part), &history).iter().all(|kept| *kept == new));
+        dedup.bytes()
+    };
+    for part in 0..3 {
+        feed(5, part, true);
     }
-    // 13 bytes at the least load of 7/16 are 30.
-    assert!(most <= 31, "{most} bytes an id");
+    let growing = feed(5, 0, false);
+    let with_next = feed(15, 0, true);
+    let next_alone = 60_000 * 40;
+    assert!(with_next < 180_000 * 10 + next_alone && growing > 180_000 * 10, "{growing} and {with_next} bytes");
+    for part in 0..3 {
+        feed(5, part, false);
+    }
+    for part in 1..3 {
+        feed(15, part, true);
+    }
+    for part in 3..5 {
+        feed(5, part, true);
+    }
+    for part in 0..5 {
+        feed(5, part, false);
+    }
+    for part in 0..3 {
+        feed(15, part, false);
+    }
+    assert_eq!(history.scans.load(Ordering::Relaxed), 0);
 }
 
 proptest! {

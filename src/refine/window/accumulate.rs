@@ -4,6 +4,7 @@ use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::datatypes::DataType;
 
 use super::evaluate::Values;
+use super::growth::grow_to;
 use super::intern::{Interner, Marks};
 use super::numbers::{fits_i64, fits_i128};
 use super::plan::{Keeps, Slot};
@@ -93,7 +94,7 @@ impl Accumulator {
         let size = rows.group_count;
         match self {
             Self::Count(counts) => {
-                counts.resize(size, 0);
+                grow_to(counts, size, 0);
                 let present = match values {
                     Some(Values::Mask(present)) => Some(present),
                     _ => None,
@@ -101,7 +102,7 @@ impl Accumulator {
                 add_counts(counts, rows, and(present, filter).as_ref());
             }
             Self::Any(flags) => {
-                flags.resize(size, false);
+                grow_to(flags, size, false);
                 if let Some(Values::Mask(mask)) = values {
                     rows.each(and(Some(mask), filter).as_ref(), |_, group| flags[group] = true);
                 }
@@ -119,14 +120,14 @@ impl Accumulator {
                 let mut overflown = Vec::new();
                 match self {
                     Self::Sum(sums) => {
-                        sums.resize(rows.group_count, 0);
+                        grow_to(sums, rows.group_count, 0);
                         rows.each(mask.as_ref(), |row, group| match sums[group].checked_add(values[row]) {
                             Some(sum) => sums[group] = sum,
                             None => overflown.push((group, values[row])),
                         });
                     }
                     Self::WideSum(sums) => {
-                        sums.resize(rows.group_count, 0);
+                        grow_to(sums, rows.group_count, 0);
                         rows.each(mask.as_ref(), |row, group| {
                             sums[group] = sums[group].wrapping_add(values[row].into())
                         });
@@ -156,7 +157,7 @@ impl Accumulator {
             *self = Self::WideSum(sums.iter().map(|sum| i128::from(*sum)).collect());
         }
         if let Self::WideSum(sums) = self {
-            sums.resize(size, 0);
+            grow_to(sums, size, 0);
             add(sums);
         }
     }
@@ -195,14 +196,14 @@ impl Extremes {
         let size = rows.group_count;
         match (self, values) {
             (Self::Narrow(extremes), Some(Values::Narrow(values, nulls))) => {
-                extremes.resize(size, if greatest { i64::MIN } else { i64::MAX });
+                grow_to(extremes, size, if greatest { i64::MIN } else { i64::MAX });
                 rows.each(and_nulls(filter, nulls.as_ref()).as_ref(), |row, group| {
                     let extreme = &mut extremes[group];
                     *extreme = if greatest { values[row].max(*extreme) } else { values[row].min(*extreme) };
                 });
             }
             (Self::Wide(extremes), Some(Values::Wide(values, nulls))) => {
-                extremes.resize(size, if greatest { i128::MIN } else { i128::MAX });
+                grow_to(extremes, size, if greatest { i128::MIN } else { i128::MAX });
                 rows.each(and_nulls(filter, nulls.as_ref()).as_ref(), |row, group| {
                     let extreme = &mut extremes[group];
                     *extreme = if greatest { values[row].max(*extreme) } else { values[row].min(*extreme) };
@@ -211,7 +212,7 @@ impl Extremes {
             (Self::Floats(extremes), Some(Values::Floats(values, nulls))) => {
                 // The ends of the total order.
                 let end = f64::from_bits(if greatest { u64::MAX } else { u64::MAX >> 1 });
-                extremes.resize(size, end);
+                grow_to(extremes, size, end);
                 rows.each(and_nulls(filter, nulls.as_ref()).as_ref(), |row, group| {
                     if values[row].total_cmp(&extremes[group]).is_gt() == greatest {
                         extremes[group] = values[row];
@@ -219,7 +220,7 @@ impl Extremes {
                 });
             }
             (Self::Codes(extremes), Some(Values::Codes(codes))) => {
-                extremes.resize(size, 0);
+                grow_to(extremes, size, 0);
                 let Some(interner) = interner else { return };
                 rows.each(filter, |row, group| {
                     let (code, extreme) = (codes[row], &mut extremes[group]);

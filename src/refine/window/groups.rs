@@ -1,5 +1,6 @@
 //! The groups of one pane: composite keys of codes to dense indices.
 
+use super::growth::{extend, grow_to};
 use super::tags::{BLOCK, NONE, TagTable, tag_of_codes};
 
 /// Keys of `parts` codes each, in the order in which they were first seen.
@@ -116,7 +117,7 @@ impl Groups {
 
     fn add(&mut self, key: &[u32]) -> u32 {
         let group = self.len as u32;
-        self.keys.extend_from_slice(key);
+        extend(&mut self.keys, key);
         self.len += 1;
         match (&mut self.index, key) {
             (Index::Direct(groups), [code]) => set(groups, *code, group),
@@ -133,7 +134,7 @@ impl Groups {
     fn index_directly_if_dense(&mut self) {
         let greatest = self.keys.iter().copied().max().unwrap_or(0) as usize;
         if greatest < self.len * 3 + 256 {
-            let mut groups = Vec::new();
+            let mut groups = vec![NONE; greatest + 1];
             for (group, code) in self.keys.iter().enumerate() {
                 set(&mut groups, *code, group as u32);
             }
@@ -144,8 +145,6 @@ impl Groups {
 
 fn set(groups: &mut Vec<u32>, code: u32, group: u32) {
     let at = code as usize;
-    if at >= groups.len() {
-        groups.resize(at + 1, NONE);
-    }
+    grow_to(groups, at + 1, NONE);
     groups[at] = group;
 }

@@ -5,8 +5,10 @@ use std::cmp::Ordering;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, StringBuilder};
 use arrow::datatypes::DataType;
 
+use super::growth::push;
 use super::numbers::{self, Numbers};
 use super::tags::{BLOCK, NONE, TagTable, tag_of_bytes, tag_of_integer};
+use super::texts::Texts;
 
 /// The codes of the values of one expression.
 #[derive(Debug)]
@@ -23,24 +25,14 @@ enum Values {
     /// By code; the entry of NULL is not looked at.
     Integers(Vec<i128>),
     Small(Vec<i64>),
-    Text {
-        spans: Vec<Span>,
-        bytes: Vec<u8>,
-    },
-}
-
-/// Start and length in the bytes of all strings.
-#[derive(Debug, Clone, Copy)]
-struct Span {
-    start: usize,
-    len: u32,
+    Text(Texts),
 }
 
 impl Interner {
     /// An interner for values of `kind`, or `None` when values of that type are no keys.
     pub fn new(kind: &DataType) -> Option<Self> {
         let values = match kind {
-            DataType::Utf8 => Values::Text { spans: vec![Span { start: 0, len: 0 }], bytes: Vec::new() },
+            DataType::Utf8 => Values::Text(Texts::new()),
             DataType::Boolean => Values::Small(vec![0]),
             kind if numbers::fits_i64(kind) => Values::Small(vec![0]),
             kind if numbers::fits_i128(kind) => Values::Integers(vec![0]),
@@ -54,7 +46,7 @@ impl Interner {
         match &self.values {
             Values::Integers(values) => values.len(),
             Values::Small(values) => values.len(),
-            Values::Text { spans, .. } => spans.len(),
+            Values::Text(texts) => texts.len(),
         }
     }
 
@@ -62,7 +54,7 @@ impl Interner {
         let values = match &self.values {
             Values::Integers(values) => values.capacity() * size_of::<i128>(),
             Values::Small(values) => values.capacity() * size_of::<i64>(),
-            Values::Text { spans, bytes } => spans.capacity() * size_of::<Span>() + bytes.capacity(),
+            Values::Text(texts) => texts.bytes(),
         };
         values + self.table.bytes() + self.free.capacity() * size_of::<u32>()
     }
@@ -127,7 +119,7 @@ impl Interner {
         let data = strings.value_data();
         let offsets = strings.value_offsets();
         let text = |row: usize| &data[offsets[row] as usize..offsets[row + 1] as usize];
-        let Values::Text { spans, bytes } = &mut self.values else { return };
+        let Values::Text(texts) = &mut self.values else { return };
         let mut tags = [0_u32; BLOCK];
         for from in (0..strings.len()).step_by(BLOCK) {
             let until = strings.len().min(from + BLOCK);
@@ -137,11 +129,7 @@ impl Interner {
             }
             for row in from..until {
                 let value = text(row);
-                let same = |code: u32, spans: &[Span], bytes: &[u8]| {
-                    let span = spans[code as usize];
-                    &bytes[span.start..span.start + span.len as usize] == value
-                };
-                if codes[row] != NONE && same(codes[row], spans, bytes) && strings.is_valid(row) {
+                if codes[row] != NONE && texts.get(codes[row]) == value && strings.is_valid(row) {
                     continue;
                 }
                 if strings.is_null(row) {
@@ -149,11 +137,15 @@ impl Interner {
                     continue;
                 }
                 let tag = tags[row - from];
-                let mut code = self.table.find(tag, |code| same(code, spans, bytes));
+                let mut code = self.table.find(tag, |code| texts.get(code) == value);
                 if code == NONE {
-                    let span = Span { start: bytes.len(), len: value.len() as u32 };
-                    bytes.extend_from_slice(value);
-                    code = store(spans, &mut self.free, span);
+                    code = match self.free.pop() {
+                        Some(code) => {
+                            texts.set(code, value);
+                            code
+                        }
+                        None => texts.push(value),
+                    };
                     self.table.insert(tag, code);
                 }
                 codes[row] = code;
@@ -169,7 +161,7 @@ impl Interner {
         match &self.values {
             Values::Integers(values) => values[left as usize].cmp(&values[right as usize]),
             Values::Small(values) => values[left as usize].cmp(&values[right as usize]),
-            Values::Text { spans, bytes } => text(spans, bytes, left).cmp(text(spans, bytes, right)),
+            Values::Text(texts) => texts.get(left).cmp(texts.get(right)),
         }
     }
 
@@ -181,8 +173,8 @@ impl Interner {
         match &self.values {
             Values::Integers(values) => ((values[code as usize] >> 64) as i64 as u64) ^ (1 << 63),
             Values::Small(values) => (values[code as usize] as u64) ^ (1 << 63),
-            Values::Text { spans, bytes } => {
-                let text = text(spans, bytes, code);
+            Values::Text(texts) => {
+                let text = texts.get(code);
                 let mut prefix = [0; 8];
                 let len = text.len().min(8);
                 prefix[..len].copy_from_slice(&text[..len]);
@@ -193,12 +185,12 @@ impl Interner {
 
     pub fn decode(&self, codes: &[u32]) -> ArrayRef {
         match &self.values {
-            Values::Text { spans, bytes } => {
-                let size = codes.iter().map(|code| spans[*code as usize].len as usize).sum();
+            Values::Text(texts) => {
+                let size = codes.iter().map(|code| texts.get(*code).len()).sum();
                 let mut strings = StringBuilder::with_capacity(codes.len(), size);
                 for code in codes {
                     // The bytes came out of a string array, so they are UTF-8.
-                    let text = (*code != 0).then(|| std::str::from_utf8(text(spans, bytes, *code)).unwrap_or_default());
+                    let text = (*code != 0).then(|| std::str::from_utf8(texts.get(*code)).unwrap_or_default());
                     strings.append_option(text);
                 }
                 std::sync::Arc::new(strings.finish())
@@ -218,13 +210,15 @@ impl Interner {
         }
     }
 
-    /// Frees every code that `live` does not have; the others keep their values. Returns how many are left.
+    /// Frees every code that `live` does not have, and the memory of its value; the others keep theirs. Returns how many
+    /// are left.
     pub fn sweep(&mut self, live: &Marks) -> usize {
         let domain = self.domain();
         self.free.clear();
         let kept = (1..domain as u32).filter(|code| live.has(*code)).collect::<Vec<_>>();
         let greatest = kept.last().copied().unwrap_or(0) as usize;
-        self.free.extend((1..=greatest as u32).filter(|code| !live.has(*code)));
+        // The least is given out first: so the greatest go out of use some day, and the domain shrinks.
+        self.free.extend((1..=greatest as u32).rev().filter(|code| !live.has(*code)));
         self.table = TagTable::with_capacity(kept.len());
         match &mut self.values {
             Values::Integers(values) => {
@@ -242,30 +236,15 @@ impl Interner {
                     self.table.insert(tag_of_integer(values[*code as usize]), *code);
                 }
             }
-            Values::Text { spans, bytes } => {
-                spans.truncate(greatest + 1);
-                spans.shrink_to_fit();
-                let mut compact = Vec::with_capacity(kept.iter().map(|code| spans[*code as usize].len as usize).sum());
+            Values::Text(texts) => {
+                texts.compact(&kept);
                 for code in &kept {
-                    let text = text(spans, bytes, *code);
-                    self.table.insert(tag_of_bytes(text), *code);
-                    let start = compact.len();
-                    compact.extend_from_slice(text);
-                    spans[*code as usize].start = start;
+                    self.table.insert(tag_of_bytes(texts.get(*code)), *code);
                 }
-                for code in &self.free {
-                    spans[*code as usize] = Span { start: 0, len: 0 };
-                }
-                *bytes = compact;
             }
         }
         kept.len()
     }
-}
-
-fn text<'a>(spans: &[Span], bytes: &'a [u8], code: u32) -> &'a [u8] {
-    let span = spans[code as usize];
-    &bytes[span.start..span.start + span.len as usize]
 }
 
 fn intern<T: Copy + PartialEq>(
@@ -291,7 +270,7 @@ fn store<T>(values: &mut Vec<T>, free: &mut Vec<u32>, value: T) -> u32 {
             code
         }
         None => {
-            values.push(value);
+            push(values, value);
             (values.len() - 1) as u32
         }
     }

@@ -15,6 +15,7 @@ mod engine;
 mod error;
 mod evaluate;
 mod groups;
+mod growth;
 mod intern;
 mod numbers;
 mod output;
@@ -27,6 +28,7 @@ mod state;
 mod tags;
 #[cfg(test)]
 mod tests;
+mod texts;
 
 pub use engine::{Restated, TableChanges, WindowEngine, WindowSettings, late_rows};
 pub use error::{Place, WindowError};

@@ -1,27 +1,31 @@
 //! The hash table under interners and groups: it holds 32-bit tags and dense indices, the keys stay with the caller.
 
+use super::growth::next_size;
+
 /// Multiplier of the folding hash; any odd number with well spread bits will do.
 const FOLD: u64 = 0x9e37_79b9_7f4a_7c15;
-const SMALLEST_BITS: u32 = 4;
+const SMALLEST: usize = 16;
+/// The greatest load, as a fraction.
+const LOAD_MAX: (usize, usize) = (2, 3);
 /// Rows looked up at a time, so that their cache misses overlap.
 pub(super) const BLOCK: usize = 128;
 /// "No index": indices stay below it.
 pub(super) const NONE: u32 = u32::MAX;
 
-/// Open addressing with linear probing. The position follows from the tag alone, so growing never looks at keys.
+/// Open addressing with linear probing. The position follows from the tag alone and rises with it: growing never looks
+/// at keys, and copies from front to back. It grows by a quarter, for with millions of entries doubling would cost more
+/// memory than what it saves in copies is worth.
 #[derive(Debug, Default)]
 pub(super) struct TagTable {
     /// `tag << 32 | index + 1`; 0 is empty.
     slots: Vec<u64>,
-    bits: u32,
     len: usize,
 }
 
 impl TagTable {
     pub fn with_capacity(entries: usize) -> Self {
-        let mut table = Self::default();
-        table.resize(bits_for(entries));
-        table
+        let (part, whole) = LOAD_MAX;
+        Self { slots: vec![0; (entries * whole / part + 1).max(SMALLEST)], len: 0 }
     }
 
     pub fn bytes(&self) -> usize {
@@ -40,10 +44,9 @@ impl TagTable {
         if self.slots.is_empty() {
             return NONE;
         }
-        let mask = self.slots.len() - 1;
         let mut position = self.position(tag);
         loop {
-            let slot = self.slots[position & mask];
+            let slot = self.slots[position];
             if slot == 0 {
                 return NONE;
             }
@@ -53,44 +56,46 @@ impl TagTable {
                     return index;
                 }
             }
-            position += 1;
+            position = self.after(position);
         }
     }
 
     /// Adds an index that is not in the table.
     pub fn insert(&mut self, tag: u32, index: u32) {
-        if (self.len + 1) * 4 > self.slots.len() * 3 {
-            self.resize((self.bits + 1).max(SMALLEST_BITS));
+        let (part, whole) = LOAD_MAX;
+        if (self.len + 1) * whole > self.slots.len() * part {
+            self.grow();
         }
         self.place((u64::from(tag) << 32) | u64::from(index + 1));
         self.len += 1;
     }
 
     fn place(&mut self, slot: u64) {
-        let mask = self.slots.len() - 1;
-        let mut position = self.position((slot >> 32) as u32) & mask;
+        let mut position = self.position((slot >> 32) as u32);
         while self.slots[position] != 0 {
-            position = (position + 1) & mask;
+            position = self.after(position);
         }
         self.slots[position] = slot;
     }
 
     #[inline]
     fn position(&self, tag: u32) -> usize {
-        ((u64::from(tag) << self.bits) >> 32) as usize
+        ((u64::from(tag) * self.slots.len() as u64) >> 32) as usize
     }
 
-    fn resize(&mut self, bits: u32) {
-        let old = std::mem::replace(&mut self.slots, vec![0; 1 << bits]);
-        self.bits = bits;
+    #[inline]
+    fn after(&self, position: usize) -> usize {
+        if position + 1 == self.slots.len() { 0 } else { position + 1 }
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let size = next_size(self.slots.len(), size_of::<u64>()).max(SMALLEST);
+        let old = std::mem::replace(&mut self.slots, vec![0; size]);
         for slot in old.into_iter().filter(|slot| *slot != 0) {
             self.place(slot);
         }
     }
-}
-
-fn bits_for(entries: usize) -> u32 {
-    (entries * 4 / 3 + 1).next_power_of_two().trailing_zeros().max(SMALLEST_BITS)
 }
 
 /// Multiplies to 128 bits and folds the halves together.

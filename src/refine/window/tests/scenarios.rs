@@ -142,8 +142,8 @@ fn codes_of_windows_that_are_gone_are_freed() {
         let events = (0..30_000).map(|user| at(round * 1_200, round as i32 * 30_000 + user, 1)).collect::<Vec<_>>();
         stream.update(&batch(&events));
         stream.finish();
-        if round == 5 {
-            peak = stream.engine.bytes();
+        if round <= 5 {
+            peak = peak.max(stream.engine.bytes());
         }
     }
     assert!(stream.engine.bytes() <= peak * 3 / 2, "{} bytes after {peak}", stream.engine.bytes());

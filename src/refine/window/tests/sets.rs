@@ -87,6 +87,49 @@ fn a_million_pairs_cost_less_than_eight_bytes_each() {
     assert!(set.bytes() < known.len() * 8, "{} bytes for {} pairs", set.bytes(), known.len());
 }
 
+/// Device ids, from the `from`th on.
+fn device_ids(from: u64, count: u64) -> ArrayRef {
+    let id = |number: u64| format!("dev-{:010x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 24);
+    Arc::new((from..from + count).map(|number| Some(id(number))).collect::<StringArray>())
+}
+
+#[test]
+fn a_text_costs_about_twenty_bytes_beside_itself() {
+    let mut interner = Interner::new(&DataType::Utf8).unwrap();
+    let text_bytes = 14.0;
+    let (mut most, mut sum) = (0.0_f64, 0.0);
+    for round in 0..80 {
+        interner.encode(&device_ids(round * 5_000, 5_000));
+        assert_eq!(interner.domain(), (round as usize + 1) * 5_000 + 1, "each is another");
+        let each = interner.bytes() as f64 / interner.domain() as f64 - text_bytes;
+        if round >= 40 {
+            (most, sum) = (most.max(each), sum + each);
+        }
+    }
+    assert!(most < 30.0 && sum / 40.0 < 26.0, "{most} bytes at most, {} on average", sum / 40.0);
+}
+
+#[test]
+fn texts_that_change_for_ever_take_no_more_memory() {
+    let mut interner = Interner::new(&DataType::Utf8).unwrap();
+    let mut sizes = Vec::new();
+    for round in 0..30 {
+        let codes = interner.encode(&device_ids(round * 5_000, 10_000));
+        let mut marks = Marks::default();
+        codes.iter().for_each(|code| marks.set(*code));
+        assert_eq!(interner.sweep(&marks), 10_000);
+        assert!(interner.domain() <= 15_001, "the least codes are given out again first");
+        sizes.push(interner.bytes());
+        if round == 29 {
+            assert_eq!(&interner.decode(&codes), &device_ids(round * 5_000, 10_000));
+        }
+    }
+    let bound = 10_000 * (14 + 13) + 15_000 * (8 + 4) + 60_000;
+    assert!(sizes.iter().all(|bytes| *bytes < bound), "{sizes:?} are more than {bound}");
+    interner.sweep(&Marks::default());
+    assert!(interner.bytes() < 70_000, "{} bytes for nothing", interner.bytes());
+}
+
 proptest! {
     #[test]
     fn packed_sets_are_sets(values in prop::collection::vec(0_u64..5_000, 0..2_000), bits in 13_u32..=63, entries in 0_usize..100_000) {
