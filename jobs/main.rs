@@ -65,7 +65,7 @@ fn main() -> ExitCode {
 }
 
 fn start(cli: Cli) -> anyhow::Result<Exit> {
-    allocator::use_small_pages();
+    allocator::set_up();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("assay-io").build()?;
     if let Job::Settings(args) = cli.job {
         return settings::run(&args, &cli.globals);

@@ -15,7 +15,7 @@ use super::error::PipelineError;
 use super::recover::in_order;
 use super::tables::Tables;
 use crate::domain::{EpochKind, schema};
-use crate::lake::{DataFile, FileReader, RangeFilter};
+use crate::lake::{DataFile, FileReader, LakeError, RangeFilter};
 
 /// The files of a table, read epoch by epoch.
 pub struct Arrivals {
@@ -52,6 +52,28 @@ impl Arrivals {
     /// When a file cannot be read, or a row of silver is not in bronze.
     pub fn rows(&self, epochs: &Range<i64>) -> Result<Vec<RecordBatch>, PipelineError> {
         self.columns(epochs, &self.reader.columns())
+    }
+
+    /// As [`rows`](Self::rows), a batch at a time where the files have the order already; it ends early when `each` says
+    /// `false`. Blocking.
+    ///
+    /// # Errors
+    /// As [`rows`](Self::rows).
+    pub fn visit(&self, epochs: &Range<i64>, mut each: impl FnMut(RecordBatch) -> bool) -> Result<(), PipelineError> {
+        let files = self.meeting(epochs).collect::<Vec<_>>();
+        if files.windows(2).any(|pair| pair[0].partition != pair[1].partition) {
+            self.rows(epochs)?.into_iter().all(each);
+            return Ok(());
+        }
+        for file in files {
+            for rows in self.reader.open(file, &self.reader.columns(), Some(range(epochs)))? {
+                let rows = rows.map_err(|cause| LakeError::read(self.reader.table(), cause))?;
+                if rows.num_rows() > 0 && !each(rows) {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
     }
 
     fn columns(&self, epochs: &Range<i64>, columns: &[&str]) -> Result<Vec<RecordBatch>, PipelineError> {
@@ -91,13 +113,20 @@ impl Arrivals {
         let mut batches = Vec::new();
         let mut folder = None;
         let mut mixed = false;
-        for file in self.files.iter().filter(|file| file.may_contain(schema::EPOCH, epochs.start, epochs.end)) {
+        for file in self.meeting(epochs) {
             mixed |= *folder.get_or_insert(&file.partition) != &file.partition;
-            let range = RangeFilter { column: schema::EPOCH.into(), from: epochs.start, to: epochs.end };
-            batches.extend(self.reader.read(file, columns, Some(range))?);
+            batches.extend(self.reader.read(file, columns, Some(range(epochs)))?);
         }
         Ok((batches, mixed))
     }
+
+    fn meeting(&self, epochs: &Range<i64>) -> impl Iterator<Item = &DataFile> {
+        self.files.iter().filter(|file| file.may_contain(schema::EPOCH, epochs.start, epochs.end))
+    }
+}
+
+fn range(epochs: &Range<i64>) -> RangeFilter {
+    RangeFilter { column: schema::EPOCH.into(), from: epochs.start, to: epochs.end }
 }
 
 /// Runs of complete epochs of the stream, each of `rows_max` rows of bronze at most or of one epoch. Blocking.

@@ -128,13 +128,14 @@ pub fn rebuild(
 
 /// Sends the rows of complete epochs in the order in which they arrived, cut at the borders of epochs.
 fn read(source: &Arrivals, epochs: &[Range<i64>], out: &Sender<RecordBatch>) -> Result<(), PipelineError> {
-    for chunk in epochs {
-        for batch in source.rows(chunk)? {
-            for part in by_epoch(&batch) {
-                if out.send(part).is_err() {
-                    return Ok(());
-                }
-            }
+    let mut wanted = true;
+    for chunk in epochs.iter() {
+        source.visit(chunk, |batch| {
+            wanted = by_epoch(&batch).into_iter().all(|part| out.send(part).is_ok());
+            wanted
+        })?;
+        if !wanted {
+            break;
         }
     }
     Ok(())

@@ -93,7 +93,7 @@ impl Default for StageSettings {
             refine: RefineSettings::default(),
             windows: WindowSettings::default(),
             lateness_us: 0,
-            chunk_rows: 128 * 1024,
+            chunk_rows: 64 * 1024,
         }
     }
 }

@@ -50,6 +50,11 @@ impl Interner {
         }
     }
 
+    /// Codes that stand for a value.
+    pub fn used(&self) -> usize {
+        self.domain() - self.free.len()
+    }
+
     pub fn bytes(&self) -> usize {
         let values = match &self.values {
             Values::Integers(values) => values.capacity() * size_of::<i128>(),

@@ -14,6 +14,7 @@ mod compile;
 mod engine;
 mod error;
 mod evaluate;
+mod frozen;
 mod groups;
 mod growth;
 mod intern;

@@ -9,7 +9,7 @@ const MULTIPLIERS: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xd6e8_feb8_6659_fd93];
 
 /// Spreads the integers of `bits` bits over each other, one to one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Mixer {
+pub(super) struct Mixer {
     bits: u32,
     inverses: [u64; 2],
 }
@@ -19,13 +19,17 @@ impl Mixer {
         Self { bits, inverses: MULTIPLIERS.map(inverse) }
     }
 
+    pub fn bits(&self) -> u32 {
+        self.bits
+    }
+
     #[inline]
     fn mask(&self) -> u64 {
         u64::MAX >> (64 - self.bits)
     }
 
     #[inline]
-    fn mix(&self, value: u64) -> u64 {
+    pub fn mix(&self, value: u64) -> u64 {
         let shift = self.bits.div_ceil(2);
         let once = value.wrapping_mul(MULTIPLIERS[0]) & self.mask();
         let twice = (once ^ (once >> shift)).wrapping_mul(MULTIPLIERS[1]) & self.mask();
@@ -33,7 +37,7 @@ impl Mixer {
     }
 
     /// A shift by half the bits or more undoes itself.
-    fn unmix(&self, mixed: u64) -> u64 {
+    pub fn unmix(&self, mixed: u64) -> u64 {
         let shift = self.bits.div_ceil(2);
         let twice = (mixed ^ (mixed >> shift)).wrapping_mul(self.inverses[1]) & self.mask();
         (twice ^ (twice >> shift)).wrapping_mul(self.inverses[0]) & self.mask()
@@ -76,10 +80,13 @@ impl PackedSet {
         Self { mixer: Mixer::new(bits), shard_bits, len: 0, shards }
     }
 
-    /// As [`new`](Self::new), with room for the entries: it does not grow until there are more.
-    pub fn with_room(bits: u32, entries: usize) -> Self {
+    /// As [`new`](Self::new), with room for the first `room` of the entries: it does not grow until there are more.
+    ///
+    /// To fill a set in the order of another one, room for all is needed: a shard that grows meanwhile has its entries
+    /// crowded at its front.
+    pub fn with_room(bits: u32, entries: usize, room: usize) -> Self {
         let mut set = Self::new(bits, entries);
-        let slots = (entries >> set.shard_bits) * 11 / 8;
+        let slots = ((room >> set.shard_bits) + usize::from(room > 0)) * 11 / 8;
         match &mut set.shards {
             Shards::Narrow(shards) => shards.iter_mut().for_each(|shard| shard.slots = vec![0; slots]),
             Shards::Wide(shards) => shards.iter_mut().for_each(|shard| shard.slots = vec![0; slots]),
@@ -98,6 +105,10 @@ impl PackedSet {
 
     pub fn bits(&self) -> u32 {
         self.mixer.bits
+    }
+
+    pub fn mixer(&self) -> &Mixer {
+        &self.mixer
     }
 
     pub fn is_narrow(&self) -> bool {
@@ -177,6 +188,20 @@ impl PackedSet {
         }
     }
 
+    /// All members as they are mixed, in order.
+    pub fn for_each_sorted(&self, mut visit: impl FnMut(u64)) {
+        let rest_bits = self.rest_bits();
+        let mut visit = |shard: usize, rest: u64| visit((shard as u64) << rest_bits | rest);
+        match &self.shards {
+            Shards::Narrow(shards) => {
+                shards.iter().enumerate().for_each(|(at, shard)| shard.for_each_sorted(|rest| visit(at, rest)))
+            }
+            Shards::Wide(shards) => {
+                shards.iter().enumerate().for_each(|(at, shard)| shard.for_each_sorted(|rest| visit(at, rest)))
+            }
+        }
+    }
+
     /// Takes the members out, shard by shard, so that another set can be filled while this one shrinks.
     pub fn drain(self, mut visit: impl FnMut(u64)) {
         let (mixer, rest_bits) = (self.mixer, self.rest_bits());
@@ -211,7 +236,7 @@ struct Shard<S> {
     len: usize,
 }
 
-trait Slot: Copy + Eq + Default {
+trait Slot: Copy + Ord + Default {
     fn of(rest: u64) -> Self;
     fn rest(self) -> u64;
 }
@@ -329,5 +354,12 @@ impl<S: Slot> Shard<S> {
 
     fn for_each(&self, mut visit: impl FnMut(u64)) {
         self.slots.iter().filter(|slot| **slot != S::default()).for_each(|slot| visit(slot.rest()));
+    }
+
+    /// The slots are in order but for those that had to move on.
+    fn for_each_sorted(&self, mut visit: impl FnMut(u64)) {
+        let mut slots = self.slots.iter().copied().filter(|slot| *slot != S::default()).collect::<Vec<_>>();
+        slots.sort_unstable();
+        slots.into_iter().for_each(|slot| visit(slot.rest()));
     }
 }

@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use super::accumulate::{Accumulator, GroupedRows};
 use super::evaluate::Evaluated;
 use super::groups::Groups;
+use super::growth::grow_to;
 use super::intern::{Interner, Marks};
 use super::pairs::{Counts, PairSet};
 use super::plan::WindowTable;
@@ -117,7 +118,7 @@ impl Pane {
             let filter = batch.mask(feed.filter);
             let domain = interners.get(feed.interner).map_or(0, Interner::domain);
             let mut added = Vec::new();
-            distinct.charges.resize(grouped.group_count * panes, 0);
+            grow_to(&mut distinct.charges, grouped.group_count * panes, 0);
             for (rows, groups) in rows.chunks(PAIRS_AT_ONCE).zip(groups.chunks(PAIRS_AT_ONCE)) {
                 pairs.clear();
                 let all = rows.iter().zip(groups).map(|(row, group)| (*row as usize, *group));
@@ -144,6 +145,15 @@ impl Pane {
             fresh.push(added);
         }
         fresh
+    }
+
+    /// All its windows are closed, so no more than a few late rows come: it takes less memory from now on.
+    pub fn rest(&mut self, feeds: &Feeds, interners: &[Interner], panes: usize) {
+        for (distinct, feed) in self.distincts.iter_mut().zip(&feeds.distincts) {
+            let domain = interners.get(feed.interner).map_or(0, Interner::domain);
+            distinct.pairs.rest(Counts { counts: &distinct.charges, stride: panes }, domain);
+        }
+        self.order = Vec::new();
     }
 
     /// All groups in the order of their keys.

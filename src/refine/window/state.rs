@@ -250,6 +250,12 @@ impl TableState {
         members.extend(panes.map(|pane| self.panes.get(&pane).map_or(NONE, |state| state.groups.find(key))));
     }
 
+    /// Packs the panes that only windows closed at `watermark` have.
+    pub fn rest(&mut self, watermark: Option<i64>, interners: &[Interner]) {
+        let (first_open, width) = (self.first_open(watermark), self.width() as usize);
+        self.panes.range_mut(..first_open).for_each(|(_, pane)| pane.rest(&self.feeds, interners, width));
+    }
+
     /// Drops a pane that only closed windows have; their restated groups are written down first.
     pub fn evict(&mut self, pane: i64, interners: &[Interner]) -> Result<(), WindowError> {
         for window in pane - self.width() + 1..=pane {

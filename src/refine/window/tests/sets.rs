@@ -14,8 +14,13 @@ use super::super::intern::{Interner, Marks};
 use super::super::packed::PackedSet;
 use super::super::pairs::{Counts, PairSet};
 
-/// Inserts pairs as a pane does and checks each answer; returns the set and its members.
-fn fill(pairs: &[(u32, u32)], mut domain: impl FnMut(usize) -> usize, stride: usize) -> (PairSet, HashSet<(u32, u32)>) {
+/// Inserts pairs as a pane does, checks each answer, and puts the set to rest now and then; returns it and its members.
+fn fill(
+    pairs: &[(u32, u32)],
+    mut domain: impl FnMut(usize) -> usize,
+    stride: usize,
+    rest_every: usize,
+) -> (PairSet, HashSet<(u32, u32)>) {
     let mut set = PairSet::new(domain(0));
     let mut known = HashSet::new();
     let mut counts: Vec<u32> = Vec::new();
@@ -32,6 +37,9 @@ fn fill(pairs: &[(u32, u32)], mut domain: impl FnMut(usize) -> usize, stride: us
         if set.needs_review() {
             set.review(Counts { counts: &counts, stride }, domain(number));
             assert!(!set.needs_review());
+        }
+        if number % rest_every == rest_every - 1 {
+            set.rest(Counts { counts: &counts, stride }, domain(number));
         }
     }
     (set, known)
@@ -62,8 +70,10 @@ fn pairs_are_exact_at_every_size_and_skew() {
             (fraction.powi(skew) * f64::from(count)) as u32
         };
         let pairs = (0..60_000).map(|_| (pick(groups), pick(values))).collect::<Vec<_>>();
-        let (set, known) = fill(&pairs, |_| values as usize, 3);
-        check(&set, &known, &pairs);
+        for rest_every in [usize::MAX, 7] {
+            let (set, known) = fill(&pairs, |_| values as usize, 3, rest_every);
+            check(&set, &known, &pairs);
+        }
     }
 }
 
@@ -73,18 +83,22 @@ fn pairs_follow_a_domain_that_grows() {
     // Codes grow from a few to millions, through the tiny bitmaps, the wide set and the narrow one.
     let pairs = (0..80_000_u32).map(|at| (random.random_range(0..at / 4 + 1), random.random_range(0..at * 40 + 2)));
     let pairs = pairs.collect::<Vec<_>>();
-    let (set, known) = fill(&pairs, |block| block * 40_000 + 2, 1);
-    check(&set, &known, &pairs);
-    assert!(set.bytes() < known.len() * 16, "{} bytes for {} pairs", set.bytes(), known.len());
+    for rest_every in [usize::MAX, 11] {
+        let (set, known) = fill(&pairs, |block| block * 40_000 + 2, 1, rest_every);
+        check(&set, &known, &pairs);
+        assert!(set.bytes() < known.len() * 16, "{} bytes for {} pairs", set.bytes(), known.len());
+    }
 }
 
 #[test]
-fn a_million_pairs_cost_less_than_eight_bytes_each() {
+fn a_million_pairs_cost_less_than_four_bytes_each_and_two_at_rest() {
     let mut random = SmallRng::seed_from_u64(11);
     let pairs =
         (0..1_000_000).map(|_| (random.random_range(0..200_000), random.random_range(0..2_000))).collect::<Vec<_>>();
-    let (set, known) = fill(&pairs, |_| 2_000, 1);
-    assert!(set.bytes() < known.len() * 8, "{} bytes for {} pairs", set.bytes(), known.len());
+    let (mut set, known) = fill(&pairs, |_| 2_000, 1, usize::MAX);
+    assert!(set.bytes() < known.len() * 4, "{} bytes for {} pairs", set.bytes(), known.len());
+    set.rest(Counts { counts: &[0; 200_000], stride: 1 }, 2_000);
+    assert!(set.bytes() < known.len() * 2, "{} bytes for {} pairs", set.bytes(), known.len());
 }
 
 /// Device ids, from the `from`th on.
