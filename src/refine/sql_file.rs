@@ -32,6 +32,9 @@ pub fn parse(file: &str, text: &str) -> Result<TableDef, SqlFileError> {
     Ok(def)
 }
 
+/// A week by the minute: so many windows hold one row, each with memory of its own.
+const SLIDES_MAX: i64 = 10_080;
+
 struct Split {
     /// Line by line as in the file, without the comment marks.
     header: String,
@@ -176,6 +179,10 @@ impl Parsed<'_> {
         let slide_us = window.get_ref().slide.as_deref().map_or(Ok(size_us), length)?;
         if size_us % slide_us != 0 {
             return self.refuse(&window.span(), "`slide` must divide `size` into whole parts");
+        }
+        if size_us / slide_us > SLIDES_MAX {
+            let problem = format!("`slide` divides `size` into more than {SLIDES_MAX} parts: a row counts in each");
+            return self.refuse(&window.span(), problem);
         }
         Ok(Some(WindowSpec { size_us, slide_us }))
     }

@@ -70,6 +70,7 @@ fn headers_are_refused_with_their_line() {
     refused(WINDOW, "\"15 minutes\"", "15", 5, "string");
     refused(WINDOW, "\"5 minutes\"", "\"4 minutes\"", 5, "divide");
     refused(WINDOW, "\"5 minutes\"", "\"20 minutes\"", 5, "divide");
+    refused(WINDOW, "\"5 minutes\"", "\"5 ms\"", 5, "10080 parts");
     refused(WINDOW, "\"window\"", "\"full\"", 2, "full");
     refused(WINDOW, "gold.sales", "bronze.sales", 1, "silver or gold");
     refused(WINDOW, "gold.sales", "Gold.sales", 1, "layer.name");
