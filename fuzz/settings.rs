@@ -42,6 +42,9 @@ const PLACE: &str = "f.toml";
 fn check_place(text: &str, error: &SettingsError) {
     let SettingsError::Invalid { place, cause } = error else { panic!("no file was read: {error}") };
     assert!(!cause.is_empty());
+    if place == PLACE && cause.contains("recursion limit") {
+        return;
+    }
     let Some(line) = place.strip_prefix(PLACE).and_then(|place| place.strip_prefix(':')) else {
         panic!("`{error}` has no line")
     };
