@@ -97,7 +97,7 @@ fn rows_of(data: &[u8]) -> RecordBatch {
         ),
         Arc::new(share.into_iter().map(|value| value.map(float)).collect::<Float64Array>()),
         Arc::new(flag.into_iter().map(|value| value.map(|bytes| bytes[0] & 1 == 1)).collect::<BooleanArray>()),
-        Arc::new(day.into_iter().map(|value| value.map(|bytes| int(bytes))).collect::<Date32Array>()),
+        Arc::new(day.into_iter().map(|value| value.map(int)).collect::<Date32Array>()),
         Arc::new(
             at.into_iter().map(|value| value.map(long)).collect::<TimestampMicrosecondArray>().with_timezone("UTC"),
         ),

@@ -109,7 +109,7 @@ fn a_message_with_two_faults_is_refused_for_the_first_whatever_its_neighbours_ar
         rejected.message = 0;
         rejected
     };
-    let alone = refused(&[two_faults.clone()]);
+    let alone = refused(std::slice::from_ref(&two_faults));
     assert_eq!(alone.reason, Reason::InvalidUtf8);
     assert_eq!(refused(&[id_and_size("good", 1.0), two_faults.clone()]), alone);
     assert_eq!(refused(&[two_faults, id_and_size([0xff], 1.0)]), alone);
