@@ -148,7 +148,12 @@ impl Decoder {
                     last = Some((id, writer));
                     match read_record(plan, payload, FRAME_BYTES, check, &mut rows.columns) {
                         Ok(()) => rows.accept(at, Some(id), plan.evolved),
-                        Err(fault) => rows.reject(at, Some(id), stage_of(fault.reason), *fault),
+                        Err(fault) => {
+                            // The first fault counts, also when it is a string that a batch of good ones checks late.
+                            let first = read_record(plan, payload, FRAME_BYTES, Utf8Check::Each, &mut rows.columns);
+                            let fault = first.err().unwrap_or(fault);
+                            rows.reject(at, Some(id), stage_of(fault.reason), *fault);
+                        }
                     }
                 }
                 Some(Writer::Incompatible(what)) => {

@@ -4,6 +4,8 @@ use datafusion::common::TableReference;
 use datafusion::sql::parser::{DFParser, Statement};
 use datafusion::sql::resolve::resolve_table_references;
 use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -31,6 +33,13 @@ pub fn parse(file: &str, text: &str) -> Result<TableDef, SqlFileError> {
     }
     Ok(def)
 }
+
+/// A month by the quarter of an hour: so many windows hold one row, each with memory of its own.
+const SLIDES_MAX: i64 = 2_880;
+/// The past is walked hour by hour.
+const TRAILING_DAYS_MAX: i64 = 366;
+/// Each operator may stand within the next, and the planner needs some stack for each.
+const TOKENS_MAX: usize = 4_096;
 
 struct Split {
     /// Line by line as in the file, without the comment marks.
@@ -177,6 +186,10 @@ impl Parsed<'_> {
         if size_us % slide_us != 0 {
             return self.refuse(&window.span(), "`slide` must divide `size` into whole parts");
         }
+        if size_us / slide_us > SLIDES_MAX {
+            let problem = format!("`slide` divides `size` into more than {SLIDES_MAX} parts: a row counts in each");
+            return self.refuse(&window.span(), problem);
+        }
         Ok(Some(WindowSpec { size_us, slide_us }))
     }
 
@@ -205,6 +218,7 @@ impl Parsed<'_> {
                 return self.refuse(&spanned.span(), format!("the expectation `{name}` stands here twice"));
             }
             let line = self.line(&spanned.span());
+            check_length(check).map_err(|problem| self.at(line, problem))?;
             if let Err(error) = DFParser::parse_sql_into_expr(check) {
                 let problem = format!("the check of `{name}` is not a SQL expression: {}", Told::new(&error).problem);
                 return Err(self.at(line, problem));
@@ -219,6 +233,10 @@ impl Parsed<'_> {
         for spanned in &raw.trailing {
             let TrailingHeader { column, key, window } = spanned.get_ref();
             let window_us = parse_us(window).map_err(|problem| self.at(self.line(&spanned.span()), problem))?;
+            if window_us > TRAILING_DAYS_MAX * 86_400_000_000 {
+                let problem = format!("`{window}` is more than the {TRAILING_DAYS_MAX} days that are counted back");
+                return self.refuse(&spanned.span(), problem);
+            }
             if !is_plain(column) || known.iter().any(|other| other.column == *column) {
                 let problem = format!("the trailing column `{column}` needs a name of its own of a-z, 0-9 and _");
                 return self.refuse(&spanned.span(), problem);
@@ -246,7 +264,9 @@ impl Parsed<'_> {
     }
 
     fn line(&self, span: &Range<usize>) -> usize {
-        1 + self.text.bytes().take(span.start).filter(|byte| *byte == b'\n').count()
+        // What is missing at the end is missing on the last line.
+        let text = self.text.strip_suffix('\n').unwrap_or(self.text);
+        1 + text.bytes().take(span.start).filter(|byte| *byte == b'\n').count()
     }
 }
 
@@ -255,10 +275,21 @@ fn is_plain(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_') && name.chars().all(plain)
 }
 
+fn check_length(sql: &str) -> Result<(), String> {
+    // What the tokenizer refuses, the parser refuses with a place.
+    let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize().unwrap_or_default();
+    let tokens = tokens.iter().filter(|token| !matches!(token, Token::Whitespace(_))).count();
+    if tokens <= TOKENS_MAX {
+        return Ok(());
+    }
+    Err(format!("the SQL has {tokens} words and signs; at most {TOKENS_MAX} can be planned"))
+}
+
 /// The one table that the query reads.
 fn source(file: &str, def: &TableDef) -> Result<TableName, SqlFileError> {
     let sql_error = |error| SqlFileError::in_sql(file, def.sql_line, &error);
     let at = |problem: String| SqlFileError::new(file, def.sql_line, problem);
+    check_length(&def.sql).map_err(at)?;
     let statements = DFParser::parse_sql(&def.sql).map_err(sql_error)?;
     let mut statements = statements.iter();
     let (Some(statement), None) = (statements.next(), statements.next()) else {

@@ -100,6 +100,21 @@ fn strings_are_checked_one_by_one_across_rows() {
     assert_eq!(text(&decoded.rows, "id", 0), Some("é"));
 }
 
+/// Whether the strings of a batch are checked as they come depends on the batch; the reason must not.
+#[test]
+fn a_message_with_two_faults_is_refused_for_the_first_whatever_its_neighbours_are() {
+    let two_faults = [string([0xff]), vec![1, 2, 3]].concat();
+    let refused = |records: &[Vec<u8>]| {
+        let mut rejected = resolve(ID_AND_SIZE, ID_AND_SIZE, records).rejected.remove(0);
+        rejected.message = 0;
+        rejected
+    };
+    let alone = refused(std::slice::from_ref(&two_faults));
+    assert_eq!(alone.reason, Reason::InvalidUtf8);
+    assert_eq!(refused(&[id_and_size("good", 1.0), two_faults.clone()]), alone);
+    assert_eq!(refused(&[two_faults, id_and_size([0xff], 1.0)]), alone);
+}
+
 #[test]
 fn extreme_values_pass_untouched() {
     let long_text = "€".repeat(350_000);

@@ -70,6 +70,7 @@ fn headers_are_refused_with_their_line() {
     refused(WINDOW, "\"15 minutes\"", "15", 5, "string");
     refused(WINDOW, "\"5 minutes\"", "\"4 minutes\"", 5, "divide");
     refused(WINDOW, "\"5 minutes\"", "\"20 minutes\"", 5, "divide");
+    refused(WINDOW, "\"5 minutes\"", "\"5 ms\"", 5, "2880 parts");
     refused(WINDOW, "\"window\"", "\"full\"", 2, "full");
     refused(WINDOW, "gold.sales", "bronze.sales", 1, "silver or gold");
     refused(WINDOW, "gold.sales", "Gold.sales", 1, "layer.name");
@@ -79,6 +80,8 @@ fn headers_are_refused_with_their_line() {
     refused(ROWS, "on_fail = \"warn\"", "on_fail = \"ignore\"", 11, "ignore");
     refused(ROWS, "x > 0", "x >", 10, "not a SQL expression");
     refused(ROWS, "\"b\"", "\"a\"", 11, "twice");
+    refused(ROWS, "30 minutes", "367 days", 13, "366 days");
+    refused(ROWS, "x > 0", &"+x".repeat(5_000), 10, "at most 4096");
     refused(ROWS, "\"b\"", "\"evaluates\"", 11, "built-in");
     refused(ROWS, "-- quarantine = \"silver.quarantine\"", "-- #", 10, "quarantine");
     refused(ROWS, "-- key = [\"id\"]", "-- key = []", 1, "`key` is missing");
@@ -94,6 +97,7 @@ fn queries_are_refused_with_their_line() {
     refused(WINDOW, "silver.transactions", "gold.sales", 7, "from itself");
     refused(ROWS, "WITH a AS (SELECT * FROM bronze.t) SELECT id, at FROM a", "DROP TABLE bronze.t", 14, "not a query");
     refused(ROWS, "SELECT * FROM bronze.t", "SELECT 1", 14, "no table");
+    refused(ROWS, "SELECT id,", &format!("SELECT id{},", "+1".repeat(20_000)), 14, "at most 4096");
 }
 
 #[test]
@@ -109,6 +113,16 @@ fn a_syntax_error_is_told_with_the_line_and_column_of_the_file() {
     assert_eq!(error.to_string(), "x.sql:4:8: Unterminated string literal");
     let error = parse("x.sql", &format!("{header}SELECT a FROM")).unwrap_err();
     assert_eq!(error.to_string(), "x.sql:4: expected identifier, found the end of the SQL");
+}
+
+#[test]
+fn a_header_that_ends_too_early_is_refused_on_its_last_line() {
+    for text in [
+        "-- table = \"gold.x\"\n-- about = \"\"\"",
+        "-- table = \"gold.x\"\n-- about = \"\"\"x\nSELECT 1 FROM silver.t",
+    ] {
+        assert_eq!(parse("x.sql", text).unwrap_err().line, 2, "{text}");
+    }
 }
 
 #[test]

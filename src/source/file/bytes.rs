@@ -136,6 +136,10 @@ impl ChunkReader for Chunks {
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
+        // Before memory is taken: a damaged file may claim any length.
+        if start.checked_add(length as u64).is_none_or(|end| end > self.0.size) {
+            return Err(ParquetError::EOF(format!("{length} bytes expected at {start} of {}", self.0.size)));
+        }
         let bytes = match &self.0.place {
             Place::Local(path) => {
                 let mut file = File::open(path)?;

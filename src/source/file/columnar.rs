@@ -1,6 +1,8 @@
 //! Parquet, cast to the contract's types.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Display;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, new_null_array};
@@ -37,8 +39,9 @@ impl Columnar {
         schema: &SchemaRef,
         aliases: &BTreeMap<String, Vec<String>>,
     ) -> Result<Self, SourceError> {
-        let error = |cause: &dyn std::fmt::Display| input.error("read as Parquet", cause);
-        let builder = ParquetRecordBatchReaderBuilder::try_new(Chunks(input.clone())).map_err(|cause| error(&cause))?;
+        let error = |cause: &dyn Display| input.error("read as Parquet", cause);
+        let builder = guarded(|| ParquetRecordBatchReaderBuilder::try_new(Chunks(input.clone())))
+            .map_err(|cause| error(&cause))?;
         let names: Vec<String> = builder.schema().fields().iter().map(|field| field.name().clone()).collect();
         let places = map_columns(&origin.url, &names, schema, aliases)?;
         for (field, place) in schema.fields().iter().zip(&places) {
@@ -55,12 +58,8 @@ impl Columnar {
         let columns = places.iter().map(|place| wanted.iter().position(|other| Some(*other) == *place)).collect();
         let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
         let skipped = usize::try_from(origin.resume_at - 1).unwrap_or(0);
-        let reader = builder
-            .with_projection(mask)
-            .with_batch_size(BATCH_ROWS)
-            .with_offset(skipped)
-            .build()
-            .map_err(|cause| error(&cause))?;
+        let builder = builder.with_projection(mask).with_batch_size(BATCH_ROWS).with_offset(skipped);
+        let reader = guarded(|| builder.build()).map_err(|cause| error(&cause))?;
         let next_row = origin.resume_at.max(1);
         Ok(Self { reader, origin, schema: schema.clone(), columns, waiting: VecDeque::new(), next_row })
     }
@@ -68,8 +67,8 @@ impl Columnar {
     pub(super) fn next_batch(&mut self, max_rows: usize) -> Result<Option<ParsedRows>, SourceError> {
         let batch = match self.waiting.pop_front() {
             Some(batch) => batch,
-            None => match self.reader.next() {
-                Some(batch) => batch.map_err(|cause| self.error(&cause))?,
+            None => match guarded(|| self.reader.next().transpose()).map_err(|cause| self.error(&cause))? {
+                Some(batch) => batch,
                 None => return Ok(None),
             },
         };
@@ -155,7 +154,15 @@ impl Columnar {
         }
     }
 
-    fn error(&self, cause: &dyn std::fmt::Display) -> SourceError {
+    fn error(&self, cause: &dyn Display) -> SourceError {
         SourceError::File { url: self.origin.url.clone(), action: "read as Parquet", cause: cause.to_string() }
+    }
+}
+
+/// The reader takes some of what a file says on trust, and panics where it is wrong: that must refuse the file only.
+fn guarded<T, E: Display>(read: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(read)) {
+        Ok(result) => result.map_err(|cause| cause.to_string()),
+        Err(_) => Err("the file is damaged".to_owned()),
     }
 }

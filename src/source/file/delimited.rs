@@ -26,6 +26,10 @@ pub(super) struct Delimited {
     /// The cell of each column.
     cells: Vec<Option<usize>>,
     width: usize,
+    /// Lines that ended in `\r` alone: the reader counts those that end in `\n`.
+    returns: u64,
+    /// Whether the last record ended in `\r`, of which a `\n` may be the second half.
+    after_return: bool,
 }
 
 impl Delimited {
@@ -45,6 +49,8 @@ impl Delimited {
             schema: schema.clone(),
             cells: Vec::new(),
             width: 0,
+            returns: 0,
+            after_return: false,
             origin,
         };
         rows.read_record()?;
@@ -90,9 +96,19 @@ impl Delimited {
             Err(error) => return Err(self.error(&error)),
         }
         // The end of the line before, when it had two characters, and blank lines belong to no record.
-        let skipped = self.raw(start).iter().take_while(|byte| matches!(byte, b'\r' | b'\n'));
-        let blank = skipped.filter(|byte| **byte == b'\n').count() as u64;
-        Ok(Some(i64::try_from(line + blank).unwrap_or(i64::MAX)))
+        let (mut feeds, mut returns, mut open) = (0, 0, self.after_return);
+        let raw = self.raw(start);
+        for byte in raw {
+            match byte {
+                b'\n' => (feeds, open) = (feeds + 1, false),
+                b'\r' => (returns, open) = (returns + u64::from(open), true),
+                _ => break,
+            }
+        }
+        let after_return = raw.last() == Some(&b'\r');
+        self.returns += returns + u64::from(open);
+        self.after_return = after_return;
+        Ok(Some(i64::try_from(line + feeds + self.returns).unwrap_or(i64::MAX)))
     }
 
     /// The bytes from `start` up to where the reader is.

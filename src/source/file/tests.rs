@@ -138,6 +138,18 @@ fn a_load_goes_on_at_any_line_where_it_was_killed() {
     }
 }
 
+/// The line is the position: two records on one would be one position, and a load that goes on would lose the second.
+#[test]
+fn a_carriage_return_alone_ends_a_line_too() {
+    let folder = Folder::new();
+    let url = folder.file("t.csv", b"id,user_id\ra,1\rb,2\n\rc,3\r\n\rd,x\r\r\ne,5\r\n");
+    let (rows, rejected) = load(&mut open(&url, 0).unwrap(), 100);
+    let line = |line, id: &str, user: i32| (line, format!("{id}|{user}|null|null"));
+    assert_eq!(rows, [line(2, "a", 1), line(3, "b", 2), line(5, "c", 3), line(9, "e", 5)]);
+    assert_eq!(rejected, [(7, Reason::WrongType, "d,x".to_owned())]);
+    assert_eq!(load(&mut open(&url, 3).unwrap(), 1).0, rows[1..]);
+}
+
 #[test]
 fn the_identity_follows_the_content() {
     let folder = Folder::new();
@@ -266,6 +278,31 @@ fn parquet_is_cast_to_the_contract() {
     assert!(rejected.is_empty());
     assert_eq!((later.len(), later[0].0), (11_000, 9_001));
     assert!(load(&mut open(&url, 20_001).unwrap(), 10).0.is_empty());
+}
+
+#[test]
+fn a_damaged_parquet_file_is_refused_and_ends_nothing() {
+    let folder = Folder::new();
+    let good = fs::read(parquet(&folder)).unwrap();
+    let damaged = |name: &str, change: &dyn Fn(&mut Vec<u8>)| {
+        let mut content = good.clone();
+        change(&mut content);
+        let read = open(&folder.file(name, &content), 0).and_then(|mut reader| {
+            while reader.next_batch(7_000)?.is_some() {}
+            Ok(())
+        });
+        let error = read.unwrap_err().to_string();
+        assert!(error.contains(name) && error.contains("read as Parquet"), "{error}");
+    };
+    // The schema that Arrow adds, of which its reader believes every byte.
+    let schema = good.windows(5).position(|bytes| bytes == b"/////").unwrap();
+    damaged("schema.parquet", &|content| content[schema + 8..schema + 40].fill(b'/'));
+    // Metadata that reach to before the file begins.
+    damaged("long.parquet", &|content| {
+        let length = content.len() - 8;
+        content[length..length + 4].copy_from_slice(&u32::MAX.to_le_bytes());
+    });
+    damaged("cut.parquet", &|content| drop(content.drain(4..2_000)));
 }
 
 #[test]
