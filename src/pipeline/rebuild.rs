@@ -22,6 +22,9 @@ use crate::telemetry::Metrics;
 /// Batches read ahead.
 const BATCHES_AHEAD: usize = 4;
 
+/// Restated rows of a table before those that others have replaced are dropped for the first time.
+const RESTATED_MIN: usize = if cfg!(test) { 8 } else { 1 << 15 };
+
 /// What to recompute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
@@ -53,6 +56,8 @@ struct Draft {
     rows: i64,
     /// What late rows made of rows that are in `files`, oldest first; put in their place at the end, in one go.
     restated: Vec<RecordBatch>,
+    /// Rows in `restated` at which those that later ones replace are dropped.
+    restated_at: usize,
 }
 
 /// Recomputes tables and puts the new ones in force as an epoch of their own. Blocking.
@@ -84,7 +89,7 @@ pub fn rebuild(
     let source = if target.reads_bronze() { Arrivals::of_bronze(tables) } else { Arrivals::of_silver(tables) };
     let epochs = chunks(tables, stages.chunk_rows())?;
     stages.only(target);
-    let mut drafts = std::thread::scope(|scope| {
+    let (mut drafts, watermark_us) = std::thread::scope(|scope| {
         let (batches_tx, batches_rx) = bounded(BATCHES_AHEAD);
         // One chunk is written while the next is refined, and no more than that is in memory.
         let (work_tx, work_rx) = bounded(0);
@@ -94,15 +99,16 @@ pub fn rebuild(
         let writing = scope.spawn(move || write(drafts, &work_rx, &written_tx));
         let line = Line { source, target, metrics, progress, work: work_tx, written: written_rx };
         let refined = line.refine(&batches_rx, &mut stages);
-        drop((batches_rx, line));
+        let watermark_us = stages.watermark();
+        // The last chunk is still to be written, and what late rows changed: nobody remembers the past for that.
+        drop((batches_rx, line, stages));
         let read = reading.join().unwrap_or(Err(PipelineError::Thread("reader")));
         // The writer's error explains why nobody took the next chunk, so it comes first.
         let drafts = writing.join().unwrap_or(Err(PipelineError::Thread("writer")))?;
         refined?;
         read?;
-        Ok::<_, PipelineError>(drafts)
+        Ok::<_, PipelineError>((drafts, watermark_us))
     })?;
-    let watermark_us = stages.watermark();
     let published = drafts.publish(tables, epoch)?;
     let record = EpochRecord {
         epoch,
@@ -259,6 +265,7 @@ impl Drafts {
             files: Vec::new(),
             rows: 0,
             restated: Vec::new(),
+            restated_at: RESTATED_MIN,
         };
         let all = target == Target::All;
         Self {
@@ -288,7 +295,9 @@ impl Drafts {
         jobs.extend(self.rows.iter_mut().zip(work.rows).map(|(draft, rows)| (draft, rows, None)));
         // Changes come in the order of the window tables.
         for (draft, changes) in self.windows.iter_mut().zip(work.changes) {
-            draft.restated.extend(changes.restated.map(|restated| restated.after));
+            if let Some(restated) = changes.restated {
+                draft.note_restated(restated.after)?;
+            }
             jobs.push((draft, vec![changes.closed], changes.open.filter(|_| last)));
         }
         let stores = &self.stores;
@@ -341,6 +350,17 @@ impl Draft {
             encoded.extend(self.encoder.encode(std::slice::from_ref(open), &format!("{OPEN_PREFIX}{name}"), now_ms)?);
         }
         self.keep(encoded, stores, handle)
+    }
+
+    /// Keeps what late rows make of rows until the end; of rows with one key only the last, once they are many.
+    fn note_restated(&mut self, rows: RecordBatch) -> Result<(), LakeError> {
+        self.restated.push(rows);
+        if self.restated.iter().map(RecordBatch::num_rows).sum::<usize>() > self.restated_at {
+            let revision = Revision::new(&self.restated, &self.key).map_err(|e| LakeError::read(&self.table, e))?;
+            self.restated = revision.map(|revision| revision.rows().clone()).into_iter().collect();
+            self.restated_at = (2 * self.restated.iter().map(RecordBatch::num_rows).sum::<usize>()).max(RESTATED_MIN);
+        }
+        Ok(())
     }
 
     /// Puts what late rows made of rows in their place, one file after the other.

@@ -6,7 +6,8 @@ pub(super) trait Bucket {
     fn bytes(&self) -> usize;
 }
 
-/// Spans of event time of equal length, the least recently used ones forgotten first.
+/// Spans of event time of equal length. Those that nobody asks for while time goes on by some spans are forgotten, and
+/// beyond the bound the least recently used ones.
 #[derive(Debug)]
 pub(super) struct Buckets<B> {
     span_us: i64,
@@ -14,6 +15,8 @@ pub(super) struct Buckets<B> {
     held: AHashMap<i64, Held<B>>,
     bytes: usize,
     uses: u64,
+    /// The latest span that was ever held.
+    latest: i64,
 }
 
 #[derive(Debug)]
@@ -21,14 +24,19 @@ struct Held<B> {
     bucket: B,
     bytes: usize,
     used: u64,
+    /// The latest span when it was used.
+    used_at: i64,
 }
+
+/// A bucket is forgotten when the latest span has moved by more than this since its last use.
+const IDLE_SPANS: i64 = 2;
 
 /// What a bucket costs beside its content.
 const OVERHEAD_BYTES: usize = 128;
 
 impl<B: Bucket> Buckets<B> {
     pub(super) fn new(span_us: i64, bytes_max: usize) -> Self {
-        Self { span_us: span_us.max(1), bytes_max, held: AHashMap::new(), bytes: 0, uses: 0 }
+        Self { span_us: span_us.max(1), bytes_max, held: AHashMap::new(), bytes: 0, uses: 0, latest: i64::MIN }
     }
 
     /// The number of the bucket that an instant falls into.
@@ -47,7 +55,7 @@ impl<B: Bucket> Buckets<B> {
     pub(super) fn get_mut(&mut self, number: i64) -> Option<&mut B> {
         self.uses += 1;
         let held = self.held.get_mut(&number)?;
-        held.used = self.uses;
+        (held.used, held.used_at) = (self.uses, self.latest);
         Some(&mut held.bucket)
     }
 
@@ -55,7 +63,13 @@ impl<B: Bucket> Buckets<B> {
     pub(super) fn insert(&mut self, number: i64, bucket: B) {
         self.remove(number);
         self.uses += 1;
-        self.held.insert(number, Held { bytes: 0, used: self.uses, bucket });
+        if number > self.latest {
+            self.latest = number;
+            let idle = |held: &Held<B>| held.used_at.saturating_add(IDLE_SPANS) < number;
+            let idle: Vec<i64> = self.held.iter().filter(|(_, held)| idle(held)).map(|(idle, _)| *idle).collect();
+            idle.into_iter().for_each(|number| self.remove(number));
+        }
+        self.held.insert(number, Held { bytes: 0, used: self.uses, used_at: self.latest, bucket });
         self.grown(number);
     }
 
@@ -135,6 +149,21 @@ mod tests {
         assert_eq!([1, 3, 4].map(|number| buckets.contains(number)), [false, true, false]);
         buckets.remove(3);
         assert_eq!(buckets.bytes(), 0);
+    }
+
+    #[test]
+    fn what_nobody_asks_for_while_time_goes_on_is_forgotten() {
+        let mut buckets = Buckets::new(10, usize::MAX);
+        for number in 1..=5 {
+            buckets.insert(number, 10);
+            buckets.get_mut(1);
+        }
+        assert_eq!([1, 2, 3, 4, 5].map(|number| buckets.contains(number)), [true, false, true, true, true]);
+        buckets.insert(-7, 10);
+        buckets.insert(6, 10);
+        assert!(buckets.contains(-7), "a bucket of long ago stays while it is used");
+        buckets.insert(8, 10);
+        assert_eq!([-7, 1, 6, 8].map(|number| buckets.contains(number)), [false, false, true, true]);
     }
 
     #[test]

@@ -8,13 +8,12 @@ use super::growth::grow_to;
 use super::intern::{Interner, Marks};
 use super::numbers::{fits_i64, fits_i128};
 use super::plan::{Keeps, Slot};
+use super::totals::Totals;
 
 #[derive(Debug)]
 pub(super) enum Accumulator {
-    Count(Vec<i64>),
-    Sum(Vec<i64>),
-    /// Sums from the first one that left 64 bits.
-    WideSum(Vec<i128>),
+    Count(Totals),
+    Sum(Totals),
     Least(Extremes),
     Greatest(Extremes),
     /// Whether there was a row with the mask set.
@@ -24,6 +23,8 @@ pub(super) enum Accumulator {
 /// Extremes begin at the other end; whether there is one is counted elsewhere.
 #[derive(Debug)]
 pub(super) enum Extremes {
+    Short(Vec<i32>),
+    /// From the first value that does not fit 32 bits.
     Narrow(Vec<i64>),
     Wide(Vec<i128>),
     /// By total order: NaN is greatest.
@@ -43,7 +44,7 @@ pub(super) struct GroupedRows<'a> {
 
 impl GroupedRows<'_> {
     #[inline]
-    fn each(self, mask: Option<&BooleanBuffer>, mut visit: impl FnMut(usize, usize)) {
+    pub fn each(self, mask: Option<&BooleanBuffer>, mut visit: impl FnMut(usize, usize)) {
         let rows = self.rows.iter().zip(self.groups).map(|(row, group)| (*row as usize, *group as usize));
         match mask {
             Some(mask) => rows.filter(|(row, _)| mask.value(*row)).for_each(|(row, group)| visit(row, group)),
@@ -55,14 +56,14 @@ impl GroupedRows<'_> {
 impl Accumulator {
     pub fn new(slot: &Slot) -> Self {
         let extremes = || match &slot.kind {
-            kind if fits_i64(kind) => Extremes::Narrow(Vec::new()),
+            kind if fits_i64(kind) => Extremes::Short(Vec::new()),
             kind if fits_i128(kind) => Extremes::Wide(Vec::new()),
             DataType::Float64 => Extremes::Floats(Vec::new()),
             _ => Extremes::Codes(Vec::new()),
         };
         match slot.keeps {
-            Keeps::Count => Self::Count(Vec::new()),
-            Keeps::Sum => Self::Sum(Vec::new()),
+            Keeps::Count => Self::Count(Totals::new()),
+            Keeps::Sum => Self::Sum(Totals::new()),
             Keeps::Min => Self::Least(extremes()),
             Keeps::Max => Self::Greatest(extremes()),
             Keeps::Or | Keeps::And => Self::Any(Vec::new()),
@@ -71,9 +72,9 @@ impl Accumulator {
 
     pub fn bytes(&self) -> usize {
         match self {
-            Self::Count(values) | Self::Sum(values) => values.capacity() * size_of::<i64>(),
-            Self::WideSum(values) => values.capacity() * size_of::<i128>(),
+            Self::Count(totals) | Self::Sum(totals) => totals.bytes(),
             Self::Least(extremes) | Self::Greatest(extremes) => match extremes {
+                Extremes::Short(values) => values.capacity() * size_of::<i32>(),
                 Extremes::Narrow(values) => values.capacity() * size_of::<i64>(),
                 Extremes::Wide(values) => values.capacity() * size_of::<i128>(),
                 Extremes::Floats(values) => values.capacity() * size_of::<f64>(),
@@ -94,7 +95,6 @@ impl Accumulator {
         let size = rows.group_count;
         match self {
             Self::Count(counts) => {
-                grow_to(counts, size, 0);
                 let present = match values {
                     Some(Values::Mask(present)) => Some(present),
                     _ => None,
@@ -107,58 +107,17 @@ impl Accumulator {
                     rows.each(and(Some(mask), filter).as_ref(), |_, group| flags[group] = true);
                 }
             }
-            Self::Sum(_) | Self::WideSum(_) => self.add_sums(rows, values, filter),
+            Self::Sum(sums) => match values {
+                Some(Values::Narrow(values, nulls)) => {
+                    sums.add(rows, and_nulls(filter, nulls.as_ref()).as_ref(), |row| values[row]);
+                }
+                Some(Values::Wide(values, nulls)) => {
+                    sums.add_wide(rows, and_nulls(filter, nulls.as_ref()).as_ref(), |row| values[row]);
+                }
+                _ => {}
+            },
             Self::Least(extremes) => extremes.add(rows, values, filter, interner, false),
             Self::Greatest(extremes) => extremes.add(rows, values, filter, interner, true),
-        }
-    }
-
-    fn add_sums(&mut self, rows: GroupedRows<'_>, values: Option<&Values>, filter: Option<&BooleanBuffer>) {
-        match values {
-            Some(Values::Narrow(values, nulls)) => {
-                let mask = and_nulls(filter, nulls.as_ref());
-                let mut overflown = Vec::new();
-                match self {
-                    Self::Sum(sums) => {
-                        grow_to(sums, rows.group_count, 0);
-                        rows.each(mask.as_ref(), |row, group| match sums[group].checked_add(values[row]) {
-                            Some(sum) => sums[group] = sum,
-                            None => overflown.push((group, values[row])),
-                        });
-                    }
-                    Self::WideSum(sums) => {
-                        grow_to(sums, rows.group_count, 0);
-                        rows.each(mask.as_ref(), |row, group| {
-                            sums[group] = sums[group].wrapping_add(values[row].into())
-                        });
-                    }
-                    _ => {}
-                }
-                if !overflown.is_empty() {
-                    self.widen(rows.group_count, |sums| {
-                        overflown
-                            .iter()
-                            .for_each(|(group, value)| sums[*group] = sums[*group].wrapping_add((*value).into()));
-                    });
-                }
-            }
-            Some(Values::Wide(values, nulls)) => {
-                let mask = and_nulls(filter, nulls.as_ref());
-                self.widen(rows.group_count, |sums| {
-                    rows.each(mask.as_ref(), |row, group| sums[group] = sums[group].wrapping_add(values[row]));
-                });
-            }
-            _ => {}
-        }
-    }
-
-    fn widen(&mut self, size: usize, add: impl FnOnce(&mut [i128])) {
-        if let Self::Sum(sums) = self {
-            *self = Self::WideSum(sums.iter().map(|sum| i128::from(*sum)).collect());
-        }
-        if let Self::WideSum(sums) = self {
-            grow_to(sums, size, 0);
-            add(sums);
         }
     }
 
@@ -166,8 +125,7 @@ impl Accumulator {
     #[inline]
     pub fn total(&self, group: u32) -> i128 {
         match self {
-            Self::Count(values) | Self::Sum(values) => values[group as usize].into(),
-            Self::WideSum(values) => values[group as usize],
+            Self::Count(totals) | Self::Sum(totals) => totals.get(group),
             _ => 0,
         }
     }
@@ -185,6 +143,22 @@ impl Accumulator {
 }
 
 impl Extremes {
+    /// Rows that are left out count too: what they cost is memory.
+    fn make_room_for(&mut self, values: &[i64]) {
+        // The ends of the range stand for groups without a value.
+        let inside = i64::from(i32::MIN) + 1..i64::from(i32::MAX);
+        if let Self::Short(extremes) = self
+            && values.iter().any(|value| !inside.contains(value))
+        {
+            let widened = |extreme: &i32| match *extreme {
+                i32::MIN => i64::MIN,
+                i32::MAX => i64::MAX,
+                value => value.into(),
+            };
+            *self = Self::Narrow(extremes.iter().map(widened).collect());
+        }
+    }
+
     fn add(
         &mut self,
         rows: GroupedRows<'_>,
@@ -194,7 +168,17 @@ impl Extremes {
         greatest: bool,
     ) {
         let size = rows.group_count;
+        if let Some(Values::Narrow(values, _)) = values {
+            self.make_room_for(values);
+        }
         match (self, values) {
+            (Self::Short(extremes), Some(Values::Narrow(values, nulls))) => {
+                grow_to(extremes, size, if greatest { i32::MIN } else { i32::MAX });
+                rows.each(and_nulls(filter, nulls.as_ref()).as_ref(), |row, group| {
+                    let (value, extreme) = (values[row] as i32, &mut extremes[group]);
+                    *extreme = if greatest { value.max(*extreme) } else { value.min(*extreme) };
+                });
+            }
             (Self::Narrow(extremes), Some(Values::Narrow(values, nulls))) => {
                 grow_to(extremes, size, if greatest { i64::MIN } else { i64::MAX });
                 rows.each(and_nulls(filter, nulls.as_ref()).as_ref(), |row, group| {
@@ -234,21 +218,17 @@ impl Extremes {
     }
 }
 
-fn add_counts(counts: &mut [i64], rows: GroupedRows<'_>, mask: Option<&BooleanBuffer>) {
-    if let [count] = counts {
-        *count += match mask {
-            Some(mask) => rows.rows.iter().map(|row| i64::from(mask.value(*row as usize))).sum(),
-            None => rows.rows.len() as i64,
+fn add_counts(counts: &mut Totals, rows: GroupedRows<'_>, mask: Option<&BooleanBuffer>) {
+    if rows.group_count == 1 {
+        let count = match mask {
+            Some(mask) => rows.rows.iter().filter(|row| mask.value(**row as usize)).count(),
+            None => rows.rows.len(),
         };
-        return;
-    }
-    match mask {
-        Some(mask) => {
-            for (row, group) in rows.rows.iter().zip(rows.groups) {
-                counts[*group as usize] += i64::from(mask.value(*row as usize));
-            }
-        }
-        None => rows.groups.iter().for_each(|group| counts[*group as usize] += 1),
+        counts.add(GroupedRows { rows: &[0], groups: &[0], group_count: 1 }, None, |_| count as i64);
+    } else if let Some(mask) = mask {
+        counts.add(rows, None, |row| i64::from(mask.value(row)));
+    } else {
+        counts.add(rows, None, |_| 1);
     }
 }
 
@@ -262,4 +242,30 @@ fn and(left: Option<&BooleanBuffer>, right: Option<&BooleanBuffer>) -> Option<Bo
 
 fn and_nulls(filter: Option<&BooleanBuffer>, nulls: Option<&NullBuffer>) -> Option<BooleanBuffer> {
     and(filter, nulls.map(NullBuffer::inner))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A group without a value must not keep the end of the narrow range when the others widen.
+    #[test]
+    fn extremes_widen_with_groups_that_have_no_value_yet() {
+        for (greatest, ends) in [(false, [i64::from(i32::MAX), i64::MAX]), (true, [i64::from(i32::MIN), i64::MIN])] {
+            let keeps = if greatest { Keeps::Max } else { Keeps::Min };
+            let slot = Slot { keeps, argument: None, kind: DataType::Int64, filter: None };
+            let mut accumulator = Accumulator::new(&slot);
+            let mut add = |groups: &[u32], values: Vec<i64>| {
+                let rows = (0..values.len() as u32).collect::<Vec<_>>();
+                let grouped = GroupedRows { rows: &rows, groups, group_count: 3 };
+                accumulator.add(grouped, Some(&Values::Narrow(values.into(), None)), None, None);
+            };
+            add(&[0], vec![7]);
+            add(&[1], vec![ends[0]]);
+            add(&[2], vec![ends[1]]);
+            let (Accumulator::Least(extremes) | Accumulator::Greatest(extremes)) = &accumulator else { panic!() };
+            let Extremes::Narrow(extremes) = extremes else { panic!("{extremes:?}") };
+            assert_eq!(extremes, &[7, ends[0], ends[1]]);
+        }
+    }
 }

@@ -12,10 +12,10 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::error::WindowError;
-use super::evaluate::{Evaluated, Evaluator, Form};
+use super::evaluate::{Computed, Evaluated, Evaluator, Form};
 use super::intern::{Interner, Marks};
 use super::numbers::fits_i128;
-use super::pane::{DistinctFeed, Feeds, Pane, SlotFeed};
+use super::pane::{DistinctFeed, Feeds, Pane, SlotFeed, Used};
 use super::plan::{Keeps, WindowTable};
 use super::state::TableState;
 use crate::domain::{History, TableName};
@@ -30,14 +30,17 @@ const BATCHES_AHEAD: usize = 4;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct WindowSettings {
-    /// Bytes of closed windows kept in memory, so that a late row does not read its windows from silver again: half an
-    /// hour at 5,000 events a second and a million users, with the hour before in `user_activity`, takes about this much.
+    /// A closed window leaves memory when the watermark has moved so far, in seconds, without a late row in it. One that
+    /// comes after all reads the window from silver again.
+    pub closed_idle_s: u32,
+    /// Bytes of closed windows kept in memory, whatever comes. Late rows spread over more than that read their windows
+    /// from silver again and again.
     pub closed_bytes_max: usize,
 }
 
 impl Default for WindowSettings {
     fn default() -> Self {
-        Self { closed_bytes_max: 192 << 20 }
+        Self { closed_idle_s: 600, closed_bytes_max: 1 << 30 }
     }
 }
 
@@ -295,12 +298,13 @@ impl WindowEngine {
     }
 
     fn apply(&mut self, batches: &[Evaluated], panes: &[BTreeMap<i64, Vec<u32>>]) -> Result<(), WindowError> {
+        let used = self.now();
         for (state, panes) in self.tables.iter_mut().zip(panes) {
             let batch = &batches[state.feeds.context];
             let first_open = state.first_open(self.watermark);
             for (pane, rows) in panes {
                 state.note_before(*pane, batch, rows, first_open, &self.interners)?;
-                state.add(*pane, batch, rows, &self.interners, self.tick);
+                state.add(*pane, batch, rows, &self.interners, used);
             }
         }
         Ok(())
@@ -331,12 +335,13 @@ impl WindowEngine {
         for (from, until) in merged(spans) {
             self.load_span(history, (from, until), &columns, wanted, &mut loading)?;
         }
+        let now = self.now();
         for (table, mut panes) in loading {
             let state = &mut self.tables[table];
             if let Some(Wanted::These(wanted)) = wanted.get(&table) {
                 for pane in wanted {
                     panes.entry(*pane).or_insert_with(|| Pane::new(&state.table, &state.feeds, &self.interners)).used =
-                        self.tick;
+                        now;
                 }
             }
             let (first, last) = (panes.keys().next().copied(), panes.keys().next_back().copied());
@@ -349,8 +354,8 @@ impl WindowEngine {
     }
 
     /// Reads a span, each file once and a batch at a time: late rows spread each file over half an hour, so that slices
-    /// of time would read the same files again and again. One thread reads, and the tables take the rows in side by side:
-    /// a start waits for it.
+    /// of time would read the same files again and again. One thread reads and evaluates, and the tables take the rows in
+    /// side by side: a start waits for it.
     fn load_span(
         &mut self,
         history: &dyn History,
@@ -362,12 +367,17 @@ impl WindowEngine {
         if !history.may_contain(from, until) {
             return Ok(());
         }
+        let expressions = self.evaluator.expressions();
         std::thread::scope(|scope| {
             let (rows_tx, rows_rx) = bounded(BATCHES_AHEAD);
-            let reading =
-                scope.spawn(move || history.visit(from, until, columns, &mut |rows| rows_tx.send(rows).is_ok()));
+            let reading = scope.spawn(move || {
+                history.visit(from, until, columns, &mut |rows| {
+                    let computed = expressions.project(&rows).and_then(|rows| expressions.compute(&rows));
+                    rows_tx.send(computed).is_ok()
+                })
+            });
             // Dropped before the join: a reader whose rows nobody wants any more must not wait.
-            let loaded = rows_rx.into_iter().try_for_each(|rows| self.load_rows(&rows, wanted, loading));
+            let loaded = rows_rx.into_iter().try_for_each(|computed| self.load_rows(computed?, wanted, loading));
             match reading.join() {
                 Ok(read) => Ok(read?),
                 Err(panic) => std::panic::resume_unwind(panic),
@@ -378,13 +388,12 @@ impl WindowEngine {
 
     fn load_rows(
         &mut self,
-        rows: &RecordBatch,
+        computed: Vec<Computed>,
         wanted: &BTreeMap<usize, Wanted>,
         loading: &mut BTreeMap<usize, BTreeMap<i64, Pane>>,
     ) -> Result<(), WindowError> {
-        let rows = self.evaluator.project(rows)?;
-        let batches = self.evaluator.evaluate(&rows, &mut self.interners)?;
-        let (tables, interners, tick) = (&self.tables, &self.interners, self.tick);
+        let batches = self.evaluator.encode(computed, &mut self.interners)?;
+        let (tables, interners, now) = (&self.tables, &self.interners, self.now());
         loading.par_iter_mut().for_each(|(table, panes)| {
             let state = &tables[*table];
             let batch = &batches[state.feeds.context];
@@ -395,14 +404,19 @@ impl WindowEngine {
             };
             for (number, rows) in state.partition(&batch.times, is_wanted) {
                 let pane = panes.entry(number).or_insert_with(|| Pane::new(&state.table, &state.feeds, interners));
-                pane.used = tick;
+                pane.used = now;
                 pane.add(&state.feeds, batch, &rows, interners, state.table.panes());
             }
         });
         Ok(())
     }
 
-    /// Drops the closed panes that were used the longest ago until the rest fits its bound.
+    fn now(&self) -> Used {
+        Used { tick: self.tick, watermark: self.watermark }
+    }
+
+    /// Drops the closed panes that nobody has used for long, and of the rest those that were used the longest ago until
+    /// they fit their bound.
     fn evict(&mut self) -> Result<(), WindowError> {
         let mut closed = Vec::new();
         for (table, state) in self.tables.iter().enumerate() {
@@ -410,14 +424,15 @@ impl WindowEngine {
             let panes = state.panes.range(..first_open);
             closed.extend(panes.map(|(number, pane)| (pane.used, *number, table, pane.bytes())));
         }
+        let idle_us = i64::from(self.settings.closed_idle_s) * 1_000_000;
+        let is_idle = |used: Used| used.watermark < self.watermark.map(|watermark| watermark.saturating_sub(idle_us));
         let mut bytes: usize = closed.iter().map(|pane| pane.3).sum();
         closed.sort_unstable();
-        for (_, pane, table, pane_bytes) in closed {
-            if bytes <= self.settings.closed_bytes_max {
-                break;
+        for (used, pane, table, pane_bytes) in closed {
+            if bytes > self.settings.closed_bytes_max || is_idle(used) {
+                self.tables[table].evict(pane, &self.interners)?;
+                bytes -= pane_bytes;
             }
-            self.tables[table].evict(pane, &self.interners)?;
-            bytes -= pane_bytes;
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use datafusion::execution::context::ExecutionProps;
 use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
+use rayon::prelude::*;
 
 use super::error::WindowError;
 use super::intern::Interner;
@@ -20,6 +21,9 @@ use super::numbers::{self, Numbers};
 
 /// Windows of event times beyond this could leave the range of a timestamp.
 const EVENT_TIME_MAX_US: i64 = i64::MAX / 4;
+
+/// Rows that are worth the hand-over to other threads.
+pub(super) const ROWS_SIDE_BY_SIDE: usize = if cfg!(test) { 2 } else { 4096 };
 
 /// Evaluates what the tables need, each expression once for each distinct WHERE clause.
 #[derive(Debug)]
@@ -30,6 +34,27 @@ pub(super) struct Evaluator {
     contexts: Vec<Context>,
     /// The expression of each interner.
     interned: Vec<Expr>,
+}
+
+/// The expressions of an [`Evaluator`] without what it learns from rows.
+#[derive(Debug)]
+pub(super) struct Expressions {
+    schema: SchemaRef,
+    contexts: Vec<ContextExpressions>,
+}
+
+/// Those that are needed in one context: `None` stands for one that is answered by code.
+#[derive(Debug)]
+struct ContextExpressions {
+    predicate: Option<Arc<dyn PhysicalExpr>>,
+    expressions: Vec<Option<Arc<dyn PhysicalExpr>>>,
+}
+
+/// One batch in one context: the values of each expression.
+#[derive(Debug)]
+pub(super) struct Computed {
+    times: ScalarBuffer<i64>,
+    arrays: Vec<Option<ArrayRef>>,
 }
 
 /// The rows that pass one WHERE clause.
@@ -217,83 +242,137 @@ impl Evaluator {
         inputs.filter_map(|input| input.by_code.as_mut()).for_each(|by_code| by_code.answers.clear());
     }
 
-    /// The columns that are read, in the order and with the types of this evaluator.
+    /// As [`Expressions::project`].
     pub fn project(&self, rows: &RecordBatch) -> Result<RecordBatch, WindowError> {
-        let column = |field: &Arc<Field>| {
-            let missing =
-                || WindowError::MissingColumn { column: field.name().clone(), expected: field.data_type().to_string() };
-            let column = rows.column_by_name(field.name()).ok_or_else(missing)?;
-            as_type(column, field.data_type()).map_err(|_| missing())
-        };
-        let columns = self.schema.fields().iter().map(column).collect::<Result<Vec<_>, _>>()?;
-        let rows = RecordBatch::try_new(Arc::clone(&self.schema), columns);
-        let rows = rows.map_err(|error| expression_error(error.into()))?;
-        self.check_times(rows.column(0))?;
-        Ok(rows)
+        project(&self.schema, rows)
+    }
+
+    /// The part of an evaluation that needs no codes, for another thread.
+    pub fn expressions(&self) -> Expressions {
+        let contexts = self.contexts.iter().map(Context::expressions).collect();
+        Expressions { schema: Arc::clone(&self.schema), contexts }
     }
 
     /// Evaluates projected rows in every context.
     pub fn evaluate(&mut self, rows: &RecordBatch, interners: &mut [Interner]) -> Result<Vec<Evaluated>, WindowError> {
-        self.contexts.iter_mut().map(|context| context.evaluate(rows, interners).map_err(expression_error)).collect()
+        let computed = self.expressions().compute(rows)?;
+        self.encode(computed, interners)
     }
 
-    fn check_times(&self, times: &ArrayRef) -> Result<(), WindowError> {
-        let column = self.schema.field(0).name().clone();
-        if times.null_count() > 0 {
-            return Err(WindowError::NoEventTime { column, nulls: times.null_count() });
-        }
-        let beyond = |time: &&i64| time.unsigned_abs() > EVENT_TIME_MAX_US as u64;
-        match times.as_primitive::<TimestampMicrosecondType>().values().iter().find(beyond) {
-            Some(value_us) => Err(WindowError::EventTimeRange { column, value_us: *value_us }),
-            None => Ok(()),
-        }
+    /// Gives codes to what was computed from one batch.
+    pub fn encode(
+        &mut self,
+        computed: Vec<Computed>,
+        interners: &mut [Interner],
+    ) -> Result<Vec<Evaluated>, WindowError> {
+        let rows: usize = computed.iter().map(|computed| computed.times.len()).sum();
+        let mut codes = {
+            let encode = |(number, interner): (usize, &mut Interner)| {
+                let parts = self.contexts.iter().zip(&computed);
+                parts.map(|(context, computed)| context.codes(number, computed, interner)).collect::<Vec<_>>()
+            };
+            let interners = interners.iter_mut().enumerate();
+            if rows < ROWS_SIDE_BY_SIDE {
+                interners.map(encode).collect::<Vec<_>>()
+            } else {
+                interners.collect::<Vec<_>>().into_par_iter().map(encode).collect()
+            }
+        };
+        let contexts = self.contexts.iter_mut().zip(computed).enumerate();
+        contexts
+            .map(|(number, (context, computed))| {
+                let codes = codes.iter_mut().map(|codes| codes[number].take()).collect();
+                context.evaluate(computed, codes, interners).map_err(expression_error)
+            })
+            .collect()
     }
 }
 
-impl Context {
-    fn evaluate(&mut self, rows: &RecordBatch, interners: &mut [Interner]) -> Result<Evaluated, DataFusionError> {
+impl Expressions {
+    /// The columns that are read, in the order and with the types of the evaluator.
+    pub fn project(&self, rows: &RecordBatch) -> Result<RecordBatch, WindowError> {
+        project(&self.schema, rows)
+    }
+
+    /// Computes every expression for projected rows, in every context.
+    pub fn compute(&self, rows: &RecordBatch) -> Result<Vec<Computed>, WindowError> {
+        self.contexts.iter().map(|context| context.compute(rows).map_err(expression_error)).collect()
+    }
+}
+
+impl ContextExpressions {
+    fn compute(&self, rows: &RecordBatch) -> Result<Computed, DataFusionError> {
         let kept;
         let rows = match &self.predicate {
-            Some((_, predicate)) => {
+            Some(predicate) => {
                 let passes = predicate.evaluate(rows)?.into_array(rows.num_rows())?;
                 kept = filter_record_batch(rows, passes.as_boolean())?;
                 &kept
             }
             None => rows,
         };
-        let mut arrays = vec![None; self.expressions.len()];
-        for input in self.inputs.iter().filter(|input| input.by_code.is_none()) {
-            if arrays[input.expression].is_none() {
-                let array = self.expressions[input.expression].1.evaluate(rows)?.into_array(rows.num_rows())?;
-                arrays[input.expression] = Some(as_type(&array, &plain(array.data_type()))?);
-            }
+        let values = |expression: &Option<Arc<dyn PhysicalExpr>>| {
+            let Some(expression) = expression else { return Ok(None) };
+            let array = expression.evaluate(rows)?.into_array(rows.num_rows())?;
+            Ok::<_, DataFusionError>(Some(as_type(&array, &plain(array.data_type()))?))
+        };
+        let arrays = self.expressions.iter().map(values).collect::<Result<_, _>>()?;
+        let times = rows.column(0).as_primitive::<TimestampMicrosecondType>().values().clone();
+        Ok(Computed { times, arrays })
+    }
+}
+
+impl Context {
+    fn expressions(&self) -> ContextExpressions {
+        let read =
+            |number: usize| self.inputs.iter().any(|input| input.expression == number && input.by_code.is_none());
+        let expressions = self.expressions.iter().enumerate();
+        ContextExpressions {
+            predicate: self.predicate.as_ref().map(|(_, predicate)| Arc::clone(predicate)),
+            expressions: expressions.map(|(number, (_, expr))| read(number).then(|| Arc::clone(expr))).collect(),
         }
-        // Codes come first: conditions by code look them up.
+    }
+
+    /// The codes of the input that is of this interner. There is one such input at most: an interner has one expression.
+    fn codes(&self, interner: usize, computed: &Computed, codes: &mut Interner) -> Option<Vec<u32>> {
+        let input = self.inputs.iter().find(|input| input.form == Form::Codes(interner))?;
+        computed.arrays[input.expression].as_ref().map(|array| codes.encode(array))
+    }
+
+    /// `codes` has those of each interner.
+    fn evaluate(
+        &mut self,
+        computed: Computed,
+        mut codes: Vec<Option<Vec<u32>>>,
+        interners: &[Interner],
+    ) -> Result<Evaluated, DataFusionError> {
         let mut values = self.inputs.iter().map(|_| None).collect::<Vec<_>>();
         for (value, input) in values.iter_mut().zip(&self.inputs) {
-            if let Some(array) = arrays[input.expression].as_ref().filter(|_| input.by_code.is_none()) {
-                *value = Some(input.form.values(array, interners)?);
-            }
+            *value = match input.form {
+                _ if input.by_code.is_some() => None,
+                Form::Codes(interner) => codes[interner].take().map(Values::Codes),
+                form => computed.arrays[input.expression].as_ref().map(|array| form.values(array)).transpose()?,
+            };
         }
         for at in 0..self.inputs.len() {
             if let Some(by_code) = &mut self.inputs[at].by_code {
                 let mask = match &values[by_code.codes] {
                     Some(Values::Codes(codes)) => by_code.mask(codes, &interners[by_code.interner])?,
-                    _ => BooleanBuffer::new_unset(rows.num_rows()),
+                    _ => BooleanBuffer::new_unset(computed.times.len()),
                 };
                 values[at] = Some(Values::Mask(mask));
             }
         }
-        let times = rows.column(0).as_primitive::<TimestampMicrosecondType>().values().clone();
-        Ok(Evaluated { times, values: values.into_iter().flatten().collect() })
+        Ok(Evaluated { times: computed.times, values: values.into_iter().flatten().collect() })
     }
 }
 
 impl Form {
-    fn values(self, array: &ArrayRef, interners: &mut [Interner]) -> Result<Values, DataFusionError> {
+    /// Of a form other than codes.
+    fn values(self, array: &ArrayRef) -> Result<Values, DataFusionError> {
         let nulls = array.logical_nulls();
         Ok(match self {
-            Self::Codes(interner) => Values::Codes(interners[interner].encode(array)),
+            Self::Codes(_) => return Err(DataFusionError::Internal("an interner gives the codes".to_owned())),
             Self::Numbers => {
                 if let Some(value) = numbers::beyond_narrow(array) {
                     return Err(DataFusionError::Execution(format!("{value} does not fit {}", array.data_type())));
@@ -369,6 +448,30 @@ pub(super) fn plain(kind: &DataType) -> DataType {
 
 pub(super) fn as_type(array: &ArrayRef, kind: &DataType) -> Result<ArrayRef, arrow::error::ArrowError> {
     if array.data_type() == kind { Ok(Arc::clone(array)) } else { cast(array, kind) }
+}
+
+fn project(schema: &SchemaRef, rows: &RecordBatch) -> Result<RecordBatch, WindowError> {
+    let column = |field: &Arc<Field>| {
+        let missing =
+            || WindowError::MissingColumn { column: field.name().clone(), expected: field.data_type().to_string() };
+        let column = rows.column_by_name(field.name()).ok_or_else(missing)?;
+        as_type(column, field.data_type()).map_err(|_| missing())
+    };
+    let columns = schema.fields().iter().map(column).collect::<Result<Vec<_>, _>>()?;
+    let rows = RecordBatch::try_new(Arc::clone(schema), columns).map_err(|error| expression_error(error.into()))?;
+    check_times(schema.field(0).name(), rows.column(0))?;
+    Ok(rows)
+}
+
+fn check_times(column: &str, times: &ArrayRef) -> Result<(), WindowError> {
+    if times.null_count() > 0 {
+        return Err(WindowError::NoEventTime { column: column.to_owned(), nulls: times.null_count() });
+    }
+    let beyond = |time: &&i64| time.unsigned_abs() > EVENT_TIME_MAX_US as u64;
+    match times.as_primitive::<TimestampMicrosecondType>().values().iter().find(beyond) {
+        Some(value_us) => Err(WindowError::EventTimeRange { column: column.to_owned(), value_us: *value_us }),
+        None => Ok(()),
+    }
 }
 
 fn truth(flags: &BooleanArray) -> BooleanBuffer {

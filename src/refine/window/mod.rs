@@ -30,6 +30,7 @@ mod tags;
 #[cfg(test)]
 mod tests;
 mod texts;
+mod totals;
 
 pub use engine::{Restated, TableChanges, WindowEngine, WindowSettings, late_rows};
 pub use error::{Place, WindowError};

@@ -308,6 +308,7 @@ impl<'a> Row<'a> {
     fn extreme(self, slot: usize, greatest: bool) -> i128 {
         // An empty narrow slot holds the end of 64 bits, which no value can pass.
         let values = self.extremes(slot).map(|(extremes, group)| match extremes {
+            Extremes::Short(values) => i128::from(values[group]),
             Extremes::Narrow(values) => i128::from(values[group]),
             Extremes::Wide(values) => values[group],
             _ => 0,

@@ -2,8 +2,11 @@
 
 use std::cmp::Ordering;
 
+use arrow::buffer::BooleanBuffer;
+use rayon::prelude::*;
+
 use super::accumulate::{Accumulator, GroupedRows};
-use super::evaluate::Evaluated;
+use super::evaluate::{Evaluated, ROWS_SIDE_BY_SIDE};
 use super::groups::Groups;
 use super::growth::grow_to;
 use super::intern::{Interner, Marks};
@@ -45,8 +48,14 @@ pub(super) struct Pane {
     pub distincts: Vec<DistinctPairs>,
     /// The first groups in the order of their keys; those that are not here yet are new.
     order: Vec<u32>,
-    /// The number of the update that used it last.
-    pub used: u64,
+    pub used: Used,
+}
+
+/// When a pane was used last: the number of the update, and the watermark at it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Used {
+    pub tick: u64,
+    pub watermark: Option<i64>,
 }
 
 /// The pairs of one `count(DISTINCT …)`.
@@ -71,7 +80,7 @@ impl Pane {
             accumulators: table.slots.iter().map(Accumulator::new).collect(),
             distincts: feeds.distincts.iter().map(pairs).collect(),
             order: Vec::new(),
-            used: 0,
+            used: Used::default(),
         }
     }
 
@@ -111,40 +120,16 @@ impl Pane {
             let interner = feed.interner.and_then(|interner| interners.get(interner));
             accumulator.add(grouped, values, batch.mask(feed.filter), interner);
         }
-        let mut fresh = Vec::new();
-        let mut pairs = Vec::with_capacity(PAIRS_AT_ONCE);
-        for (distinct, feed) in self.distincts.iter_mut().zip(&feeds.distincts) {
-            let codes = batch.codes(feed.values);
-            let filter = batch.mask(feed.filter);
+        let distincts = self.distincts.iter_mut().zip(&feeds.distincts);
+        let add = |(distinct, feed): (&mut DistinctPairs, &DistinctFeed)| {
             let domain = interners.get(feed.interner).map_or(0, Interner::domain);
-            let mut added = Vec::new();
-            grow_to(&mut distinct.charges, grouped.group_count * panes, 0);
-            for (rows, groups) in rows.chunks(PAIRS_AT_ONCE).zip(groups.chunks(PAIRS_AT_ONCE)) {
-                pairs.clear();
-                let all = rows.iter().zip(groups).map(|(row, group)| (*row as usize, *group));
-                match filter {
-                    Some(filter) => {
-                        pairs.extend(all.filter(|(row, _)| filter.value(*row)).map(|(row, group)| (group, codes[row])));
-                    }
-                    None => pairs.extend(all.map(|(row, group)| (group, codes[row]))),
-                }
-                let charges = &mut distinct.charges;
-                if panes == 1 {
-                    distinct.pairs.insert(&pairs, |at| charges[pairs[at].0 as usize] += 1);
-                } else {
-                    distinct.pairs.insert(&pairs, |at| {
-                        let (group, value) = pairs[at];
-                        charges[group as usize * panes] += 1;
-                        added.push((group, value));
-                    });
-                }
-                if distinct.pairs.needs_review() {
-                    distinct.pairs.review(Counts { counts: &distinct.charges, stride: panes }, domain);
-                }
-            }
-            fresh.push(added);
+            distinct.add(grouped, batch.codes(feed.values), batch.mask(feed.filter), domain, panes)
+        };
+        if rows.len() < ROWS_SIDE_BY_SIDE {
+            distincts.map(add).collect()
+        } else {
+            distincts.collect::<Vec<_>>().into_par_iter().map(add).collect()
         }
-        fresh
     }
 
     /// All its windows are closed, so no more than a few late rows come: it takes less memory from now on.
@@ -201,6 +186,46 @@ impl Pane {
             let marks = &mut marks[feed.interner];
             distinct.pairs.for_each(|_, value| marks.set(value));
         }
+    }
+}
+
+impl DistinctPairs {
+    /// Takes in the code of each row. Returns the new pairs when `panes` is more than one; else counts them.
+    fn add(
+        &mut self,
+        rows: GroupedRows<'_>,
+        codes: &[u32],
+        filter: Option<&BooleanBuffer>,
+        domain: usize,
+        panes: usize,
+    ) -> Vec<(u32, u32)> {
+        let mut added = Vec::new();
+        let mut pairs = Vec::with_capacity(PAIRS_AT_ONCE);
+        grow_to(&mut self.charges, rows.group_count * panes, 0);
+        for (rows, groups) in rows.rows.chunks(PAIRS_AT_ONCE).zip(rows.groups.chunks(PAIRS_AT_ONCE)) {
+            pairs.clear();
+            let all = rows.iter().zip(groups).map(|(row, group)| (*row as usize, *group));
+            match filter {
+                Some(filter) => {
+                    pairs.extend(all.filter(|(row, _)| filter.value(*row)).map(|(row, group)| (group, codes[row])));
+                }
+                None => pairs.extend(all.map(|(row, group)| (group, codes[row]))),
+            }
+            let charges = &mut self.charges;
+            if panes == 1 {
+                self.pairs.insert(&pairs, |at| charges[pairs[at].0 as usize] += 1);
+            } else {
+                self.pairs.insert(&pairs, |at| {
+                    let (group, value) = pairs[at];
+                    charges[group as usize * panes] += 1;
+                    added.push((group, value));
+                });
+            }
+            if self.pairs.needs_review() {
+                self.pairs.review(Counts { counts: &self.charges, stride: panes }, domain);
+            }
+        }
+        added
     }
 }
 

@@ -10,7 +10,7 @@ use super::evaluate::Evaluated;
 use super::groups::Groups;
 use super::intern::{Interner, Marks};
 use super::output::Segment;
-use super::pane::{Feeds, Pane};
+use super::pane::{Feeds, Pane, Used};
 use super::plan::WindowTable;
 use super::tags::NONE;
 
@@ -144,7 +144,7 @@ impl TableState {
     }
 
     /// Takes rows into a pane whose windows are complete.
-    pub fn add(&mut self, pane: i64, batch: &Evaluated, rows: &[u32], interners: &[Interner], tick: u64) {
+    pub fn add(&mut self, pane: i64, batch: &Evaluated, rows: &[u32], interners: &[Interner], used: Used) {
         let width = self.width() as usize;
         if !self.panes.contains_key(&pane) {
             // Time goes on: the newest pane is about full by now. One for late rows stays small.
@@ -155,7 +155,7 @@ impl TableState {
             self.panes.insert(pane, state);
         }
         let Some(state) = self.panes.get_mut(&pane) else { return };
-        state.used = tick;
+        state.used = used;
         let fresh = state.add(&self.feeds, batch, rows, interners, width);
         self.touched.insert(pane);
         if width > 1 {

@@ -40,7 +40,7 @@ pub struct Stream {
 
 impl Stream {
     pub fn new(defs: Vec<TableDef>, closed_bytes_max: usize, vague: bool) -> Self {
-        let settings = WindowSettings { closed_bytes_max };
+        let settings = WindowSettings { closed_bytes_max, ..WindowSettings::default() };
         let engine = WindowEngine::new(compile(&defs), settings.clone()).unwrap();
         let gold = vec![Gold::default(); defs.len()];
         let history = MemoryHistory { vague, ..MemoryHistory::default() };
@@ -115,9 +115,13 @@ fn check_order(rows: &RecordBatch) {
 
 fn event() -> impl Strategy<Value = (i64, Event)> {
     let lateness = prop_oneof![6 => 0..90_i64, 2 => 0..1_200_i64, 1 => 0..12_000_i64];
-    (lateness, 0..6_i32, 0..5_u8, -300..4_000_i64, 0..1_000_u32).prop_map(
-        |(lateness, user, merchant, cents, traits)| (lateness, Event { second: 0, user, merchant, cents, traits }),
-    )
+    // What is kept in 32 bits has to widen, at and around their ends.
+    let end = i64::from(i32::MAX);
+    let cents =
+        prop_oneof![30 => -300..4_000_i64, 1 => end - 2..end + 3, 1 => -end - 4..-end + 2, 1 => Just(1_i64 << 50)];
+    (lateness, 0..6_i32, 0..5_u8, cents, 0..1_000_u32).prop_map(|(lateness, user, merchant, cents, traits)| {
+        (lateness, Event { second: 0, user, merchant, cents, traits })
+    })
 }
 
 fn then() -> impl Strategy<Value = Then> {

@@ -135,6 +135,26 @@ fn a_batch_of_scattered_late_rows_leaves_nothing_in_memory() {
 }
 
 #[test]
+fn a_closed_window_stays_as_long_as_late_rows_come() {
+    let mut stream = Stream::new(vec![def("counts", COUNTS, 10, 10)], usize::MAX, false);
+    let mut epoch = |minute: i64, late: bool| {
+        let mut events = vec![at(minute * 60, 1, 1)];
+        events.extend(late.then(|| at(5, 2, 1)));
+        stream.update(&batch(&events));
+        stream.finish();
+        stream.engine.panes().any(|(_, pane)| pane == START / (10 * MINUTE))
+    };
+    assert!(epoch(0, false));
+    for minute in (5..60).step_by(5) {
+        assert!(epoch(minute, true), "minute {minute}");
+    }
+    assert!(epoch(60, false));
+    assert!(!epoch(65, false), "the watermark of the last late row is more than ten minutes ago");
+    assert_eq!(stream.history.scans.lock().unwrap().len(), 0, "nothing was read again");
+    stream.check();
+}
+
+#[test]
 fn codes_of_windows_that_are_gone_are_freed() {
     let mut stream = Stream::new(vec![def("counts", COUNTS, 10, 10)], 0, false);
     let mut peak = 0;
