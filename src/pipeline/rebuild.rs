@@ -217,6 +217,11 @@ impl Line<'_> {
             self.metrics.set_cache(&cache, bytes);
             tracing::debug!(cache, bytes, epoch = work.epoch, "a stage's memory");
         }
+        tracing::debug!(
+            panes_reloaded = stages.panes_reloaded(),
+            epoch = work.epoch,
+            "windows read again for late rows"
+        );
         let done = std::mem::take(work);
         if !self.target.reads_bronze() {
             stages.reached(done.epoch, self.source.files().to_vec());

@@ -258,7 +258,7 @@ mod tests {
             let mut add = |groups: &[u32], values: Vec<i64>| {
                 let rows = (0..values.len() as u32).collect::<Vec<_>>();
                 let grouped = GroupedRows { rows: &rows, groups, group_count: 3 };
-                accumulator.add(grouped, Some(&Values::Narrow(values.into(), None)), None, None);
+                accumulator.add(grouped, Some(&Values::Narrow(values, None)), None, None);
             };
             add(&[0], vec![7]);
             add(&[1], vec![ends[0]]);

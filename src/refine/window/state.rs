@@ -154,8 +154,10 @@ impl TableState {
             };
             self.panes.insert(pane, state);
         }
+        // Its windows need the panes around it.
+        let around = self.panes.range_mut(pane - width as i64 + 1..pane + width as i64);
+        around.for_each(|(_, near)| near.used = used);
         let Some(state) = self.panes.get_mut(&pane) else { return };
-        state.used = used;
         let fresh = state.add(&self.feeds, batch, rows, interners, width);
         self.touched.insert(pane);
         if width > 1 {
