@@ -1,3 +1,4 @@
+use rayon::iter::Either;
 use serde::{Deserialize, Serialize};
 
 use super::data_file::{DataFile, Encoded};
@@ -12,7 +13,7 @@ use super::table::{Encoder, Table};
 pub struct CompactionSettings {
     /// So many files of one size class are merged into one of the next: each row is rewritten log(files) times.
     pub fan_in: usize,
-    /// A file of this size is left alone.
+    /// Fewer are merged where more would exceed this size; a file of half of it is left alone.
     pub file_bytes_max: i64,
     /// A checkpoint of a table's log is written every so many versions.
     pub checkpoint_versions: u64,
@@ -45,31 +46,42 @@ impl Compaction {
             let joins = run
                 .last()
                 .is_some_and(|last| last.partition == file.partition && class(last, settings) == class(file, settings));
-            if !joins {
+            let bytes: i64 = run.iter().map(|file| file.size).sum();
+            if joins && run.len() > 1 && bytes + file.size > settings.file_bytes_max {
+                return Some(Self::of(&run));
+            }
+            if !joins || file.size >= settings.file_bytes_max / 2 {
                 run.clear();
             }
             if file.size < settings.file_bytes_max / 2 {
                 run.push(file);
             }
             if run.len() >= settings.fan_in {
-                return Some(Self { inputs: run.into_iter().cloned().collect() });
+                return Some(Self::of(&run));
             }
         }
         None
     }
 
-    /// Reads the inputs and encodes the one file that replaces them, rows in the order of arrival. Blocking.
+    fn of(run: &[&DataFile]) -> Self {
+        Self { inputs: run.iter().copied().cloned().collect() }
+    }
+
+    /// Reads the inputs and encodes the one file that replaces them, rows in the order of arrival: a batch at a time, for
+    /// together they are many epochs. Blocking.
     ///
     /// # Errors
     /// When a file cannot be read.
-    pub fn merge(&self, encoder: &Encoder, reader: &FileReader, now_ms: i64) -> Result<Vec<Encoded>, LakeError> {
-        let mut batches = Vec::new();
-        for file in &self.inputs {
-            batches.extend(reader.read(file, &reader.columns(), None)?);
-        }
-        let Some(first) = self.inputs.first() else { return Ok(Vec::new()) };
+    pub fn merge(&self, encoder: &Encoder, reader: &FileReader, now_ms: i64) -> Result<Option<Encoded>, LakeError> {
+        let Some(first) = self.inputs.first() else { return Ok(None) };
+        let rows = self.inputs.iter().flat_map(|file| match reader.open(file, &reader.columns(), None) {
+            Ok(batches) => {
+                Either::Left(batches.map(|batch| batch.map_err(|cause| LakeError::read(reader.table(), cause))))
+            }
+            Err(error) => Either::Right(std::iter::once(Err(error))),
+        });
         // Sorts where its first input stood.
-        encoder.encode(&batches, &successor(first, "c"), now_ms)
+        encoder.encode_partition(rows, &first.partition, &successor(first, "c"), now_ms)
     }
 }
 

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
 use arrow::compute::{partition, sort_to_indices, take_record_batch};
-use arrow::datatypes::{DataType, Date32Type, Schema, TimeUnit};
+use arrow::datatypes::{DataType, Date32Type, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
 use arrow::util::display::array_value_to_string;
@@ -197,32 +197,61 @@ fn encode_one(
     encoding: &Encoding,
 ) -> Result<Encoded, String> {
     let schema = batches.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
-    let mut buffer = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut buffer, Arc::clone(&schema), Some(encoding.properties(batches)))
-        .map_err(|e| e.to_string())?;
-    let mut rows = 0;
+    let mut writer = FileWriter::new(&schema, batches, encoding)?;
     for batch in batches {
-        rows += batch.num_rows();
-        writer.write(batch).map_err(|e| e.to_string())?;
+        writer.write(batch)?;
     }
-    let metadata = writer.close().map_err(|e| e.to_string())?;
-    let bytes = bytes::Bytes::from(buffer);
-    let rows = i64::try_from(rows).map_err(|e| e.to_string())?;
-    let (stats, ranges) = statistics(&metadata, batches, rows);
-    let folder: String = partition
-        .iter()
-        .map(|(column, value)| format!("{column}={}/", value.as_deref().unwrap_or("__HIVE_DEFAULT_PARTITION__")))
-        .collect();
-    let file = DataFile {
-        path: format!("{folder}{name}.parquet"),
-        size: i64::try_from(bytes.len()).map_err(|e| e.to_string())?,
-        rows,
-        partition: partition.clone(),
-        ranges,
-        stats,
-        modified_ms: now_ms,
-    };
-    Ok(Encoded { file, bytes })
+    writer.finish(partition, name, now_ms)
+}
+
+/// A Parquet file that is encoded batch by batch.
+pub(super) struct FileWriter {
+    schema: SchemaRef,
+    writer: ArrowWriter<Vec<u8>>,
+    rows: usize,
+    /// Of each column.
+    nulls: Vec<usize>,
+}
+
+impl FileWriter {
+    /// `sample` says which columns repeat their values.
+    pub fn new(schema: &SchemaRef, sample: &[RecordBatch], encoding: &Encoding) -> Result<Self, String> {
+        let writer = ArrowWriter::try_new(Vec::new(), Arc::clone(schema), Some(encoding.properties(sample)));
+        let nulls = vec![0; schema.fields().len()];
+        Ok(Self { schema: Arc::clone(schema), writer: writer.map_err(|e| e.to_string())?, rows: 0, nulls })
+    }
+
+    pub fn write(&mut self, batch: &RecordBatch) -> Result<(), String> {
+        self.rows += batch.num_rows();
+        self.nulls.iter_mut().zip(batch.columns()).for_each(|(nulls, column)| *nulls += column.null_count());
+        self.writer.write(batch).map_err(|e| e.to_string())
+    }
+
+    pub fn finish(
+        mut self,
+        partition: &BTreeMap<String, Option<String>>,
+        name: &str,
+        now_ms: i64,
+    ) -> Result<Encoded, String> {
+        let metadata = self.writer.finish().map_err(|e| e.to_string())?;
+        let bytes = bytes::Bytes::from(std::mem::take(self.writer.inner_mut()));
+        let rows = i64::try_from(self.rows).map_err(|e| e.to_string())?;
+        let (stats, ranges) = statistics(&metadata, &self.schema, &self.nulls, rows);
+        let folder: String = partition
+            .iter()
+            .map(|(column, value)| format!("{column}={}/", value.as_deref().unwrap_or("__HIVE_DEFAULT_PARTITION__")))
+            .collect();
+        let file = DataFile {
+            path: format!("{folder}{name}.parquet"),
+            size: i64::try_from(bytes.len()).map_err(|e| e.to_string())?,
+            rows,
+            partition: partition.clone(),
+            ranges,
+            stats,
+            modified_ms: now_ms,
+        };
+        Ok(Encoded { file, bytes })
+    }
 }
 
 /// Delta's statistics of a file: <https://github.com/delta-io/delta/blob/master/PROTOCOL.md#per-file-statistics>.
@@ -230,13 +259,12 @@ fn encode_one(
 /// Bounds of integers, dates and timestamps only: those are what our pruning and that of other readers use.
 fn statistics(
     metadata: &ParquetMetaData,
-    batches: &[RecordBatch],
+    schema: &Schema,
+    nulls: &[usize],
     rows: i64,
 ) -> (String, BTreeMap<String, (i64, i64)>) {
-    let schema = batches.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
-    let nulls: BTreeMap<&String, usize> = (schema.fields().iter().enumerate())
-        .map(|(column, field)| (field.name(), batches.iter().map(|batch| batch.column(column).null_count()).sum()))
-        .collect();
+    let names = schema.fields().iter().map(|field| field.name());
+    let nulls: BTreeMap<&String, usize> = names.zip(nulls.iter().copied()).collect();
     let mut bounds: BTreeMap<String, (i64, i64)> = BTreeMap::new();
     let mut incomplete = Vec::new();
     for group in metadata.row_groups() {

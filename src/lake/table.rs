@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::columns::{conform, standing_schema, without};
 use super::commit::{Commit, Outcome};
-use super::data_file::{DataFile, Encoded, Encoding, encode, ranges_of};
+use super::data_file::{DataFile, Encoded, Encoding, FileWriter, encode, ranges_of};
 use super::error::LakeError;
 use super::root::Lake;
 use crate::domain::TableName;
@@ -51,6 +51,36 @@ impl Encoder {
         let batches: Vec<RecordBatch> =
             batches.iter().map(|batch| conform(batch, &self.schema)).collect::<Result<_, _>>().map_err(error)?;
         encode(&batches, &self.partition_by, name, now_ms, &self.encoding).map_err(error)
+    }
+
+    /// Encodes rows of one partition as one file, holding a batch at a time; `None` when there are none.
+    ///
+    /// # Errors
+    /// When the rows do not fit the table, or cannot be had.
+    pub fn encode_partition(
+        &self,
+        batches: impl Iterator<Item = Result<RecordBatch, LakeError>>,
+        partition: &BTreeMap<String, Option<String>>,
+        name: &str,
+        now_ms: i64,
+    ) -> Result<Option<Encoded>, LakeError> {
+        let error = |cause: String| LakeError::Schema { table: self.table.clone(), cause };
+        let mut writer = None;
+        for batch in batches {
+            let batch = conform(&batch?, &self.schema).map_err(error)?;
+            let kept = self.schema.fields().iter().enumerate();
+            let kept = kept.filter(|(_, field)| !self.partition_by.contains(field.name())).map(|(column, _)| column);
+            let kept = kept.collect::<Vec<_>>();
+            let batch = batch.project(&kept).map_err(|e| error(e.to_string()))?;
+            let writer = match &mut writer {
+                Some(writer) => writer,
+                None => writer.insert(
+                    FileWriter::new(&batch.schema(), std::slice::from_ref(&batch), &self.encoding).map_err(error)?,
+                ),
+            };
+            writer.write(&batch).map_err(error)?;
+        }
+        writer.map(|writer| writer.finish(partition, name, now_ms).map_err(error)).transpose()
     }
 }
 

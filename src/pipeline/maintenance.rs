@@ -125,7 +125,7 @@ impl Maintenance {
             let encoder = table.encoder();
             let now_ms = self.clock.now_us() / 1000;
             let thread = tables.handle().spawn_blocking(move || {
-                let files = compaction.merge(&encoder, &reader, now_ms)?;
+                let files = compaction.merge(&encoder, &reader, now_ms)?.into_iter().collect();
                 Ok(Rewritten { removes: compaction.inputs.into_iter().map(|input| input.path).collect(), files })
             });
             return Some(Rewrite { table: table.name().clone(), restated: None, thread });

@@ -1,6 +1,7 @@
 //! The tables of a pipeline, and the order in which an epoch reaches them.
 
 use std::collections::BTreeMap;
+use std::mem::take;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -235,7 +236,7 @@ impl Tables {
     ///
     /// # Errors
     /// When another writer was here, or the store did not answer for that long.
-    pub fn write(&mut self, work: EpochWork, patience: Duration) -> Result<EpochRecord, LakeError> {
+    pub fn write(&mut self, mut work: EpochWork, patience: Duration) -> Result<EpochRecord, LakeError> {
         let began_us = self.clock.now_us();
         if work.evolved {
             let later: Vec<TableName> =
@@ -246,12 +247,13 @@ impl Tables {
                 }
             }
         }
-        let mut steps = self.plan(&work)?;
+        let counts = Counts::of(&work);
+        let mut steps = self.plan(&mut work)?;
         let encoded_us = self.clock.now_us();
         let deadline_us = encoded_us.saturating_add(i64::try_from(patience.as_micros()).unwrap_or(i64::MAX));
         let mut pause = Duration::from_millis(100);
         let record = loop {
-            match self.commit(&work, &mut steps, began_us, encoded_us) {
+            match self.commit(&work, &counts, &mut steps, began_us, encoded_us) {
                 Ok(record) => break record,
                 Err(error) if error.is_retryable() && self.clock.now_us() < deadline_us => {
                     tracing::warn!(epoch = work.epoch, %error, retry_in_ms = pause.as_millis() as u64, "the epoch waits for its store");
@@ -268,29 +270,29 @@ impl Tables {
         Ok(record)
     }
 
-    /// Encodes every table's rows, on all cores. The threads live on: memory that a thread leaves behind when it ends is
-    /// slow to come back.
-    fn plan(&self, work: &EpochWork) -> Result<Vec<Step>, LakeError> {
+    /// Encodes every table's rows, on all cores, and frees them table by table: while one epoch is written, the next is
+    /// collected. The threads live on: memory that a thread leaves behind when it ends is slow to come back.
+    fn plan(&self, work: &mut EpochWork) -> Result<Vec<Step>, LakeError> {
         let now_ms = self.clock.now_us() / 1000;
         let mut jobs: Vec<Job<'_>> = Vec::new();
+        let (dead, bronze) = (take(&mut work.dead), take(&mut work.bronze));
         if !work.bronze_done {
-            if !work.dead.is_empty() {
-                jobs.push(Job::append(&self.dead_letters, &work.dead));
+            if !dead.is_empty() {
+                jobs.push(Job::append(&self.dead_letters, dead));
             }
-            jobs.push(Job::append(&self.bronze, &work.bronze));
+            jobs.push(Job::append(&self.bronze, bronze));
         }
+        let (silver, quarantined, rows) = (take(&mut work.silver), take(&mut work.quarantine), take(&mut work.rows));
         if !work.bronze_only {
-            jobs.push(Job::append(&self.silver, &work.silver));
-            if let Some(quarantine) = self.quarantine.as_ref().filter(|_| !work.quarantine.is_empty()) {
-                jobs.push(Job::append(quarantine, &work.quarantine));
+            jobs.push(Job::append(&self.silver, silver));
+            if let Some(quarantine) = self.quarantine.as_ref().filter(|_| !quarantined.is_empty()) {
+                jobs.push(Job::append(quarantine, quarantined));
             }
-            for (table, rows) in self.rows.iter().zip(&work.rows) {
-                jobs.push(Job::append(table, rows));
-            }
+            jobs.extend(self.rows.iter().zip(rows).map(|(table, rows)| Job::append(table, rows)));
         }
         jobs.retain(|job| job.table.epoch() < work.epoch || job.table.name() == self.dead_letters.name());
         let mut restated = Vec::new();
-        for changes in &work.changes {
+        for changes in &mut work.changes {
             let Some(table) = self.windows.iter().find(|table| *table.name() == changes.table) else { continue };
             let key = self.key(&changes.table);
             // Also for tables that have the epoch: the process may have ended before the restatements were stored.
@@ -305,10 +307,10 @@ impl Tables {
             }
         }
         if !restated.is_empty() && self.restatements.epoch() < work.epoch {
-            jobs.push(Job::append(&self.restatements, &restated));
+            jobs.push(Job::append(&self.restatements, restated));
         }
         let name = |prefix: &str| format!("{prefix}e{:012}-{}", work.epoch, uuid::Uuid::new_v4().simple());
-        let encode = |job: &Job<'_>| -> Result<Step, LakeError> {
+        let encode = |job: Job<'_>| -> Result<Step, LakeError> {
             let mut files = job.table.encoder().encode(&job.batches, &name(""), now_ms)?;
             let rows_added = job.batches.iter().map(|batch| batch.num_rows() as i64).sum();
             if let Some(open) = &job.open {
@@ -318,23 +320,24 @@ impl Tables {
                 epoch: Some(work.epoch),
                 restated: job.restated,
                 adds: files.iter().map(|encoded| encoded.file.clone()).collect(),
-                removes: job.removes.clone(),
+                removes: job.removes,
                 info: json!({"epoch": work.epoch}),
             };
             Ok(Step { table: job.table.name().clone(), files, commit, rows_added, done: None })
         };
-        let mut steps = jobs.par_iter().map(encode).collect::<Result<Vec<_>, _>>()?;
+        let mut steps = jobs.into_par_iter().map(encode).collect::<Result<Vec<_>, _>>()?;
         if let Some(bronze) = steps.iter_mut().find(|step| step.table == *self.bronze.name()) {
             bronze.commit.info = bronze_info(work);
         }
         Ok(steps)
     }
 
-    fn window_job<'a>(&self, table: &'a Table, changes: &TableChanges, epoch: i64) -> Job<'a> {
-        let mut job = Job::append(table, std::slice::from_ref(&changes.closed));
-        if let Some(open) = &changes.open {
+    fn window_job<'a>(&self, table: &'a Table, changes: &mut TableChanges, epoch: i64) -> Job<'a> {
+        let none = RecordBatch::new_empty(changes.closed.schema());
+        let mut job = Job::append(table, vec![std::mem::replace(&mut changes.closed, none)]);
+        job.open = changes.open.take();
+        if job.open.is_some() {
             job.removes.extend(table.files().filter(|file| is_open(file)).map(|file| file.path.clone()));
-            job.open = Some(open.clone());
         }
         // Nothing is owed: readers need not look for it.
         job.restated = (changes.restated.is_none() && self.waiting(table.name()).is_empty()).then_some(epoch);
@@ -344,6 +347,7 @@ impl Tables {
     fn commit(
         &mut self,
         work: &EpochWork,
+        counts: &Counts,
         steps: &mut [Step],
         began_us: i64,
         encoded_us: i64,
@@ -383,7 +387,7 @@ impl Tables {
                     }
                 }
             }
-            let record = self.record(work, steps, began_us, encoded_us);
+            let record = self.record(work, counts, steps, began_us, encoded_us);
             if !work.bronze_only {
                 if let Some(imbalance) = record.imbalance() {
                     return Err(LakeError::Epoch(format!(
@@ -397,8 +401,7 @@ impl Tables {
         })
     }
 
-    fn record(&self, work: &EpochWork, steps: &[Step], began_us: i64, encoded_us: i64) -> EpochRecord {
-        let count = |batches: &[RecordBatch]| batches.iter().map(|batch| batch.num_rows() as u64).sum::<u64>();
+    fn record(&self, work: &EpochWork, counts: &Counts, steps: &[Step], began_us: i64, encoded_us: i64) -> EpochRecord {
         let added: BTreeMap<&TableName, i64> = steps.iter().map(|step| (&step.table, step.rows_added)).collect();
         let tables = self
             .all()
@@ -425,15 +428,28 @@ impl Tables {
             messages: work.messages,
             bronze_rows: work.bronze_rows,
             dead_letters: work.dead_letters,
-            silver_rows: count(&work.silver),
+            silver_rows: counts.silver,
             duplicates: work.duplicates,
-            quarantined: count(&work.quarantine),
+            quarantined: counts.quarantined,
             late_rows: work.late_rows,
             restated_rows: restated.map(|restated| restated.after.num_rows() as u64).sum(),
             warned_rows: work.warned_rows,
             tables,
             stages: stages.into_iter().map(|(stage, micros)| StageTime { stage, micros }).collect(),
         }
+    }
+}
+
+/// Rows of an epoch that its record counts.
+struct Counts {
+    silver: u64,
+    quarantined: u64,
+}
+
+impl Counts {
+    fn of(work: &EpochWork) -> Self {
+        let count = |batches: &[RecordBatch]| batches.iter().map(|batch| batch.num_rows() as u64).sum();
+        Self { silver: count(&work.silver), quarantined: count(&work.quarantine) }
     }
 }
 
@@ -446,8 +462,8 @@ struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    fn append(table: &'a Table, batches: &[RecordBatch]) -> Self {
-        Self { table, batches: batches.to_vec(), open: None, removes: Vec::new(), restated: None }
+    fn append(table: &'a Table, batches: Vec<RecordBatch>) -> Self {
+        Self { table, batches, open: None, removes: Vec::new(), restated: None }
     }
 }
 

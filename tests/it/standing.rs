@@ -114,6 +114,29 @@ fn compaction_changes_files_and_no_row_of_any_epoch() {
 }
 
 #[test]
+fn merged_files_stay_below_their_size() {
+    let (stream, _) = generated(dirty(54, 600));
+    FaultStore::named("sized");
+    let mut lab = Lab::at("fault://sized/lake");
+    lab.compaction = CompactionSettings { fan_in: 100, ..CompactionSettings::default() };
+    lab.run(&stream, &Cut::every(50)).unwrap();
+    let contents = lab.contents();
+    let largest = |tables: &assay::pipeline::Tables| tables.bronze.files().map(|file| file.size).max().unwrap();
+    let before = largest(&lab.ready().unwrap().tables);
+    // Room for three files of an epoch, where a hundred would be merged.
+    lab.compaction.file_bytes_max = 3 * before;
+    let mut ready = lab.ready().unwrap();
+    let files = ready.tables.bronze.files().count();
+    lab.maintenance().settle_all(&mut ready.tables);
+    let (merged, largest) = (ready.tables.bronze.files().count(), largest(&ready.tables));
+    assert!(merged < files, "{files} files became {merged}");
+    assert!(largest > before && largest <= 3 * before, "{before} bytes became {largest}");
+    drop(ready);
+    lab.contents().assert_equals(&contents, "merged");
+    lab.assert_verified();
+}
+
+#[test]
 fn a_table_loads_from_its_checkpoint_and_old_files_can_go() {
     // Without late events each table stands at the version that the ledger names.
     let (stream, _) = generated(GenerateSettings { late: 0.0, ..dirty(53, 300) });
