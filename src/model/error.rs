@@ -28,9 +28,21 @@ pub enum ModelError {
     #[error("{family}: `{parameter}` is {value}, but must be {must_be}")]
     Parameter { family: &'static str, parameter: &'static str, value: String, must_be: &'static str },
 
+    #[error(
+        "{rows} rows of {features} features are too many: take at most {rows_max} rows and {features_max} features"
+    )]
+    TooLarge { rows: usize, features: usize, rows_max: usize, features_max: usize },
+
     /// A model reads rows of exactly the features that it was fitted on, in their order.
     #[error("the model reads {expected} features, but the rows have {found}")]
     FeatureCount { expected: usize, found: usize },
+
+    #[error("the score of row {row} is {value}: scores must be finite, and probabilities within 0 and 1")]
+    Score { row: usize, value: f64 },
+
+    /// `fold` counts from 0.
+    #[error("fold {fold}: {reason}")]
+    Fold { fold: usize, reason: &'static str },
 
     /// A stored model that cannot be what was written.
     #[error("the stored model is not usable: {reason}; take another version or train again")]
