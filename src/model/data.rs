@@ -163,6 +163,10 @@ impl From<Samples> for Dataset<f32, bool, Ix1> {
 }
 
 /// A fitted model that tells how likely a row is positive.
+///
+/// # Panics
+/// Every method that takes rows may panic when they have another width than the model: check [`Classifier::width`] once,
+/// where rows of unknown origin come in.
 pub trait Classifier: Send + Sync {
     /// The number of features of a row.
     fn width(&self) -> usize;
