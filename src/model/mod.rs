@@ -16,8 +16,12 @@ mod logistic;
 mod metrics;
 mod random;
 mod ranking;
+mod report;
+mod search;
 mod threshold;
+mod trainer;
 mod tree;
+mod validation;
 
 pub use boost::{Boost, BoostParams, BoostSettings, BoostValidParams};
 pub use calibration::{Calibrated, Calibration, CalibrationMethod, CalibrationTrial};
@@ -32,4 +36,7 @@ pub use inspection::{FoldRole, GateMetric, Inspection, InspectionSettings, Refus
 pub use logistic::{Logistic, LogisticParams, LogisticSettings, LogisticValidParams, Scaling};
 pub use metrics::{Confusion, Metrics, Spread, brier, log_loss, top_card_precision};
 pub use ranking::{Ranking, Step};
+pub use report::{ChampionReport, DataSummary, FamilyReport, FoldReport, MetricSpread, SegmentReport, Span, TrainReport, Validation, Verdict};
+pub use search::{SearchSettings, Trial};
 pub use threshold::{Gate, Threshold};
+pub use trainer::{Progress, Segmentation, Stage, TrainData, TrainSettings, Trained, TrainedModel, train};
