@@ -276,3 +276,6 @@ impl Sum {
         if self.rows() == 0 { 0.0 } else { (self.positives() as f64 / self.rows() as f64) as f32 }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -133,37 +133,55 @@ fn cut(masses: &[Mass], bins_max: usize) -> Vec<f32> {
     if masses.len() <= bins_max {
         return masses.windows(2).map(between).collect();
     }
-    let target = even_share(masses, bins_max);
+    let mut rest = Rest::new(masses, bins_max);
     let mut cuts = Vec::with_capacity(bins_max - 1);
     let mut share = 0.0;
     for pair in masses.windows(2) {
-        share += pair[0].share;
-        if (share >= target || pair[1].share >= target) && cuts.len() + 1 < bins_max {
+        let is_alone = pair[0].share >= rest.alone_min;
+        if !is_alone {
+            share += pair[0].share;
+        }
+        let is_full = is_alone || share >= rest.target() || pair[1].share >= rest.alone_min;
+        if is_full && cuts.len() + 1 < bins_max {
             cuts.push(between(pair));
-            share = 0.0;
+            if !is_alone {
+                rest.take(share);
+                share = 0.0;
+            }
         }
     }
     cuts
 }
 
-/// The share of a bin, once every value that fills one alone has been given its own.
-fn even_share(masses: &[Mass], bins_max: usize) -> f64 {
-    let mut target = 1.0 / bins_max as f64;
-    loop {
-        let (mut alone, mut rest) = (0, 0.0);
-        for mass in masses {
-            if mass.share >= target {
-                alone += 1;
-            } else {
-                rest += mass.share;
-            }
-        }
-        let next = rest / (bins_max - alone.min(bins_max - 1)) as f64;
+/// What is left to be shared evenly, once every value that fills a bin alone has been given its own.
+struct Rest {
+    alone_min: f64,
+    share: f64,
+    bins: usize,
+}
+
+impl Rest {
+    fn new(masses: &[Mass], bins_max: usize) -> Self {
+        let mut rest = Self { alone_min: f64::INFINITY, share: 1.0, bins: bins_max };
         // Targets only fall, and each fall sets another value apart.
-        if next >= target * 0.999 || next <= 0.0 {
-            return target;
+        while rest.target() < rest.alone_min * 0.999 {
+            let alone_min = rest.target();
+            let (alone, others): (Vec<&Mass>, Vec<&Mass>) = masses.iter().partition(|mass| mass.share >= alone_min);
+            let share = others.iter().map(|mass| mass.share).sum();
+            rest = Self { alone_min, share, bins: bins_max - alone.len().min(bins_max - 1) };
         }
-        target = next;
+        rest
+    }
+
+    /// The share of a bin; sums that fall short of it by rounding alone are to reach it.
+    fn target(&self) -> f64 {
+        self.share.max(0.0) / self.bins as f64 * (1.0 - 1e-9)
+    }
+
+    /// What one bin takes more than its target, the others have less of.
+    fn take(&mut self, share: f64) {
+        self.share -= share;
+        self.bins = (self.bins - 1).max(1);
     }
 }
 

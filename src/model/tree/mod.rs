@@ -3,6 +3,8 @@
 mod bins;
 mod growing;
 mod stored;
+#[cfg(test)]
+pub(super) mod testing;
 mod trees;
 
 use ndarray::{ArrayView1, ArrayView2};

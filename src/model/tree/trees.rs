@@ -227,4 +227,4 @@ fn walk_rows(tree: &[Node], rows: &[f32], width: usize) -> [usize; LANES] {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::model::tree) mod tests;
