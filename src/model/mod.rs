@@ -4,6 +4,7 @@
 
 mod boost;
 pub mod calibration;
+pub mod card;
 mod curves;
 mod data;
 mod error;
