@@ -108,6 +108,12 @@ struct Part<'a> {
     labels: ArrayView1<'a, bool>,
 }
 
+impl<'a> From<&'a Samples> for Part<'a> {
+    fn from(samples: &'a Samples) -> Self {
+        Self { records: samples.records(), labels: samples.labels() }
+    }
+}
+
 impl BoostValidParams {
     /// With rows of the caller's choice to stop early on, in place of the last ones.
     ///
@@ -117,13 +123,7 @@ impl BoostValidParams {
         if train.width() != held_out.width() {
             return Err(ModelError::FeatureCount { expected: train.width(), found: held_out.width() });
         }
-        let part = |samples| {
-            let samples: &Samples = samples;
-            Part { records: samples.records(), labels: samples.labels() }
-        };
-        // The closure cannot tell its lifetimes apart, hence the two calls.
-        let (train, held_out) = (part(train), part(held_out));
-        self.fit_parts(train, Some(held_out))
+        self.fit_parts(train.into(), Some(held_out.into()))
     }
 
     fn fit_parts(&self, train: Part<'_>, held_out: Option<Part<'_>>) -> Result<Boost, ModelError> {
@@ -149,7 +149,7 @@ impl BoostValidParams {
         for round in 0..settings.rounds_max {
             let mut random = Random::new(settings.seed, round as u64);
             gradients.compute(&log_odds, &labels);
-            let tree = grower.grow(&mut gradients, &mut random, &mut log_odds)?;
+            let tree = grower.grow(&gradients, &mut random, &mut log_odds)?;
             if let Some(part) = &mut held_out {
                 for (row, sum) in part.log_odds.iter_mut().enumerate() {
                     *sum += tree.value(tree.leaf(&part.bins, row));

@@ -13,8 +13,6 @@ pub struct Grower<'a> {
     labels: &'a [bool],
     settings: &'a ForestSettings,
     features_per_split: usize,
-    positives: Vec<u32>,
-    negatives: Vec<u32>,
 }
 
 /// Used again from tree to tree by one thread.
@@ -61,8 +59,7 @@ impl<'a> Grower<'a> {
     pub fn new(bins: &'a Bins, cuts: &'a Cuts, labels: &'a [bool], settings: &'a ForestSettings) -> Self {
         let root = (bins.width() as f64).sqrt().round() as usize;
         let features_per_split = settings.features_per_split.unwrap_or(root).clamp(1, bins.width());
-        let (positives, negatives) = (0..labels.len() as u32).partition(|&row| labels[row as usize]);
-        Self { bins, cuts, labels, settings, features_per_split, positives, negatives }
+        Self { bins, cuts, labels, settings, features_per_split }
     }
 
     pub fn grow(&self, buffers: &mut Buffers, mut random: Random) -> Result<Growing, ModelError> {
@@ -87,28 +84,18 @@ impl<'a> Grower<'a> {
             open.push(Open { node: left_node + 1, items: cut..node.items.end, depth, sum: right });
             open.push(Open { node: left_node, items: node.items.start..cut, depth, sum: found.left });
         }
-        if self.settings.negatives_per_positive.is_some() {
-            self.refill(&mut tree);
-        }
         Ok(tree)
     }
 
-    /// As many rows as there are, with replacement; or all positives' number of positives and a multiple of negatives.
+    /// As many rows as there are, with replacement. Drawing fewer negatives gained nothing where it was measured, and made
+    /// the probabilities worse.
     fn draw(&self, buffers: &mut Buffers, random: &mut Random) {
         let draws = &mut buffers.draws;
         draws.clear();
         draws.resize(self.labels.len(), 0);
-        let mut take = |row: u32| {
-            let draws = &mut draws[row as usize];
+        for _ in 0..self.labels.len() {
+            let draws = &mut draws[random.below(self.labels.len() as u32) as usize];
             *draws = draws.saturating_add(1);
-        };
-        if let Some(ratio) = self.settings.negatives_per_positive {
-            let negatives = ((self.positives.len() as f64 * ratio).round() as usize).clamp(1, self.negatives.len());
-            for (rows, times) in [(&self.positives, self.positives.len()), (&self.negatives, negatives)] {
-                (0..times).for_each(|_| take(rows[random.below(rows.len() as u32) as usize]));
-            }
-        } else {
-            (0..self.labels.len()).for_each(|_| take(random.below(self.labels.len() as u32)));
         }
         buffers.items.clear();
         let drawn = draws.iter().zip(self.labels).enumerate().filter(|(_, (draws, _))| **draws > 0);
@@ -172,16 +159,6 @@ impl<'a> Grower<'a> {
             }
         }
         search.best
-    }
-
-    /// The leaves' shares over all rows, each counted once.
-    fn refill(&self, tree: &mut Growing) {
-        let mut sums = vec![0_u64; tree.len()];
-        for (row, &label) in self.labels.iter().enumerate() {
-            sums[tree.leaf(self.bins, row)] += Item::new(row, 1, label).sum().0;
-        }
-        let values: Vec<f32> = sums.iter().map(|&sum| Sum(sum).share()).collect();
-        tree.refill(&values, sums.iter().map(|&sum| Sum(sum).rows() as f64).collect());
     }
 }
 

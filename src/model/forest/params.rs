@@ -14,9 +14,6 @@ pub struct ForestSettings {
     pub leaf_rows_min: usize,
     /// Features drawn at each split; none means the square root of their number.
     pub features_per_split: Option<usize>,
-    /// Negatives drawn for each positive, with the leaves filled from all rows afterwards, so that probabilities stay
-    /// true; none draws rows as they come.
-    pub negatives_per_positive: Option<f64>,
     /// Bins per feature, 2 to 65,536.
     pub bins_max: usize,
     /// The share of the bins that is laid by the positives alone, 0 to 1.
@@ -31,7 +28,6 @@ impl Default for ForestSettings {
             depth_max: 64,
             leaf_rows_min: 5,
             features_per_split: None,
-            negatives_per_positive: None,
             bins_max: 256,
             positive_bin_share: 0.5,
             seed: 0,
@@ -42,13 +38,11 @@ impl Default for ForestSettings {
 impl ForestSettings {
     fn validate(&self) -> Result<(), ModelError> {
         let per_split = self.features_per_split.unwrap_or(1);
-        let negatives = self.negatives_per_positive.unwrap_or(1.0);
-        let checks: [(&str, bool, f64, &str); 7] = [
+        let checks: [(&str, bool, f64, &str); 6] = [
             ("trees", (1..=10_000).contains(&self.trees), self.trees as f64, "from 1 to 10000"),
             ("depth_max", (1..=1024).contains(&self.depth_max), self.depth_max as f64, "from 1 to 1024"),
             ("leaf_rows_min", self.leaf_rows_min >= 1, self.leaf_rows_min as f64, "at least 1"),
             ("features_per_split", per_split >= 1, per_split as f64, "at least 1"),
-            ("negatives_per_positive", negatives > 0.0 && negatives.is_finite(), negatives, "above 0"),
             ("bins_max", (2..=65_536).contains(&self.bins_max), self.bins_max as f64, "from 2 to 65536"),
             (
                 "positive_bin_share",

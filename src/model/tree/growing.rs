@@ -67,25 +67,6 @@ impl Growing {
         self.values[node]
     }
 
-    pub fn len(&self) -> usize {
-        self.nodes.len()
-    }
-
-    /// New values for the leaves; `covers` are the weights that the means above them are taken with.
-    pub fn refill(&mut self, values: &[f32], covers: Vec<f64>) {
-        for (node, split) in self.splits.iter().enumerate() {
-            if split.is_none() {
-                self.values[node] = values[node];
-            }
-        }
-        self.covers = covers;
-        for node in (0..self.splits.len()).rev() {
-            if let Some(Split { left, .. }) = self.splits[node] {
-                self.covers[node] = self.covers[left] + self.covers[left + 1];
-            }
-        }
-    }
-
     /// Nodes and values; inner nodes get the mean of what is below them.
     pub fn finish(mut self) -> (Vec<Node>, Vec<f32>) {
         let mut means: Vec<f64> = self.values.iter().map(|&value| f64::from(value)).collect();

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::trees::{Node, Trees};
+use super::trees::{NODES_MAX, Node, Trees};
 use crate::model::ModelError;
 
 #[derive(Serialize, Deserialize)]
@@ -50,6 +50,9 @@ impl Stored {
         if total != Some(links.len()) || thresholds.len() != links.len() || values.len() != links.len() {
             return Err(refuse("its numbers of nodes, thresholds and values differ".to_owned()));
         }
+        if self.sizes.is_empty() || self.width == 0 {
+            return Err(refuse("it has no trees or no features".to_owned()));
+        }
         let mut trees = Trees::new(self.width);
         let mut parts = thresholds.into_iter().zip(links).zip(values);
         for (tree, &size) in self.sizes.iter().enumerate() {
@@ -71,12 +74,11 @@ impl Stored {
 
 /// Children come after their parent, so no walk can go in a circle.
 fn broken(nodes: &[Node], values: &[f32], width: usize) -> Option<usize> {
-    if nodes.is_empty() {
+    if nodes.is_empty() || nodes.len() > NODES_MAX {
         return Some(0);
     }
     let sound = |(index, (node, value)): (usize, (&Node, &f32))| {
-        let (threshold, link) = node.parts();
-        let left = Node::from_parts(threshold, link & (u32::MAX >> 10)).parts().1 as usize;
+        let (left, threshold) = (node.left(), node.parts().0);
         let is_leaf = *node == Node::leaf(index);
         let is_split = threshold.is_finite() && node.feature() < width && left > index && left + 1 < nodes.len();
         value.is_finite() && (is_leaf || is_split)

@@ -15,6 +15,8 @@ pub struct Node {
 
 const LEFT_BITS: u32 = 22;
 const LEFT_MAX: u32 = (1 << LEFT_BITS) - 1;
+/// What the links of one tree can reach.
+pub const NODES_MAX: usize = LEFT_MAX as usize;
 /// A node names its feature in ten bits.
 pub const FEATURES_MAX: usize = 1 << (32 - LEFT_BITS);
 /// How many walks go in step: enough to hide the latency of the loads.
@@ -29,8 +31,8 @@ impl Node {
 
     /// `None` where the tree is too large for the links of its nodes.
     pub fn split(feature: usize, threshold: f32, left: usize) -> Option<Self> {
-        let fits = feature < FEATURES_MAX && left < LEFT_MAX as usize;
-        fits.then(|| Self { threshold, link: (feature as u32) << LEFT_BITS | left as u32 })
+        let fits = feature < FEATURES_MAX && left + 1 < NODES_MAX;
+        fits.then_some(Self { threshold, link: (feature as u32) << LEFT_BITS | left as u32 })
     }
 
     #[inline]
@@ -39,7 +41,7 @@ impl Node {
     }
 
     #[inline]
-    const fn left(self) -> usize {
+    pub const fn left(self) -> usize {
         (self.link & LEFT_MAX) as usize
     }
 

@@ -67,5 +67,10 @@ fn every_cut_off_text_is_refused() {
     value["sizes"] = json!([u64::MAX, 1]);
     assert!(serde_json::from_value::<Trees>(value.clone()).is_err());
     value["sizes"] = json!([0]);
+    assert!(serde_json::from_value::<Trees>(value.clone()).is_err());
+    for column in ["thresholds", "links", "values"] {
+        value[column] = json!("");
+    }
+    value["sizes"] = json!([]);
     assert!(serde_json::from_value::<Trees>(value).is_err());
 }

@@ -108,5 +108,6 @@ fn trees_are_taken_back_from_the_end() {
 fn a_tree_too_large_for_its_links_is_refused() {
     assert!(Node::split(FEATURES_MAX - 1, 0.0, 1).is_some_and(|node| node.feature() == FEATURES_MAX - 1));
     assert_eq!(Node::split(FEATURES_MAX, 0.0, 1), None);
-    assert_eq!(Node::split(0, 0.0, LEFT_MAX as usize), None);
+    assert_eq!(Node::split(0, 0.0, NODES_MAX - 1), None);
+    assert!(Node::split(0, 0.0, NODES_MAX - 2).is_some());
 }
