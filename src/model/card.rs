@@ -29,7 +29,7 @@ pub struct CardHead {
 /// The plots of the champion; none when nothing was fitted.
 #[must_use]
 pub fn plots(report: &TrainReport) -> Vec<Plot> {
-    report.champion.as_ref().map(|champion| plots::all(champion)).unwrap_or_default()
+    report.champion.as_ref().map(plots::all).unwrap_or_default()
 }
 
 /// The card as Markdown; plots are linked as `<folder><name>.svg`.

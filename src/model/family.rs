@@ -68,7 +68,7 @@ impl Family {
             FamilyName::Logistic => {
                 let default = LogisticSettings::default();
                 let standard = LogisticSettings { scaling: Scaling::Standard, ..default.clone() };
-                let stiff = LogisticSettings { l2: 100.0, ..default.clone() };
+                let stiff = LogisticSettings { l2: 10.0, ..default.clone() };
                 [default, standard, stiff].map(Self::Logistic).into()
             }
             FamilyName::Forest => {

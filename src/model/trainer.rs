@@ -342,7 +342,7 @@ fn gate_refusals(gate: &Gate, pooled: &super::Metrics) -> Vec<Refusal> {
         (GateMetric::F1, pooled.f1, gate.f1_min),
     ]
     .into_iter()
-    .filter(|(_, found, min)| !(found >= min))
+    .filter(|(_, found, min)| found < min)
     .map(|(metric, found, min)| Refusal::Gate { metric, found, min })
     .collect()
 }

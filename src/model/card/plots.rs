@@ -52,7 +52,7 @@ fn calibration(canvas: &mut Canvas, champion: &ChampionReport) {
 fn confusion(canvas: &mut Canvas, counts: &Confusion) {
     let middle = [(0.25, "called honest".to_owned()), (0.75, "called fraud".to_owned())];
     let rows = [(0.75, "honest".to_owned()), (0.25, "fraud".to_owned())];
-    canvas.axes("", &middle, "", &rows);
+    canvas.labels(&middle, &rows);
     let honest = counts.true_negatives + counts.false_positives;
     let frauds = counts.true_positives + counts.false_negatives;
     let cells = [
@@ -100,9 +100,9 @@ fn scores(canvas: &mut Canvas, curves: &Curves) {
     let most = histogram.positives.iter().chain(&histogram.negatives).copied().max().unwrap_or(1).max(9);
     let decades = ((most + 1) as f64).log10().ceil().max(1.0);
     let height = |count: u64| ((count + 1) as f64).log10() / decades;
-    let ticks: Vec<(f64, String)> = (0..=decades as u32)
-        .map(|decade| (height(10_u64.pow(decade) - u64::from(decade == 0)), format!("1e{decade}")))
-        .collect();
+    let mut ticks = vec![(0.0, "0".to_owned())];
+    ticks.extend((0..=decades as u32).map(|decade| (height(10_u64.pow(decade)), 10_u64.pow(decade).to_string())));
+    ticks.retain(|(place, _)| *place <= 1.0);
     canvas.axes("fraud probability", &unit_ticks(), "rows", &ticks);
     let slot = 1.0 / histogram.positives.len().max(1) as f64;
     for (place, (&positives, &negatives)) in histogram.positives.iter().zip(&histogram.negatives).enumerate() {

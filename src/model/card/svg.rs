@@ -45,7 +45,7 @@ impl Canvas {
     /// With room for long labels on the left when `wide_left`.
     pub(super) fn new(title: &str, wide_left: bool) -> Self {
         let left = if wide_left { 150.0 } else { 48.0 };
-        let frame = Frame { left, top: 14.0, width: WIDTH - left - 14.0, height: HEIGHT - 14.0 - 44.0 };
+        let frame = Frame { left, top: 14.0, width: WIDTH - left - 22.0, height: HEIGHT - 14.0 - 44.0 };
         let mut out = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" \
              aria-label=\"{0}\">\n<title>{0}</title>\n<style>{STYLE}</style>\n",
@@ -67,19 +67,18 @@ impl Canvas {
         self.frame.top + (1.0 - y.clamp(0.0, 1.0)) * self.frame.height
     }
 
-    /// Ticks are a place within 0 to 1 and its label.
+    /// Ticks are a place within 0 to 1 and its label; each has a line through the plot.
     pub(super) fn axes(&mut self, x_title: &str, x_ticks: &[(f64, String)], y_title: &str, y_ticks: &[(f64, String)]) {
         let (bottom, right) = (self.frame.top + self.frame.height, self.frame.left + self.frame.width);
-        for (place, label) in x_ticks {
+        for (place, _) in x_ticks {
             let x = self.x(*place);
             self.line((x, self.frame.top), (x, bottom));
-            self.text((x, bottom + 14.0), "middle", label);
         }
-        for (place, label) in y_ticks {
+        for (place, _) in y_ticks {
             let y = self.y(*place);
             self.line((self.frame.left, y), (right, y));
-            self.text((self.frame.left - 6.0, y + 4.0), "end", label);
         }
+        self.labels(x_ticks, y_ticks);
         self.text((f64::midpoint(self.frame.left, right), bottom + 32.0), "middle", x_title);
         if !y_title.is_empty() {
             let (x, y) = (12.0, f64::midpoint(self.frame.top, bottom));
@@ -88,6 +87,19 @@ impl Canvas {
                 "<text x=\"{x}\" y=\"{y:.1}\" text-anchor=\"middle\" transform=\"rotate(-90 {x} {y:.1})\">{}</text>",
                 escape(y_title)
             );
+        }
+    }
+
+    /// Ticks without lines.
+    pub(super) fn labels(&mut self, x_ticks: &[(f64, String)], y_ticks: &[(f64, String)]) {
+        let bottom = self.frame.top + self.frame.height;
+        for (place, label) in x_ticks {
+            let x = self.x(*place);
+            self.text((x, bottom + 14.0), "middle", label);
+        }
+        for (place, label) in y_ticks {
+            let y = self.y(*place);
+            self.text((self.frame.left - 6.0, y + 4.0), "end", label);
         }
     }
 

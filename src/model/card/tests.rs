@@ -47,7 +47,7 @@ fn elements(document: &str) -> Vec<String> {
         if let Some(name) = tag.strip_prefix('/') {
             assert_eq!(open.pop().as_deref(), Some(name));
         } else if !tag.starts_with('!') {
-            assert!(tag.matches('"').count() % 2 == 0 && entities_hold(tag), "{tag}");
+            assert!(tag.matches('"').count().is_multiple_of(2) && entities_hold(tag), "{tag}");
             let name = tag.split([' ', '/']).next().unwrap_or_default().to_owned();
             if !tag.ends_with('/') {
                 open.push(name.clone());

@@ -18,20 +18,20 @@ pub(super) fn verdict(report: &TrainReport) -> Block {
 }
 
 pub(super) fn facts(report: &TrainReport, head: &CardHead) -> Block {
-    let mut rows: Vec<Vec<String>> = head.facts.iter().map(|(name, value)| vec![name.clone(), value.clone()]).collect();
-    let mut row = |name: &str, value: String| rows.push(vec![name.to_owned(), value]);
+    let mut items: Vec<String> = head.facts.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+    let mut item = |name: &str, value: String| items.push(format!("{name}: {value}"));
     if let Some(champion) = &report.champion {
-        row("Family", champion.family.to_string());
-        row("Threshold", format!("{:.4}", champion.threshold));
-        row("Settings", serde_json::to_string(&champion.settings).unwrap_or_default());
+        item("Family", champion.family.to_string());
+        item("Threshold", format!("{:.4}", champion.threshold));
+        item("Settings", format!("`{}`", serde_json::to_string(&champion.settings).unwrap_or_default()));
     }
-    row("Development", span(&report.data.development));
-    row("Test", span(&report.data.test));
-    row("Label delay", format!("{} h", report.settings.label_delay_hours));
+    item("Development", span(&report.data.development));
+    item("Test", span(&report.data.test));
+    item("Label delay", format!("{} h", report.settings.label_delay_hours));
     let gate = report.settings.gate;
-    row("Gate", format!("precision ≥ {}, recall ≥ {}, F1 ≥ {}", gate.precision_min, gate.recall_min, gate.f1_min));
-    row("Seed", report.settings.seed.to_string());
-    Block::Table { head: vec!["Fact".to_owned(), "Value".to_owned()], rows }
+    item("Gate", format!("precision ≥ {}, recall ≥ {}, F1 ≥ {}", gate.precision_min, gate.recall_min, gate.f1_min));
+    item("Seed", report.settings.seed.to_string());
+    Block::List(items)
 }
 
 pub(super) fn suspicions(report: &TrainReport) -> Block {

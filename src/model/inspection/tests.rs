@@ -6,7 +6,7 @@ fn samples(rows: usize, columns: &[(&str, &dyn Fn(usize) -> f32)], label: impl F
 }
 
 fn fraud(row: usize) -> bool {
-    row % 10 == 0
+    row.is_multiple_of(10)
 }
 
 #[test]

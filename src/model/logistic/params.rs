@@ -11,15 +11,15 @@ pub struct LogisticSettings {
     /// The penalty on the squared weights, against the loss summed over the rows.
     pub l2: f64,
     pub scaling: Scaling,
-    /// Steps of L-BFGS at most.
+    /// Steps of L-BFGS at most, on the sample that gives the start.
     pub steps_max: u64,
-    /// The length of the gradient of the mean loss at which to stop.
+    /// What another step would have to take off the mean loss.
     pub tolerance: f64,
 }
 
 impl Default for LogisticSettings {
     fn default() -> Self {
-        Self { l2: 1.0, scaling: Scaling::SignedLog, steps_max: 200, tolerance: 1e-5 }
+        Self { l2: 1.0, scaling: Scaling::SignedLog, steps_max: 200, tolerance: 1e-9 }
     }
 }
 

@@ -1,4 +1,5 @@
-use ndarray::ArrayView2;
+use ndarray::{Array2, ArrayView1, ArrayView2, ShapeBuilder};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::model::ModelError;
@@ -33,20 +34,18 @@ struct Stored {
 }
 
 impl Scaler {
-    pub(super) fn fit(records: ArrayView2<'_, f32>, scaling: Scaling) -> Self {
-        let rows = records.nrows().max(1) as f64;
-        let (centres, factors) = records
-            .columns()
-            .into_iter()
-            .map(|column| {
-                let centre = column.iter().map(|&x| scaling.of(x)).sum::<f64>() / rows;
-                let variance = column.iter().map(|&x| (scaling.of(x) - centre).powi(2)).sum::<f64>() / rows;
-                // Rounding leaves a trace of variance in a constant column.
-                let varies = variance.sqrt() > 1e-9 * (1.0 + centre.abs());
-                (centre, if varies { variance.sqrt().recip() } else { 0.0 })
-            })
+    /// And the scaled rows, column by column in memory.
+    pub(super) fn fit(records: ArrayView2<'_, f32>, scaling: Scaling) -> Result<(Self, Array2<f64>), ModelError> {
+        let (rows, width) = records.dim();
+        let mut values = vec![0.0; rows * width];
+        let (centres, factors) = values
+            .par_chunks_mut(rows.max(1))
+            .enumerate()
+            .map(|(feature, column)| fit_column(column, records.column(feature), scaling))
             .unzip();
-        Self { scaling, centres, factors }
+        let scaled = Array2::from_shape_vec((rows, width).f(), values)
+            .map_err(|error| ModelError::Linfa { reason: error.to_string() })?;
+        Ok((Self { scaling, centres, factors }, scaled))
     }
 
     #[must_use]
@@ -59,6 +58,18 @@ impl Scaler {
     pub fn scale(&self, feature: usize, x: f32) -> f64 {
         (self.scaling.of(x) - self.centres[feature]) * self.factors[feature]
     }
+}
+
+/// Fills `to` and returns the centre and the factor.
+fn fit_column(to: &mut [f64], from: ArrayView1<'_, f32>, scaling: Scaling) -> (f64, f64) {
+    let rows = to.len().max(1) as f64;
+    to.iter_mut().zip(from).for_each(|(to, &x)| *to = scaling.of(x));
+    let centre = to.iter().sum::<f64>() / rows;
+    let deviation = (to.iter().map(|x| (x - centre) * (x - centre)).sum::<f64>() / rows).sqrt();
+    // Rounding leaves a trace of variance in a constant column.
+    let factor = if deviation > 1e-9 * (1.0 + centre.abs()) { deviation.recip() } else { 0.0 };
+    to.iter_mut().for_each(|x| *x = (*x - centre) * factor);
+    (centre, factor)
 }
 
 impl Scaling {
