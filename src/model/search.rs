@@ -123,3 +123,6 @@ fn drawn(samples: &Samples, rows: &[usize], rows_max: usize, seed: u64) -> Vec<u
     }
     rows.iter().zip(keep).filter(|(_, keep)| *keep).map(|(&row, _)| row).collect()
 }
+
+#[cfg(test)]
+mod tests;
