@@ -38,7 +38,7 @@ impl Default for BoostSettings {
     fn default() -> Self {
         Self {
             rounds_max: 500,
-            learning_rate: 0.1,
+            learning_rate: 0.05,
             depth_max: 6,
             l2: 1.0,
             gain_min: 0.0,
@@ -48,7 +48,7 @@ impl Default for BoostSettings {
             bins_max: 256,
             positive_bin_share: 0.5,
             validation_share: 0.15,
-            patience: 30,
+            patience: 50,
             seed: 0,
         }
     }
