@@ -80,13 +80,8 @@ impl Family {
             FamilyName::Boost => {
                 let default = BoostSettings { seed, ..BoostSettings::default() };
                 let shallow = BoostSettings { depth_max: 4, ..default.clone() };
-                let sampled = BoostSettings {
-                    child_weight_min: 5.0,
-                    row_share: 0.8,
-                    feature_share: 0.8,
-                    learning_rate: 0.07,
-                    ..default.clone()
-                };
+                let sampled =
+                    BoostSettings { child_weight_min: 5.0, row_share: 0.8, feature_share: 0.8, ..default.clone() };
                 [default, shallow, sampled].map(Self::Boost).into()
             }
         }
