@@ -1,6 +1,7 @@
 //! Learning from labelled rows: families of models, their evaluation, and the choice among them.
 //!
-//! Everything here is pure: the same samples, settings and seeds give the same bits, whatever the number of threads.
+//! Learning is pure: the same samples, settings and seeds give the same bits, whatever the number of threads. The two edges
+//! of the room are [`table`], which reads files, and [`registry`], which keeps models on disk.
 
 mod boost;
 pub mod calibration;
@@ -17,8 +18,11 @@ mod logistic;
 mod metrics;
 mod random;
 mod ranking;
+pub mod registry;
 mod report;
 mod search;
+mod settings;
+pub mod table;
 mod threshold;
 mod trainer;
 mod tree;
@@ -37,7 +41,11 @@ pub use inspection::{FoldRole, GateMetric, Inspection, InspectionSettings, Refus
 pub use logistic::{Logistic, LogisticParams, LogisticSettings, LogisticValidParams, Scaling};
 pub use metrics::{Confusion, Metrics, Spread, brier, log_loss, top_card_precision};
 pub use ranking::{Ranking, Step};
-pub use report::{ChampionReport, DataSummary, FamilyReport, FoldReport, MetricSpread, SegmentReport, Span, TrainReport, Validation, Verdict};
+pub use report::{
+    ChampionReport, DataSummary, FamilyReport, FoldReport, MetricSpread, SegmentReport, Span, TrainReport, Validation,
+    Verdict,
+};
 pub use search::{SearchSettings, Trial};
+pub use settings::{ModelSettings, TrainJobSettings};
 pub use threshold::{Gate, Threshold};
 pub use trainer::{Progress, Segmentation, Stage, TrainData, TrainSettings, Trained, TrainedModel, train};
