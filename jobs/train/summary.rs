@@ -91,7 +91,7 @@ pub fn render(run: &Run<'_>, look: Look) -> anyhow::Result<String> {
     if manifest.data.order == Order::Rows {
         lines.push("time          none given: the rows are taken to be in the order of time".to_owned());
     }
-    lines.push(format!("features      {} of {} columns", manifest.features.len(), manifest.encoding.columns.len()));
+    lines.push(format!("features      {}, from {} columns", manifest.features.len(), manifest.encoding.columns.len()));
     for (column, reason) in &manifest.data.left_out {
         lines.push(format!("left out      {column}: {reason}"));
     }
