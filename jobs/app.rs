@@ -8,6 +8,9 @@ use std::time::Duration;
 use assay::contract::{Contract, Decoder, LocalSchemas, Registry, RegistryError, SchemaLookup};
 use assay::domain::{Clock, Layer, Positions, Reaction, SystemClock, TableName};
 use assay::lake::{EpochLedger, FileHistory, Lake, LakeError, LakeSettings, Lease, missing_tables, require_tables};
+use assay::model::ModelError;
+use assay::model::registry::RegistryError as ModelRegistryError;
+use assay::model::table::TableError;
 use assay::pipeline::{
     Compiled, Maintenance, PipelineError, Plan, Progress, StageSettings, Stages, Tables, bronze_name, bronze_schema,
 };
@@ -422,6 +425,10 @@ pub fn classify(error: anyhow::Error) -> anyhow::Error {
         if source.is_setting() { Reaction::Correct } else { Reaction::Retry }
     } else if let Some(registry) = error.downcast_ref::<RegistryError>() {
         registry.reaction()
+    } else if let Some(registry) = error.downcast_ref::<ModelRegistryError>() {
+        registry.reaction()
+    } else if error.is::<TableError>() || error.is::<ModelError>() {
+        Reaction::Correct
     } else {
         return error;
     };

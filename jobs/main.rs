@@ -8,6 +8,8 @@ mod exit;
 mod generate;
 mod ingest;
 mod load;
+mod models;
+mod predict;
 mod rebuild;
 mod refine;
 mod register;
@@ -15,6 +17,7 @@ mod run;
 mod settings;
 mod sql;
 mod summary;
+mod train;
 mod ui;
 mod verify;
 
@@ -49,6 +52,11 @@ enum Job {
     Sql(sql::SqlArgs),
     Verify(verify::VerifyArgs),
     Rebuild(rebuild::RebuildArgs),
+    Train(train::TrainArgs),
+    Models(models::ModelsArgs),
+    Promote(models::PromoteArgs),
+    Rollback(models::RollbackArgs),
+    Predict(predict::PredictArgs),
     Settings(settings::SettingsArgs),
 }
 
@@ -83,6 +91,11 @@ fn start(cli: Cli) -> anyhow::Result<Exit> {
         Job::Sql(args) => summary::sql(args, &app),
         Job::Verify(args) => verify::run(args, app),
         Job::Rebuild(args) => rebuild::run(args, app),
+        Job::Train(args) => train::run(args, app),
+        Job::Models(args) => models::run(&args, &app),
+        Job::Promote(args) => models::promote(&args, &app),
+        Job::Rollback(args) => models::rollback(&args, &app),
+        Job::Predict(args) => predict::run(&args, &app),
         Job::Settings(args) => settings::run(&args, &cli.globals),
     }
 }

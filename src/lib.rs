@@ -6,6 +6,7 @@ pub mod contract;
 pub mod domain;
 pub mod generate;
 pub mod lake;
+pub mod model;
 pub mod pipeline;
 pub mod refine;
 pub mod serve;

@@ -3,6 +3,7 @@
 mod ledger;
 mod look;
 mod progress;
+mod steps;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -10,4 +11,5 @@ mod tests;
 pub use ledger::{Flow, Ledger, Risk, TableLine};
 pub use look::{Look, Paint, instant, seconds, thousands};
 pub use progress::{Goal, Mode, Screen, Snapshot};
+pub use steps::Steps;
 pub use table::render_table;

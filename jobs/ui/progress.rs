@@ -69,8 +69,8 @@ pub enum Goal {
 /// The terminal, shared by the progress display and the log. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Screen {
-    mode: Mode,
-    lines: MultiProgress,
+    pub(super) mode: Mode,
+    pub(super) lines: MultiProgress,
 }
 
 impl Screen {

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use crate::contract::{Format, RegistryError, RegistrySettings, Secret};
 use crate::domain::did_you_mean;
 use crate::lake::{CompactionSettings, LakeSettings};
+use crate::model::{ModelSettings, TrainJobSettings};
 use crate::pipeline::EpochSettings;
 use crate::refine::RefineSettings;
 use crate::refine::window::WindowSettings;
@@ -42,6 +43,8 @@ pub struct Settings {
     pub refine: RefineSettings,
     pub windows: WindowSettings,
     pub maintenance: CompactionSettings,
+    pub model: ModelSettings,
+    pub train: TrainJobSettings,
     pub serve: ServeSettings,
     pub log: LogSettings,
 }
@@ -99,6 +102,8 @@ impl Default for Settings {
             refine: RefineSettings::default(),
             windows: WindowSettings::default(),
             maintenance: CompactionSettings::default(),
+            model: ModelSettings::default(),
+            train: TrainJobSettings::default(),
             serve: ServeSettings::default(),
             log: LogSettings::default(),
         }
@@ -203,7 +208,7 @@ impl Settings {
 
     /// The key that cannot work, and what it accepts.
     fn problem(&self) -> Option<(String, String)> {
-        let own: [(&str, bool, &str); 10] = [
+        let own: [(&str, bool, &str); 11] = [
             ("pipeline", self.pipeline.is_empty(), "is empty; give the pipeline a name"),
             ("lake.location", self.lake.location.is_empty(), "is empty; give a folder or s3://bucket/prefix"),
             (
@@ -217,10 +222,14 @@ impl Settings {
             ("epoch.bytes_max", self.epoch.bytes_max == 0, "must be at least 1"),
             ("refine.dedup_span_seconds", self.refine.dedup_span_seconds == 0, "must be at least 1"),
             ("maintenance.fan_in", self.maintenance.fan_in < 2, "must be at least 2"),
+            ("model.folder", self.model.folder.as_os_str().is_empty(), "is empty; give a folder for models"),
             ("serve.address", !is_address(&self.serve.address), "must be host:port, such as 127.0.0.1:9464"),
         ];
         if let Some((key, _, cause)) = own.into_iter().find(|(_, is_bad, _)| *is_bad) {
             return Some((key.to_owned(), cause.to_owned()));
+        }
+        if let Some((key, cause)) = self.train.problem() {
+            return Some((format!("train.{key}"), cause.to_owned()));
         }
         if let Some((option, hint)) = self.lake.unknown_option() {
             let cause = format!("is no option of the object store{hint}");

@@ -13,5 +13,6 @@ mod fault;
 mod kit;
 mod rebuilding;
 mod standing;
+mod training;
 mod values;
 mod verifying;

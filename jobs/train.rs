@@ -1,0 +1,228 @@
+mod summary;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use assay::model::card::{self, CardHead};
+use assay::model::registry::{
+    DataSource, FORMAT, MODEL_FILE, Manifest, ModelName, Recorded, Registry, RegistryError, Version,
+};
+use assay::model::table::{Order, Prepared, Roles, Table, Wanted, prepare};
+use assay::model::{ModelError, Progress, Stage, TrainData, TrainSettings, Trained, Verdict, train};
+use clap::Args;
+
+use crate::app::{App, usage};
+use crate::exit::{Exit, Refused};
+use crate::ui::Steps;
+use summary::{Promoted, Run};
+
+/// Train three families of models on a table, take the best, and keep it; exits 3 when the gate refuses it.
+#[derive(Debug, Clone, Args)]
+pub struct TrainArgs {
+    /// Files (.csv, .csv.gz, .parquet) with the same columns, one below the other
+    #[arg(long, required = true, num_args = 1.., value_name = "FILE")]
+    pub data: Vec<String>,
+    /// The column that says what is fraud: true and false, or 1 and 0
+    #[arg(long, value_name = "COLUMN")]
+    pub label: String,
+    /// The column that says when a row happened [default: the rows are in the order of time]
+    #[arg(long, value_name = "COLUMN")]
+    pub time: Option<String>,
+    /// Columns that are no features, separated by commas
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
+    pub ignore: Vec<String>,
+    /// Columns by which quality is reported, separated by commas
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
+    pub segment: Vec<String>,
+    /// The column of the card or user, for the precision among the top cards of a day; no feature
+    #[arg(long, value_name = "COLUMN")]
+    pub card: Option<String>,
+    /// What the model is called
+    #[arg(long, default_value = "fraud")]
+    pub name: String,
+    /// The folder of models [default: that of the settings, models]
+    #[arg(long, value_name = "FOLDER")]
+    pub models: Option<PathBuf>,
+    /// The same seed, data and settings give the same model [default: that of the settings, 0]
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// How long a label takes to arrive, in hours [default: that of the settings, 168]
+    #[arg(long, value_name = "HOURS", requires = "time")]
+    pub label_delay: Option<u32>,
+    /// Keep the model, but leave the champion as it is
+    #[arg(long)]
+    pub no_promote: bool,
+}
+
+pub fn run(args: TrainArgs, app: App) -> anyhow::Result<Exit> {
+    let began_us = app.clock.now_us();
+    let name = ModelName::parse(&args.name)?;
+    let registry = Registry::new(args.models.clone().unwrap_or_else(|| app.settings.model.folder.clone()));
+    let settings = settings(&args, &app);
+    let steps = app.screen.steps("train");
+    steps.at("read the table", 0, 1);
+    let table = Table::read(&args.data, &Wanted::AllBut(&args.ignore))?;
+    let roles = Roles {
+        label: args.label.clone(),
+        time: args.time.clone(),
+        card: args.card.clone(),
+        segments: args.segment.clone(),
+    };
+    let gap_us = i64::from(settings.label_delay_hours) * 3_600_000_000;
+    let prepared = prepare(&table, &roles, gap_us, settings.test_share).map_err(|error| explained(error, &args))?;
+    let data = TrainData { samples: &prepared.samples, cards: prepared.cards.as_deref(), segments: &prepared.segments };
+    let trained =
+        train(&settings, &data, &|progress| show(&steps, progress)).map_err(|error| explained(error, &args))?;
+    steps.at("keep the model", 0, 1);
+    let source = DataSource {
+        files: table.files.clone(),
+        roles,
+        order: prepared.order,
+        ignored: args.ignore.clone(),
+        left_out: prepared.left_out.clone(),
+    };
+    let manifest = keep(&registry, &name, began_us, &trained, &prepared, source)?;
+    drop(steps);
+    let promoted = promote(&args, &app, &registry, &manifest);
+    let run = Run {
+        report: &trained.report,
+        manifest: &manifest,
+        folder: registry.path(&name, &manifest.version),
+        // The run is kept and told of, also where the champion could not be compared.
+        promoted: promoted.as_ref().copied().unwrap_or(Promoted::Failed),
+        elapsed_s: (app.clock.now_us() - began_us) as f64 / 1e6,
+    };
+    summary::print(&app, &run)?;
+    promoted?;
+    match &trained.report.verdict {
+        Verdict::Passed => Ok(Exit::Done),
+        Verdict::Refused { .. } => {
+            Err(Refused(format!("{name}@{} is kept, but may not be the champion", manifest.version)).into())
+        }
+    }
+}
+
+fn settings(args: &TrainArgs, app: &App) -> TrainSettings {
+    let mut settings = app.settings.train.train_settings();
+    if let Some(seed) = args.seed {
+        settings.seed = seed;
+    }
+    match (&args.time, args.label_delay) {
+        // Rows without a time are no hours apart.
+        (None, _) => settings.label_delay_hours = 0,
+        (Some(_), Some(hours)) => settings.label_delay_hours = hours,
+        (Some(_), None) => {}
+    }
+    settings
+}
+
+/// An error of folds says what to do on the command line.
+fn explained<E: std::error::Error + Send + Sync + 'static>(error: E, args: &TrainArgs) -> anyhow::Error {
+    let text = error.to_string();
+    let error = anyhow::Error::new(error);
+    let short = matches!(error.downcast_ref::<ModelError>(), Some(ModelError::Fold { .. }))
+        || matches!(
+            error.downcast_ref::<assay::model::table::TableError>(),
+            Some(assay::model::table::TableError::Model(ModelError::Fold { .. }))
+        );
+    if short && args.time.is_some() {
+        return usage(format!("{text} (--label-delay HOURS, or train.label_delay_hours)"));
+    }
+    error
+}
+
+fn show(steps: &Steps, progress: Progress) {
+    let stage = match progress.stage {
+        Stage::Inspect => "look at the features",
+        Stage::Search => "search settings",
+        Stage::FoldsInTime => "fit the folds in time",
+        Stage::StratifiedFolds => "fit the folds drawn by chance",
+        Stage::LastFit => "fit the winner on all rows",
+        Stage::Importance => "measure importances",
+    };
+    steps.at(stage, progress.done, progress.of);
+}
+
+/// Writes the version with all its files.
+fn keep(
+    registry: &Registry,
+    name: &ModelName,
+    began_us: i64,
+    trained: &Trained,
+    prepared: &Prepared,
+    data: DataSource,
+) -> Result<Manifest, anyhow::Error> {
+    let report = &trained.report;
+    let version = Version::at(began_us);
+    let head = card_head(name, &version, &data);
+    let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    files.insert("report.json".into(), report.to_json()?.into_bytes());
+    files.insert("card.md".into(), card::markdown(report, &head, "").into_bytes());
+    files.insert("card.html".into(), card::html(report, &head).into_bytes());
+    for plot in card::plots(report) {
+        files.insert(format!("{}.svg", plot.name), plot.svg.into_bytes());
+    }
+    if let Some(model) = &trained.model {
+        files.insert(MODEL_FILE.into(), serde_json::to_vec(model)?);
+    }
+    let refusals = match &report.verdict {
+        Verdict::Passed => Vec::new(),
+        Verdict::Refused { reasons } => reasons.iter().map(ToString::to_string).collect(),
+    };
+    let manifest = Manifest {
+        format: FORMAT,
+        name: name.clone(),
+        version: version.clone(),
+        code_version: env!("CARGO_PKG_VERSION").to_owned(),
+        passed: report.verdict.passed(),
+        refusals,
+        recorded: Recorded::of(report),
+        features: prepared.encoding.features(),
+        features_blake3: prepared.encoding.hash(),
+        encoding: prepared.encoding.clone(),
+        data,
+        files: BTreeMap::new(),
+    };
+    Ok(registry.record(&version, manifest, &files)?)
+}
+
+fn card_head(name: &ModelName, version: &Version, data: &DataSource) -> CardHead {
+    let files: Vec<String> = data.files.iter().map(|file| format!("{} ({} rows)", file.path, file.rows)).collect();
+    let order = match data.order {
+        Order::Time => format!("column `{}`", data.roles.time.as_deref().unwrap_or_default()),
+        Order::Rows => "none given: the order of the rows; the days below are not real".to_owned(),
+    };
+    let mut facts = vec![
+        ("Run".to_owned(), version.to_string()),
+        ("Code version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+        ("Data".to_owned(), files.join(", ")),
+        ("Label".to_owned(), format!("column `{}`", data.roles.label)),
+        ("Time".to_owned(), order),
+    ];
+    let no_features: Vec<String> = data.left_out.iter().map(|(name, why)| format!("`{name}` ({why})")).collect();
+    if !no_features.is_empty() {
+        facts.push(("Left out".to_owned(), no_features.join(", ")));
+    }
+    CardHead { title: format!("Model card: {name}"), facts }
+}
+
+/// Makes the model the champion when the gate passes it and it is better than the one that is.
+fn promote(args: &TrainArgs, app: &App, registry: &Registry, manifest: &Manifest) -> Result<Promoted, RegistryError> {
+    let Some(recorded) = manifest.recorded.as_ref().filter(|_| manifest.passed) else {
+        return Ok(Promoted::Refused);
+    };
+    if args.no_promote {
+        return Ok(Promoted::NotAsked);
+    }
+    let f1_of = |manifest: &Manifest| manifest.recorded.as_ref().map(|recorded| recorded.out_of_fold.f1);
+    let mut before = None;
+    let wins = registry.promote_if(&manifest.name, &manifest.version, app.clock.now_us(), |champion| {
+        before = champion.and_then(f1_of);
+        before.is_none_or(|f1| recorded.out_of_fold.f1 > f1)
+    })?;
+    Ok(match (wins, before) {
+        (true, None) => Promoted::First,
+        (true, Some(f1)) => Promoted::Better { champion_f1: f1 },
+        (false, f1) => Promoted::NotBetter { champion_f1: f1.unwrap_or_default() },
+    })
+}

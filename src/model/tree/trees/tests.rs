@@ -1,0 +1,113 @@
+use ndarray::Array2;
+
+use super::*;
+use crate::model::random::Random;
+
+/// `x0 <= 1 ? (x1 <= -2 ? 0.1 : 0.2) : 0.4`, with means as if each leaf held one row.
+fn by_hand() -> (Vec<Node>, Vec<f32>) {
+    let nodes = vec![
+        Node::split(0, 1.0, 1).unwrap(),
+        Node::split(1, -2.0, 3).unwrap(),
+        Node::leaf(2),
+        Node::leaf(3),
+        Node::leaf(4),
+    ];
+    (nodes, vec![0.25, 0.15, 0.4, 0.1, 0.2])
+}
+
+/// A tree of random shape, at times a single leaf.
+pub(in crate::model::tree) fn at_random(random: &mut Random, width: usize) -> (Vec<Node>, Vec<f32>) {
+    let splits = random.below(20) as usize;
+    let mut nodes = vec![Node::leaf(0)];
+    let mut leaves = vec![0];
+    for _ in 0..splits {
+        let leaf = leaves.swap_remove(random.below(leaves.len() as u32) as usize);
+        let left = nodes.len();
+        nodes[leaf] = Node::split(random.below(width as u32) as usize, random.unit() as f32, left).unwrap();
+        nodes.extend([Node::leaf(left), Node::leaf(left + 1)]);
+        leaves.extend([left, left + 1]);
+    }
+    let values = nodes.iter().map(|_| random.unit() as f32 - 0.5).collect();
+    (nodes, values)
+}
+
+fn plainly(trees: &Trees, row: &[f32]) -> f64 {
+    let mut sum = 0.0;
+    for bounds in trees.starts.windows(2) {
+        let mut at = 0;
+        while trees.nodes[bounds[0] + at] != Node::leaf(at) {
+            let node = trees.nodes[bounds[0] + at];
+            at = if row[node.feature()] <= node.threshold { node.left() } else { node.left() + 1 };
+        }
+        sum += f64::from(trees.values[bounds[0] + at]);
+    }
+    sum
+}
+
+#[test]
+fn a_row_falls_into_its_leaf() {
+    let mut trees = Trees::new(2);
+    let (nodes, values) = by_hand();
+    trees.push(nodes, values);
+    for (row, value) in [([1.0, -2.0], 0.1), ([1.0, -1.9], 0.2), ([1.1, -5.0], 0.4), ([f32::NAN, 0.0], 0.2)] {
+        assert_eq!(trees.sum(&row), f64::from(value as f32), "{row:?}");
+    }
+}
+
+#[test]
+fn contributions_follow_the_path() {
+    let mut trees = Trees::new(3);
+    let (nodes, values) = by_hand();
+    trees.push(nodes, values);
+    let contributions = trees.contributions(&[0.0, 0.0, 9.0]);
+    let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-7, "{a} {b}");
+    near(contributions.base, 0.25);
+    near(contributions.features[0], 0.15 - 0.25);
+    near(contributions.features[1], 0.2 - 0.15);
+    assert_eq!(contributions.features[2], 0.0);
+}
+
+#[test]
+fn every_way_to_walk_gives_the_same_bits() {
+    let mut random = Random::new(3, 0);
+    let width = 5;
+    for count in 0..=(2 * LANES + 3) {
+        let mut trees = Trees::new(width);
+        for _ in 0..count {
+            let (nodes, values) = at_random(&mut random, width);
+            trees.push(nodes, values);
+        }
+        let rows = 2 * BLOCK + LANES + 3;
+        let records = Array2::from_shape_simple_fn((rows, width), || random.unit() as f32);
+        let sums = trees.sums(records.view());
+        for (row, sum) in records.rows().into_iter().zip(sums) {
+            let row = row.to_vec();
+            assert_eq!(sum.to_bits(), plainly(&trees, &row).to_bits());
+            assert_eq!(sum.to_bits(), trees.sum(&row).to_bits());
+            assert!((trees.contributions(&row).total() - sum).abs() < 1e-9);
+        }
+    }
+}
+
+#[test]
+fn trees_are_taken_back_from_the_end() {
+    let mut random = Random::new(4, 0);
+    let (mut trees, mut two) = (Trees::new(3), Trees::new(3));
+    for tree in 0..5 {
+        let (nodes, values) = at_random(&mut random, 3);
+        if tree < 2 {
+            two.push(nodes.clone(), values.clone());
+        }
+        trees.push(nodes, values);
+    }
+    trees.truncate(2);
+    assert_eq!((trees.len(), &trees), (2, &two));
+}
+
+#[test]
+fn a_tree_too_large_for_its_links_is_refused() {
+    assert!(Node::split(FEATURES_MAX - 1, 0.0, 1).is_some_and(|node| node.feature() == FEATURES_MAX - 1));
+    assert_eq!(Node::split(FEATURES_MAX, 0.0, 1), None);
+    assert_eq!(Node::split(0, 0.0, NODES_MAX - 1), None);
+    assert!(Node::split(0, 0.0, NODES_MAX - 2).is_some());
+}
