@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 
 use super::assemble::{Arrived, arrived, dead_letter_rows, seal};
 use super::error::PipelineError;
@@ -22,9 +22,9 @@ use crate::source::{Polled, Source};
 use crate::telemetry::Metrics;
 
 /// Micro-batches decoded ahead. Each holds at most the source's messages_max.
-const DECODED_AHEAD: usize = 4;
-/// No epoch waits for the writer: one is written while the next is collected, and no more than that is in memory.
-const EPOCHS_AHEAD: usize = 0;
+const DECODED_AHEAD: usize = 8;
+/// Epochs that wait for the writer while one is being written.
+const EPOCHS_AHEAD: usize = 1;
 /// How long the reader waits for messages before it looks at the stop flag.
 const POLL: Duration = Duration::from_millis(20);
 
@@ -173,7 +173,6 @@ impl Stream<'_> {
             work: None,
             messages: 0,
             bytes: 0,
-            unwritten: 0,
         };
         std::thread::scope(|scope| {
             let reader = scope.spawn(move || read(feed, &arrived_tx, stop));
@@ -271,8 +270,6 @@ struct EpochLoop {
     work: Option<EpochWork>,
     messages: u64,
     bytes: u64,
-    /// Epochs that the writer has and has not told of.
-    unwritten: usize,
 }
 
 impl EpochLoop {
@@ -283,19 +280,11 @@ impl EpochLoop {
         written: &Receiver<Written>,
     ) -> Result<(), PipelineError> {
         loop {
-            loop {
-                match written.try_recv() {
-                    Ok(done) => {
-                        self.stages.written(done.record.epoch, done.silver_files);
-                        self.unwritten -= 1;
-                    }
-                    Err(TryRecvError::Empty) => break,
-                    // The writer has failed, and says why.
-                    Err(TryRecvError::Disconnected) => return Ok(()),
-                }
+            for done in written.try_iter() {
+                self.stages.written(done.record.epoch, done.silver_files);
             }
             self.metrics.set_queue("decoded", arrived.len(), DECODED_AHEAD);
-            self.metrics.set_queue("epochs", self.unwritten, EPOCHS_AHEAD + 1);
+            self.metrics.set_queue("epochs", work.len(), EPOCHS_AHEAD);
             match arrived.recv_timeout(self.time_left()) {
                 Ok(batch) => self.take(batch)?,
                 Err(RecvTimeoutError::Timeout) => {}
@@ -306,14 +295,19 @@ impl EpochLoop {
                     return Ok(());
                 }
             }
-            if self.is_due(arrived.is_empty(), self.unwritten == 0)
+            if self.is_due(arrived.is_empty(), work.is_empty())
                 && let Some(epoch) = self.cut()?
             {
-                // When the writer is behind, waiting here stops the poll, because every queue is bounded.
-                if work.send(epoch).is_err() {
-                    return Ok(());
+                match work.try_send(epoch) {
+                    Ok(()) => {}
+                    // The writer is behind: waiting here stops the poll, because every queue is bounded.
+                    Err(TrySendError::Full(epoch)) => {
+                        if work.send(epoch).is_err() {
+                            return Ok(());
+                        }
+                    }
+                    Err(TrySendError::Disconnected(_)) => return Ok(()),
                 }
-                self.unwritten += 1;
             }
         }
     }
