@@ -1,5 +1,8 @@
 //! Kafka topics, read from exactly the positions that the lake holds.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
@@ -156,17 +159,24 @@ impl KafkaSource {
         }
     }
 
+    /// Takes a chunk of the queue. What waits in the client's own queue is older and goes before it: a partition gets
+    /// there between its assignment and the repair of its forwarding, and a message behind its successor counts as read.
     fn drain(&mut self, wait: Duration, batch: &mut Handover) -> usize {
+        let entries = self.queue.take(self.consumer.client().native_client(), wait);
+        self.serve(batch);
         let (mut ended, mut failed) = (Vec::new(), Vec::new());
-        let count = self.queue.drain(self.consumer.client().native_client(), wait, |item| match item {
-            Item::Message(message) => batch.push(message),
-            Item::Error { topic, partition, offset, code: RDKafkaErrorCode::PartitionEOF, .. } => {
-                ended.push((Partition::new(topic, partition), offset));
+        for entry in &entries {
+            match entry.item() {
+                Item::Message(message) => batch.push(message),
+                Item::Error { topic, partition, offset, code: RDKafkaErrorCode::PartitionEOF, .. } => {
+                    ended.push((Partition::new(topic, partition), offset));
+                }
+                Item::Error { topic, partition, code, text, .. } => {
+                    failed.push((Partition::new(topic, partition), code, text));
+                }
             }
-            Item::Error { topic, partition, code, text, .. } => {
-                failed.push((Partition::new(topic, partition), code, text));
-            }
-        });
+        }
+        let count = entries.len();
         if count > failed.len() {
             self.context().is_up();
         }
@@ -244,9 +254,13 @@ impl KafkaSource {
     fn keep_attached(&mut self) {
         self.polls = self.polls.wrapping_add(1);
         if self.polls.is_multiple_of(REATTACH_POLLS) {
-            let assigned = lock(&self.context().assigned).clone();
-            self.context().attach(&self.consumer, &assigned);
+            self.attach();
         }
+    }
+
+    fn attach(&self) {
+        let assigned = lock(&self.context().assigned).clone();
+        self.context().attach(&self.consumer, &assigned);
     }
 
     fn is_full(&self, batch: &Handover) -> bool {
@@ -263,7 +277,6 @@ impl Source for KafkaSource {
             if let Some(failure) = self.failure.take() {
                 return Err(failure);
             }
-            self.serve(&mut batch);
             if let Err(error) = self.restart_stopped() {
                 self.failure = Some(error);
             }

@@ -28,7 +28,7 @@ unsafe impl Send for DataQueue {}
 // SAFETY: as above.
 unsafe impl Sync for DataQueue {}
 
-/// One entry of the queue, borrowed for the length of a callback.
+/// What an [`Entry`] holds.
 pub(super) enum Item<'a> {
     Message(Fetched<'a>),
     Error { topic: &'a str, partition: i32, offset: i64, code: RDKafkaErrorCode, text: String },
@@ -69,10 +69,24 @@ impl DataQueue {
         }
     }
 
-    /// Takes up to 1,024 entries, waiting at most `wait` for the first and the following ones. Returns their number.
-    pub(super) fn drain(&self, client: &NativeClient, wait: Duration, mut each: impl FnMut(Item<'_>)) -> usize {
+    /// Sends what is fetched of a partition to the client's own queue, as librdkafka does when it was not told otherwise.
+    #[cfg(test)]
+    pub(super) fn detach(client: &NativeClient, topic: &str, partition: i32) {
+        let topic = CString::new(topic).unwrap();
+        // SAFETY: the client is alive; both handles are destroyed here, the forwarding holds its own reference.
+        unsafe {
+            let source = ffi::rd_kafka_queue_get_partition(client.ptr(), topic.as_ptr(), partition);
+            let own = ffi::rd_kafka_queue_get_consumer(client.ptr());
+            ffi::rd_kafka_queue_forward(source, own);
+            ffi::rd_kafka_queue_destroy(own);
+            ffi::rd_kafka_queue_destroy(source);
+        }
+    }
+
+    /// Takes up to 1,024 entries, waiting at most `wait` for the first and the following ones.
+    pub(super) fn take(&self, client: &NativeClient, wait: Duration) -> Vec<Entry> {
         if client.ptr() != self.client {
-            return 0;
+            return Vec::new();
         }
         let mut taken: [*mut ffi::rd_kafka_message_t; CHUNK] = [ptr::null_mut(); CHUNK];
         let wait_ms = c_int::try_from(wait.as_millis()).unwrap_or(c_int::MAX);
@@ -80,11 +94,7 @@ impl DataQueue {
         let count =
             unsafe { ffi::rd_kafka_consume_batch_queue(self.queue.as_ptr(), wait_ms, taken.as_mut_ptr(), CHUNK) };
         let count = usize::try_from(count).unwrap_or(0);
-        for message in taken.iter().take(count).filter_map(|message| NonNull::new(*message)) {
-            let owned = OwnedMessage(message);
-            each(owned.item());
-        }
-        count
+        taken.into_iter().take(count).filter_map(NonNull::new).map(Entry).collect()
     }
 
     pub(super) const fn chunk() -> usize {
@@ -99,10 +109,11 @@ impl Drop for DataQueue {
     }
 }
 
-struct OwnedMessage(NonNull<ffi::rd_kafka_message_t>);
+/// One entry of the queue.
+pub(super) struct Entry(NonNull<ffi::rd_kafka_message_t>);
 
-impl OwnedMessage {
-    fn item(&self) -> Item<'_> {
+impl Entry {
+    pub(super) fn item(&self) -> Item<'_> {
         // SAFETY: the message is ours until it is dropped, and so are all bytes that it points to.
         unsafe {
             let message = self.0.as_ref();
@@ -131,7 +142,7 @@ impl OwnedMessage {
     }
 }
 
-impl Drop for OwnedMessage {
+impl Drop for Entry {
     fn drop(&mut self) {
         // SAFETY: handed to us by the queue and destroyed once.
         unsafe { ffi::rd_kafka_message_destroy(self.0.as_ptr()) }
