@@ -1,7 +1,7 @@
-//! What librdkafka offers and rdkafka does not wrap: draining a queue in batches, cached watermarks, the mock cluster's knobs.
+//! What librdkafka offers and rdkafka does not wrap: a queue of its own for messages, cached watermarks, the mock cluster's knobs.
 //!
 //! The only unsafe code of the source. Every function takes the owner of what it points to, so nothing outlives it.
-#![allow(unsafe_code, reason = "librdkafka's batch calls have no safe wrapper, and halve the cost of a message")]
+#![allow(unsafe_code, reason = "librdkafka's queues have no safe wrapper, and halve the cost of a message")]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr::{self, NonNull};
@@ -83,18 +83,21 @@ impl DataQueue {
         }
     }
 
-    /// Takes up to 1,024 entries, waiting at most `wait` for the first and the following ones.
+    /// Takes up to 1,024 entries, waiting at most `wait` for the first.
+    ///
+    /// One by one: `rd_kafka_consume_batch_queue` counts the end of a partition as a message of it, and when a rebalance
+    /// pauses and resumes the partition there, the message that came next is skipped without a word (2.12.1).
     pub(super) fn take(&self, client: &NativeClient, wait: Duration) -> Vec<Entry> {
         if client.ptr() != self.client {
             return Vec::new();
         }
-        let mut taken: [*mut ffi::rd_kafka_message_t; CHUNK] = [ptr::null_mut(); CHUNK];
         let wait_ms = c_int::try_from(wait.as_millis()).unwrap_or(c_int::MAX);
-        // SAFETY: the borrowed client is the queue's own, so both are alive; the array has CHUNK places.
-        let count =
-            unsafe { ffi::rd_kafka_consume_batch_queue(self.queue.as_ptr(), wait_ms, taken.as_mut_ptr(), CHUNK) };
-        let count = usize::try_from(count).unwrap_or(0);
-        taken.into_iter().take(count).filter_map(NonNull::new).map(Entry).collect()
+        // SAFETY: the borrowed client is the queue's own, so both are alive; what is taken is ours.
+        let take =
+            |wait_ms| NonNull::new(unsafe { ffi::rd_kafka_consume_queue(self.queue.as_ptr(), wait_ms) }).map(Entry);
+        let Some(first) = take(wait_ms) else { return Vec::new() };
+        let rest = std::iter::repeat_with(|| take(0)).map_while(|entry| entry);
+        std::iter::once(first).chain(rest).take(CHUNK).collect()
     }
 
     pub(super) const fn chunk() -> usize {

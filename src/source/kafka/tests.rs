@@ -30,3 +30,29 @@ fn a_message_of_before_the_repair_of_the_forwarding_goes_before_its_successor() 
         seen.assert_each_once(0..2);
     }
 }
+
+#[test]
+fn nothing_is_skipped_where_a_rebalance_pauses_a_partition_that_was_read_to_its_end() {
+    let broker = EmbeddedBroker::start(&[(TOPIC, 1)]).unwrap();
+    let settings = settings(&broker);
+    produce(&settings, 1, 0..5);
+    let mut source = KafkaSource::open(settings.clone(), shared(Positions::new())).unwrap();
+    let mut seen = Seen::default();
+    let mut read = |source: &mut KafkaSource, end: usize| {
+        in_time(|| {
+            if let Polled::Batch(batch) = source.poll(Duration::from_millis(20)).unwrap() {
+                seen.take(&batch);
+            }
+            seen.0.len() == end
+        });
+    };
+    read(&mut source, 5);
+    // The word that the partition ended may come behind the last message.
+    assert!(matches!(source.poll(Duration::from_millis(500)).unwrap(), Polled::Idle));
+    let assigned = source.consumer.assignment().unwrap();
+    source.consumer.pause(&assigned).unwrap();
+    produce(&settings, 1, 5..10);
+    source.consumer.resume(&assigned).unwrap();
+    read(&mut source, 10);
+    seen.assert_each_once(0..10);
+}
