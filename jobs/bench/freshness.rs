@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use assay::domain::EpochRecord;
-use assay::source::{EmbeddedBroker, KafkaSource, SharedPositions};
+use assay::source::{EmbeddedBroker, KafkaSource, SharedPositions, end_offsets};
 use clap::Args;
 use serde_json::json;
 
@@ -54,6 +54,8 @@ pub fn run(args: &FreshnessArgs, mut app: App) -> anyhow::Result<Exit> {
     app.settings.kafka.group_id = format!("assay-bench-{}", uuid::Uuid::new_v4().simple());
     // What lies in a given topic already is none of the bench's.
     app.settings.kafka.start = assay::source::Start::Latest;
+    // A topic that is not there is told now, and not after a minute without partitions.
+    end_offsets(&app.settings.kafka, Duration::from_secs(30))?;
     let events = args.rate * args.seconds;
     let running = app.open(true)?.split(&app)?;
     let positions: SharedPositions = Arc::default();

@@ -1,11 +1,12 @@
 use rayon::iter::Either;
 use serde::{Deserialize, Serialize};
 
-use super::data_file::{DataFile, Encoded};
+use super::data_file::DataFile;
+use super::encoder::Encoder;
 use super::error::LakeError;
 use super::reader::FileReader;
 use super::rewrite::successor;
-use super::table::{Encoder, Table};
+use super::table::Table;
 
 /// When small files are merged into larger ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
@@ -67,21 +68,21 @@ impl Compaction {
         Self { inputs: run.iter().copied().cloned().collect() }
     }
 
-    /// Reads the inputs and encodes the one file that replaces them, rows in the order of arrival: a batch at a time, for
+    /// Reads the inputs and stores the one file that replaces them, rows in the order of arrival: a batch at a time, for
     /// together they are many epochs. Blocking.
     ///
     /// # Errors
-    /// When a file cannot be read.
-    pub fn merge(&self, encoder: &Encoder, reader: &FileReader, now_ms: i64) -> Result<Option<Encoded>, LakeError> {
+    /// When a file cannot be read or stored.
+    pub fn merge(&self, encoder: &Encoder, files: &FileReader, now_ms: i64) -> Result<Option<DataFile>, LakeError> {
         let Some(first) = self.inputs.first() else { return Ok(None) };
-        let rows = self.inputs.iter().flat_map(|file| match reader.open(file, &reader.columns(), None) {
+        let rows = self.inputs.iter().flat_map(|file| match files.open(file, &files.columns(), None) {
             Ok(batches) => {
-                Either::Left(batches.map(|batch| batch.map_err(|cause| LakeError::read(reader.table(), cause))))
+                Either::Left(batches.map(|batch| batch.map_err(|cause| LakeError::read(files.table(), cause))))
             }
             Err(error) => Either::Right(std::iter::once(Err(error))),
         });
         // Sorts where its first input stood.
-        encoder.encode_partition(rows, &first.partition, &successor(first, "c"), now_ms)
+        encoder.store_partition(rows, &first.partition, &successor(first, "c"), files, now_ms)
     }
 }
 

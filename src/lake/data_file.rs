@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Date32Type, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
 use arrow::util::display::array_value_to_string;
+use bytes::Bytes;
 use deltalake_core::kernel::Add;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
@@ -111,7 +112,7 @@ impl DataFile {
 #[derive(Debug, Clone)]
 pub struct Encoded {
     pub file: DataFile,
-    pub bytes: bytes::Bytes,
+    pub bytes: Bytes,
 }
 
 /// Encodes rows as Parquet: one file for each value of the partition columns.
@@ -197,28 +198,54 @@ fn encode_one(
     encoding: &Encoding,
 ) -> Result<Encoded, String> {
     let schema = batches.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
-    let mut writer = FileWriter::new(&schema, batches, encoding)?;
+    let mut writer = FileWriter::new(&schema, batches, partition, name, encoding)?;
     for batch in batches {
         writer.write(batch)?;
     }
-    writer.finish(partition, name, now_ms)
+    writer.finish(now_ms)
 }
 
 /// A Parquet file that is encoded batch by batch.
 pub(super) struct FileWriter {
+    path: String,
+    partition: BTreeMap<String, Option<String>>,
     schema: SchemaRef,
     writer: ArrowWriter<Vec<u8>>,
     rows: usize,
     /// Of each column.
     nulls: Vec<usize>,
+    /// Bytes that were taken.
+    taken: usize,
 }
 
 impl FileWriter {
     /// `sample` says which columns repeat their values.
-    pub fn new(schema: &SchemaRef, sample: &[RecordBatch], encoding: &Encoding) -> Result<Self, String> {
+    pub fn new(
+        schema: &SchemaRef,
+        sample: &[RecordBatch],
+        partition: &BTreeMap<String, Option<String>>,
+        name: &str,
+        encoding: &Encoding,
+    ) -> Result<Self, String> {
         let writer = ArrowWriter::try_new(Vec::new(), Arc::clone(schema), Some(encoding.properties(sample)));
-        let nulls = vec![0; schema.fields().len()];
-        Ok(Self { schema: Arc::clone(schema), writer: writer.map_err(|e| e.to_string())?, rows: 0, nulls })
+        let folder: String = partition
+            .iter()
+            .map(|(column, value)| format!("{column}={}/", value.as_deref().unwrap_or("__HIVE_DEFAULT_PARTITION__")))
+            .collect();
+        Ok(Self {
+            path: format!("{folder}{name}.parquet"),
+            partition: partition.clone(),
+            schema: Arc::clone(schema),
+            writer: writer.map_err(|e| e.to_string())?,
+            rows: 0,
+            nulls: vec![0; schema.fields().len()],
+            taken: 0,
+        })
+    }
+
+    /// Where the file belongs, relative to the table.
+    pub fn path(&self) -> &str {
+        &self.path
     }
 
     pub fn write(&mut self, batch: &RecordBatch) -> Result<(), String> {
@@ -227,30 +254,22 @@ impl FileWriter {
         self.writer.write(batch).map_err(|e| e.to_string())
     }
 
-    pub fn finish(
-        mut self,
-        partition: &BTreeMap<String, Option<String>>,
-        name: &str,
-        now_ms: i64,
-    ) -> Result<Encoded, String> {
+    /// The row groups that are whole and were not taken yet.
+    pub fn take(&mut self) -> Bytes {
+        let bytes = std::mem::take(self.writer.inner_mut());
+        self.taken += bytes.len();
+        Bytes::from(bytes)
+    }
+
+    /// Ends the file; the bytes are those that were not taken.
+    pub fn finish(mut self, now_ms: i64) -> Result<Encoded, String> {
         let metadata = self.writer.finish().map_err(|e| e.to_string())?;
-        let bytes = bytes::Bytes::from(std::mem::take(self.writer.inner_mut()));
+        let bytes = self.take();
         let rows = i64::try_from(self.rows).map_err(|e| e.to_string())?;
         let (stats, ranges) = statistics(&metadata, &self.schema, &self.nulls, rows);
-        let folder: String = partition
-            .iter()
-            .map(|(column, value)| format!("{column}={}/", value.as_deref().unwrap_or("__HIVE_DEFAULT_PARTITION__")))
-            .collect();
-        let file = DataFile {
-            path: format!("{folder}{name}.parquet"),
-            size: i64::try_from(bytes.len()).map_err(|e| e.to_string())?,
-            rows,
-            partition: partition.clone(),
-            ranges,
-            stats,
-            modified_ms: now_ms,
-        };
-        Ok(Encoded { file, bytes })
+        let size = i64::try_from(self.taken).map_err(|e| e.to_string())?;
+        let Self { path, partition, .. } = self;
+        Ok(Encoded { file: DataFile { path, size, rows, partition, ranges, stats, modified_ms: now_ms }, bytes })
     }
 }
 

@@ -14,7 +14,8 @@ use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::statistics::Statistics;
 use tokio::runtime::Handle;
 
-use super::data_file::DataFile;
+use super::data_file::{DataFile, Encoded};
+use super::encoder::{Upload, store_file};
 use super::error::LakeError;
 use super::table::Table;
 use crate::domain::TableName;
@@ -128,6 +129,19 @@ impl FileReader {
             .filter(|batch| batch.as_ref().map_or(true, |batch| batch.num_rows() > 0))
             .collect::<Result<_, _>>()
             .map_err(|e| LakeError::read(&self.table, e))
+    }
+
+    /// Begins a file of the same store.
+    pub(super) fn upload(&self, path: &str) -> Upload<'_> {
+        Upload::new(&self.table, &self.store, path, &self.handle)
+    }
+
+    /// Stores a file of the table; it is invisible until it is committed. Blocking.
+    ///
+    /// # Errors
+    /// When the store refuses it; the call may be repeated.
+    pub fn store(&self, encoded: &Encoded) -> Result<(), LakeError> {
+        self.handle.block_on(store_file(self.store.as_ref(), &self.table, encoded))
     }
 
     /// The names of every column.

@@ -2,19 +2,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use arrow::record_batch::RecordBatch;
 use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel as _;
 use deltalake_core::kernel::transaction::TransactionError;
 use deltalake_core::kernel::{Action, CommitInfo, Remove, StructType, Transaction, Version};
 use deltalake_core::logstore::{CommitOrBytes, LogStoreRef, get_actions};
 use deltalake_core::{DeltaTable, DeltaTableError};
-use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::ObjectStore;
 use serde_json::{Value, json};
 
-use super::columns::{conform, standing_schema, without};
+use super::columns::{standing_schema, without};
 use super::commit::{Commit, Outcome};
-use super::data_file::{DataFile, Encoded, Encoding, FileWriter, encode, ranges_of};
+use super::data_file::{DataFile, Encoded, Encoding, ranges_of};
+use super::encoder::{Encoder, store_file};
 use super::error::LakeError;
 use super::root::Lake;
 use crate::domain::TableName;
@@ -30,58 +29,6 @@ pub struct TableSpec {
     pub partition_by: Vec<String>,
     pub about: String,
     pub encoding: Encoding,
-}
-
-/// Encodes rows for one table; pure CPU.
-#[derive(Debug, Clone)]
-pub struct Encoder {
-    table: TableName,
-    schema: SchemaRef,
-    partition_by: Vec<String>,
-    encoding: Encoding,
-}
-
-impl Encoder {
-    /// Encodes rows as files of the table; columns that the table does not have yet are left out.
-    ///
-    /// # Errors
-    /// When the rows do not fit the table.
-    pub fn encode(&self, batches: &[RecordBatch], name: &str, now_ms: i64) -> Result<Vec<Encoded>, LakeError> {
-        let error = |cause: String| LakeError::Schema { table: self.table.clone(), cause };
-        let batches: Vec<RecordBatch> =
-            batches.iter().map(|batch| conform(batch, &self.schema)).collect::<Result<_, _>>().map_err(error)?;
-        encode(&batches, &self.partition_by, name, now_ms, &self.encoding).map_err(error)
-    }
-
-    /// Encodes rows of one partition as one file, holding a batch at a time; `None` when there are none.
-    ///
-    /// # Errors
-    /// When the rows do not fit the table, or cannot be had.
-    pub fn encode_partition(
-        &self,
-        batches: impl Iterator<Item = Result<RecordBatch, LakeError>>,
-        partition: &BTreeMap<String, Option<String>>,
-        name: &str,
-        now_ms: i64,
-    ) -> Result<Option<Encoded>, LakeError> {
-        let error = |cause: String| LakeError::Schema { table: self.table.clone(), cause };
-        let mut writer = None;
-        for batch in batches {
-            let batch = conform(&batch?, &self.schema).map_err(error)?;
-            let kept = self.schema.fields().iter().enumerate();
-            let kept = kept.filter(|(_, field)| !self.partition_by.contains(field.name())).map(|(column, _)| column);
-            let kept = kept.collect::<Vec<_>>();
-            let batch = batch.project(&kept).map_err(|e| error(e.to_string()))?;
-            let writer = match &mut writer {
-                Some(writer) => writer,
-                None => writer.insert(
-                    FileWriter::new(&batch.schema(), std::slice::from_ref(&batch), &self.encoding).map_err(error)?,
-                ),
-            };
-            writer.write(&batch).map_err(error)?;
-        }
-        writer.map(|writer| writer.finish(partition, name, now_ms).map_err(error)).transpose()
-    }
 }
 
 /// A Delta table in the hands of its one writer: the live files are known, so that a commit reads nothing.
@@ -594,16 +541,6 @@ impl Table {
             }
         }
     }
-}
-
-/// Stores one encoded file; it is invisible until it is committed.
-///
-/// # Errors
-/// When the store refuses it; the call may be repeated.
-pub async fn store_file(store: &dyn ObjectStore, table: &TableName, encoded: &Encoded) -> Result<(), LakeError> {
-    let path = Path::from(encoded.file.path.as_str());
-    let stored = store.put(&path, encoded.bytes.clone().into()).await;
-    stored.map(|_| ()).map_err(|e| LakeError::store(table, format!("writing {path}"), e))
 }
 
 fn restated_app(app_id: &str) -> String {

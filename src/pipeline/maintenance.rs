@@ -9,8 +9,7 @@ use tokio::task::JoinHandle;
 use super::tables::{Tables, is_open};
 use crate::domain::{Clock, TableName};
 use crate::lake::{
-    Commit, Compaction, CompactionSettings, DataFile, Encoded, Encoder, FileReader, LakeError, Revision, Table,
-    successor, tidy,
+    Commit, Compaction, CompactionSettings, DataFile, Encoder, FileReader, LakeError, Revision, Table, successor, tidy,
 };
 
 /// Files that are read and encoded beside the stream, to take the place of others.
@@ -21,10 +20,11 @@ struct Rewrite {
     thread: JoinHandle<Result<Rewritten, LakeError>>,
 }
 
+/// What a commit is to put in the place of what. The files are stored.
 #[derive(Default)]
 struct Rewritten {
     removes: Vec<String>,
-    files: Vec<Encoded>,
+    files: Vec<DataFile>,
 }
 
 /// What keeps commits and reads flat in the number of epochs.
@@ -152,15 +152,11 @@ impl Maintenance {
         let commit = Commit {
             epoch: None,
             restated,
-            adds: rewritten.files.iter().map(|encoded| encoded.file.clone()).collect(),
+            adds: rewritten.files,
             removes: rewritten.removes,
             info: serde_json::json!({"maintenance": if restated.is_some() { "restatement" } else { "compaction" }}),
         };
-        let done = handle.block_on(async {
-            table.store_files(&rewritten.files).await?;
-            table.commit(&commit, now_ms).await
-        });
-        match (done, restated) {
+        match (handle.block_on(table.commit(&commit, now_ms)), restated) {
             (Ok(_), Some(through)) => tables.settled(&name, through),
             (Ok(_), None) => {}
             (Err(error), _) => {
@@ -216,12 +212,17 @@ fn restate(
     let Some(revision) = Revision::new(rows, key).map_err(|e| LakeError::read(reader.table(), e))? else {
         return Ok(rewritten);
     };
+    let store = |rows: &[RecordBatch], name: &str, files: &mut Vec<DataFile>| {
+        for encoded in encoder.encode(rows, name, now_ms)? {
+            reader.store(&encoded)?;
+            files.push(encoded.file);
+        }
+        Ok::<_, LakeError>(())
+    };
     let new = revision.apply(reader, files.iter(), |file, rows| {
         rewritten.removes.push(file.path.clone());
-        rewritten.files.extend(encoder.encode(&rows, &successor(file, "r"), now_ms)?);
-        Ok::<_, LakeError>(())
+        store(&rows, &successor(file, "r"), &mut rewritten.files)
     })?;
-    let name = format!("e{through:012}-r-{}", uuid::Uuid::new_v4().simple());
-    rewritten.files.extend(encoder.encode(&[new], &name, now_ms)?);
+    store(&[new], &format!("e{through:012}-r-{}", uuid::Uuid::new_v4().simple()), &mut rewritten.files)?;
     Ok(rewritten)
 }

@@ -22,7 +22,7 @@ use crate::source::{Polled, Source};
 use crate::telemetry::Metrics;
 
 /// Micro-batches decoded ahead. Each holds at most the source's messages_max.
-const DECODED_AHEAD: usize = 8;
+const DECODED_AHEAD: usize = 4;
 /// Epochs that wait for the writer while one is being written.
 const EPOCHS_AHEAD: usize = 1;
 /// How long the reader waits for messages before it looks at the stop flag.

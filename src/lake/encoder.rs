@@ -1,0 +1,140 @@
+//! Rows become files, in memory or straight into the store.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use bytes::Bytes;
+use object_store::buffered::BufWriter;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use tokio::io::AsyncWriteExt;
+use tokio::runtime::Handle;
+
+use super::columns::conform;
+use super::data_file::{DataFile, Encoded, Encoding, FileWriter, encode};
+use super::error::LakeError;
+use super::reader::FileReader;
+use crate::domain::TableName;
+
+/// Encodes rows for one table.
+#[derive(Debug, Clone)]
+pub struct Encoder {
+    pub(super) table: TableName,
+    pub(super) schema: SchemaRef,
+    pub(super) partition_by: Vec<String>,
+    pub(super) encoding: Encoding,
+}
+
+impl Encoder {
+    /// Encodes rows as files of the table; columns that the table does not have yet are left out. Pure CPU.
+    ///
+    /// # Errors
+    /// When the rows do not fit the table.
+    pub fn encode(&self, batches: &[RecordBatch], name: &str, now_ms: i64) -> Result<Vec<Encoded>, LakeError> {
+        let batches: Vec<RecordBatch> = batches
+            .iter()
+            .map(|batch| conform(batch, &self.schema))
+            .collect::<Result<_, _>>()
+            .map_err(|cause| self.misfit(cause))?;
+        encode(&batches, &self.partition_by, name, now_ms, &self.encoding).map_err(|cause| self.misfit(cause))
+    }
+
+    /// Encodes rows of one partition into one file of the reader's store, which holds a batch and a row group of them at
+    /// a time; `None` when there are none. The file is invisible until it is committed. Blocking.
+    ///
+    /// # Errors
+    /// When the rows do not fit the table, or cannot be had, or the store refuses them.
+    pub(super) fn store_partition(
+        &self,
+        batches: impl Iterator<Item = Result<RecordBatch, LakeError>>,
+        partition: &BTreeMap<String, Option<String>>,
+        name: &str,
+        store: &FileReader,
+        now_ms: i64,
+    ) -> Result<Option<DataFile>, LakeError> {
+        let kept = self.schema.fields().iter().enumerate();
+        let kept = kept.filter(|(_, field)| !self.partition_by.contains(field.name())).map(|(column, _)| column);
+        let kept = kept.collect::<Vec<_>>();
+        let mut file: Option<(FileWriter, Upload<'_>)> = None;
+        for batch in batches {
+            let batch = conform(&batch?, &self.schema)
+                .and_then(|batch| batch.project(&kept).map_err(|e| e.to_string()))
+                .map_err(|cause| self.misfit(cause))?;
+            let (writer, upload) = match &mut file {
+                Some(file) => file,
+                None => {
+                    let sample = std::slice::from_ref(&batch);
+                    let writer = FileWriter::new(&batch.schema(), sample, partition, name, &self.encoding);
+                    let writer = writer.map_err(|cause| self.misfit(cause))?;
+                    let upload = store.upload(writer.path());
+                    file.insert((writer, upload))
+                }
+            };
+            writer.write(&batch).map_err(|cause| self.misfit(cause))?;
+            upload.write(writer.take())?;
+        }
+        let Some((writer, mut upload)) = file else { return Ok(None) };
+        let Encoded { file, bytes } = writer.finish(now_ms).map_err(|cause| self.misfit(cause))?;
+        upload.write(bytes)?;
+        upload.finish()?;
+        Ok(Some(file))
+    }
+
+    fn misfit(&self, cause: String) -> LakeError {
+        LakeError::Schema { table: self.table.clone(), cause }
+    }
+}
+
+/// A file on its way into the store, part by part: it appears when it is whole.
+pub(super) struct Upload<'a> {
+    table: &'a TableName,
+    handle: &'a Handle,
+    path: Path,
+    writer: BufWriter,
+    ended: bool,
+}
+
+impl<'a> Upload<'a> {
+    pub fn new(table: &'a TableName, store: &Arc<dyn ObjectStore>, path: &str, handle: &'a Handle) -> Self {
+        let path = Path::from(path);
+        let writer = BufWriter::new(Arc::clone(store), path.clone()).with_max_concurrency(2);
+        Self { table, handle, path, writer, ended: false }
+    }
+
+    fn write(&mut self, bytes: Bytes) -> Result<(), LakeError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.handle.block_on(self.writer.put(bytes)).map_err(|e| self.failed(e))
+    }
+
+    fn finish(mut self) -> Result<(), LakeError> {
+        self.ended = true;
+        self.handle.block_on(self.writer.shutdown()).map_err(|e| self.failed(e))
+    }
+
+    fn failed(&self, cause: impl std::fmt::Display) -> LakeError {
+        LakeError::store(self.table, format!("writing {}", self.path), cause)
+    }
+}
+
+impl Drop for Upload<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            // A store that does not answer now either keeps the parts until its own rules remove them.
+            let _ = self.handle.block_on(self.writer.abort());
+        }
+    }
+}
+
+/// Stores one encoded file; it is invisible until it is committed.
+///
+/// # Errors
+/// When the store refuses it; the call may be repeated.
+pub async fn store_file(store: &dyn ObjectStore, table: &TableName, encoded: &Encoded) -> Result<(), LakeError> {
+    let path = Path::from(encoded.file.path.as_str());
+    let stored = store.put(&path, encoded.bytes.clone().into()).await;
+    stored.map(|_| ()).map_err(|e| LakeError::store(table, format!("writing {path}"), e))
+}
