@@ -26,7 +26,7 @@ pub struct LakeSettings {
 
 impl Default for LakeSettings {
     fn default() -> Self {
-        Self { location: "lake".into(), options: BTreeMap::new(), history_s: 6 * 3600 }
+        Self { location: "lake".into(), options: BTreeMap::new(), history_s: 3600 }
     }
 }
 
