@@ -84,7 +84,8 @@ impl<D: Data<Elem = f32>> PredictInplace<ArrayBase<D, Ix2>, Array1<bool>> for Bo
 impl<D: Data<Elem = f32>, T: AsSingleTargets<Elem = bool>> Fit<ArrayBase<D, Ix2>, T, ModelError> for BoostValidParams {
     type Object = Boost;
 
-    /// Holds out the last rows, as many as the parameters say, to stop early: give rows in the order of time.
+    /// Holds out the last rows, as many as the parameters say, to stop early: give rows in the order of time. Where a
+    /// class comes in bursts, it is a little more or less of them, so that both parts have a tenth of each class.
     ///
     /// # Errors
     /// When there are no rows, the labels of either part are all the same, or a value is not finite.
@@ -94,7 +95,7 @@ impl<D: Data<Elem = f32>, T: AsSingleTargets<Elem = bool>> Fit<ArrayBase<D, Ix2>
         if held_out == 0 {
             return self.fit_parts(Part { records, labels }, None);
         }
-        let cut = records.nrows().saturating_sub(held_out);
+        let cut = both_classes(labels, records.nrows().saturating_sub(held_out));
         let train = Part { records: records.slice(s![..cut, ..]), labels: labels.slice(s![..cut]) };
         let held_out = Part { records: records.slice(s![cut.., ..]), labels: labels.slice(s![cut..]) };
         self.fit_parts(train, Some(held_out))
@@ -169,6 +170,20 @@ impl BoostValidParams {
         }
         Ok(Boost { start, trees, validation_auc })
     }
+}
+
+/// The cut nearest to `cut` with a tenth of each class, or one row, on either side; `cut` itself where there is none.
+fn both_classes(labels: ArrayView1<'_, bool>, cut: usize) -> usize {
+    let bounds = [true, false].map(|class| {
+        let of_class = labels.iter().enumerate().filter(|(_, label)| **label == class).map(|(row, _)| row);
+        let rows: Vec<usize> = of_class.collect();
+        let tenth = rows.len().div_ceil(10);
+        let first = tenth.checked_sub(1).and_then(|last| rows.get(last)).map(|row| row + 1);
+        first.zip(rows.get(rows.len() - tenth).copied())
+    });
+    let [Some(of_positives), Some(of_negatives)] = bounds else { return cut };
+    let (from, to) = (of_positives.0.max(of_negatives.0), of_positives.1.min(of_negatives.1));
+    if from <= to { cut.clamp(from, to) } else { cut }
 }
 
 struct HeldOut {

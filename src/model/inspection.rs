@@ -47,6 +47,9 @@ pub enum Refusal {
     /// `fold` counts from 0.
     #[error("fold {fold} has rows of one class only to {role}: take a longer span or fewer folds")]
     OneClassFold { fold: usize, role: FoldRole },
+    /// Met within a fit, where the newest rows are set apart.
+    #[error("all {rows} labels of a part to learn from are {label}: take a longer span or fewer folds")]
+    OneClassPart { rows: usize, label: bool },
     #[error("the {metric} out of fold is {found:.4}, below the gate's {min}")]
     Gate { metric: GateMetric, found: f64, min: f64 },
 }

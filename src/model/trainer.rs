@@ -161,8 +161,15 @@ pub fn train(
         report.verdict = Verdict::of(refusals);
         return Ok(Trained { report, model: None });
     }
-    let founds = search(&settings.families, data.samples, &run.folds[0], &settings.search, settings.seed, progress)?;
-    let evaluated = run.compete(&founds, &mut report)?;
+    let competed = search(&settings.families, data.samples, &run.folds[0], &settings.search, settings.seed, progress)
+        .and_then(|founds| run.compete(&founds, &mut report).map(|evaluated| (founds, evaluated)));
+    let (founds, evaluated) = match competed {
+        Err(ModelError::OneClass { rows, label }) => {
+            report.verdict = Verdict::of(vec![Refusal::OneClassPart { rows, label }]);
+            return Ok(Trained { report, model: None });
+        }
+        competed => competed?,
+    };
     let best = best(&report.families).ok_or(ModelError::Empty { what: "families" })?;
     let family = &report.families[best];
     report.verdict = Verdict::of(gate_refusals(&settings.gate, &family.in_time.pooled));

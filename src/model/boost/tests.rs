@@ -150,6 +150,25 @@ fn a_model_comes_back_from_json_to_the_bit() {
 }
 
 #[test]
+fn what_is_held_out_has_both_classes_though_one_comes_in_bursts() {
+    let cut = |positives: std::ops::Range<usize>, nominal: usize| {
+        let labels: ndarray::Array1<bool> = (0..100).map(|row| positives.contains(&row)).collect();
+        super::both_classes(labels.view(), nominal)
+    };
+    // All in one part or in the other: a tenth of 20 is 2.
+    assert_eq!(cut(40..60, 85), 58);
+    assert_eq!(cut(70..90, 65), 72);
+    assert_eq!(cut(70..90, 80), 80);
+    // No cut leaves both classes on either side.
+    assert_eq!(cut(80..100, 85), 85);
+    assert_eq!(cut(0..1, 85), 85);
+    let samples = rows(200, 3, 1);
+    let labels = (0..200).map(|row| (60..100).contains(&row)).collect();
+    let burst = samples.with_labels(labels).unwrap();
+    assert!(BoostParams::from(BoostSettings::default()).fit(&burst.dataset()).is_ok());
+}
+
+#[test]
 fn labels_are_predicted_as_linfa_does() {
     let samples = rows(1000, 5, 9);
     let model = fit(BoostSettings { rounds_max: 20, ..BoostSettings::default() }, &samples);
