@@ -5,7 +5,7 @@
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr::{self, NonNull};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::bindings as ffi;
 use rdkafka::client::{Client, ClientContext, NativeClient};
@@ -83,7 +83,7 @@ impl DataQueue {
         }
     }
 
-    /// Takes up to 1,024 entries, waiting at most `wait` for the first.
+    /// Takes up to 1,024 entries, waiting at most `wait` for the first and the following ones.
     ///
     /// One by one: `rd_kafka_consume_batch_queue` counts the end of a partition as a message of it, and when a rebalance
     /// pauses and resumes the partition there, the message that came next is skipped without a word (2.12.1).
@@ -91,13 +91,16 @@ impl DataQueue {
         if client.ptr() != self.client {
             return Vec::new();
         }
-        let wait_ms = c_int::try_from(wait.as_millis()).unwrap_or(c_int::MAX);
-        // SAFETY: the borrowed client is the queue's own, so both are alive; what is taken is ours.
-        let take =
-            |wait_ms| NonNull::new(unsafe { ffi::rd_kafka_consume_queue(self.queue.as_ptr(), wait_ms) }).map(Entry);
-        let Some(first) = take(wait_ms) else { return Vec::new() };
-        let rest = std::iter::repeat_with(|| take(0)).map_while(|entry| entry);
-        std::iter::once(first).chain(rest).take(CHUNK).collect()
+        let take = |wait: Duration| {
+            let wait_ms = c_int::try_from(wait.as_millis()).unwrap_or(c_int::MAX);
+            // SAFETY: the borrowed client is the queue's own, so both are alive; what is taken is ours.
+            NonNull::new(unsafe { ffi::rd_kafka_consume_queue(self.queue.as_ptr(), wait_ms) }).map(Entry)
+        };
+        #[allow(clippy::disallowed_methods, reason = "a deadline for the network, not data")]
+        let started = Instant::now();
+        // The clock is only asked when nothing is there.
+        let next = || take(Duration::ZERO).or_else(|| take(wait.checked_sub(started.elapsed())?));
+        std::iter::repeat_with(next).map_while(|entry| entry).take(CHUNK).collect()
     }
 
     pub(super) const fn chunk() -> usize {
