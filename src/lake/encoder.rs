@@ -41,8 +41,8 @@ impl Encoder {
         encode(&batches, &self.partition_by, name, now_ms, &self.encoding).map_err(|cause| self.misfit(cause))
     }
 
-    /// Encodes rows of one partition into one file of the reader's store, which holds a batch and a row group of them at
-    /// a time; `None` when there are none. The file is invisible until it is committed. Blocking.
+    /// Encodes rows of one partition into one file of the store, with a batch and a row group of them in memory at a time;
+    /// `None` when there are none. The file is invisible until it is committed. Blocking.
     ///
     /// # Errors
     /// When the rows do not fit the table, or cannot be had, or the store refuses them.
@@ -51,7 +51,7 @@ impl Encoder {
         batches: impl Iterator<Item = Result<RecordBatch, LakeError>>,
         partition: &BTreeMap<String, Option<String>>,
         name: &str,
-        store: &FileReader,
+        files: &FileReader,
         now_ms: i64,
     ) -> Result<Option<DataFile>, LakeError> {
         let kept = self.schema.fields().iter().enumerate();
@@ -68,7 +68,7 @@ impl Encoder {
                     let sample = std::slice::from_ref(&batch);
                     let writer = FileWriter::new(&batch.schema(), sample, partition, name, &self.encoding);
                     let writer = writer.map_err(|cause| self.misfit(cause))?;
-                    let upload = store.upload(writer.path());
+                    let upload = files.upload(writer.path());
                     file.insert((writer, upload))
                 }
             };

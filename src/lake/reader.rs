@@ -23,7 +23,7 @@ use crate::domain::TableName;
 /// Rows per batch read back from a file.
 const BATCH_ROWS: usize = 32 * 1024;
 
-/// Reads a table's files without a snapshot: the caller says which files.
+/// A table's files without a snapshot: reads those that the caller names, and stores what a rewrite puts in their place.
 ///
 /// Blocking; call it from a thread that may block.
 #[derive(Clone)]

@@ -12,7 +12,7 @@ use crate::lake::{
     Commit, Compaction, CompactionSettings, DataFile, Encoder, FileReader, LakeError, Revision, Table, successor, tidy,
 };
 
-/// Files that are read and encoded beside the stream, to take the place of others.
+/// Files that are read, encoded and stored beside the stream, to take the place of others.
 struct Rewrite {
     table: TableName,
     /// The epoch up to which restatements are in the files then; `None` for a compaction.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::assemble::{Arrived, arrived, dead_letter_rows, seal};
 use super::error::PipelineError;
@@ -298,15 +298,9 @@ impl EpochLoop {
             if self.is_due(arrived.is_empty(), work.is_empty())
                 && let Some(epoch) = self.cut()?
             {
-                match work.try_send(epoch) {
-                    Ok(()) => {}
-                    // The writer is behind: waiting here stops the poll, because every queue is bounded.
-                    Err(TrySendError::Full(epoch)) => {
-                        if work.send(epoch).is_err() {
-                            return Ok(());
-                        }
-                    }
-                    Err(TrySendError::Disconnected(_)) => return Ok(()),
+                // When the writer is behind, waiting here stops the poll, because every queue is bounded.
+                if work.send(epoch).is_err() {
+                    return Ok(());
                 }
             }
         }
