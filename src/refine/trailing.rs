@@ -10,13 +10,12 @@ use super::key_hash::in_type;
 use super::times::Times;
 use super::{RefineSettings, Trailing};
 use crate::domain::{History, HistoryError};
+use crate::features::Keys;
 
 mod frozen;
-mod keys;
 mod recent;
 mod span;
 
-use keys::Keys;
 use span::{Asked, Span};
 
 /// A running count per key: for each row, the rows of the source with the same key and an event time in
