@@ -138,6 +138,7 @@ impl App {
         let bronze = bronze_name(contract.name());
         let folder = Some(self.settings.sql.folder.as_path()).filter(|folder| !folder.as_os_str().is_empty());
         let catalog = Catalog::load(folder, std::slice::from_ref(&bronze)).map_err(usage)?;
+        let catalog = catalog.with_features(&self.settings.features);
         Ok(Plan::new(catalog, bronze, bronze_schema(contract))?)
     }
 

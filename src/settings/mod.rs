@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use crate::contract::{Format, RegistryError, RegistrySettings, Secret};
 use crate::domain::did_you_mean;
+use crate::features::FeatureSettings;
 use crate::lake::{CompactionSettings, LakeSettings};
 use crate::model::{ModelSettings, TrainJobSettings};
 use crate::pipeline::EpochSettings;
@@ -42,6 +43,7 @@ pub struct Settings {
     pub epoch: EpochSettings,
     pub refine: RefineSettings,
     pub windows: WindowSettings,
+    pub features: FeatureSettings,
     pub maintenance: CompactionSettings,
     pub model: ModelSettings,
     pub train: TrainJobSettings,
@@ -101,6 +103,7 @@ impl Default for Settings {
             epoch: EpochSettings::default(),
             refine: RefineSettings::default(),
             windows: WindowSettings::default(),
+            features: FeatureSettings::default(),
             maintenance: CompactionSettings::default(),
             model: ModelSettings::default(),
             train: TrainJobSettings::default(),
