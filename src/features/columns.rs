@@ -43,7 +43,8 @@ impl Source {
 
     /// Texts of files may come as views or dictionaries.
     pub(super) fn of(&self, batch: &RecordBatch) -> Result<ArrayRef, String> {
-        let column = batch.column_by_name(&self.name).ok_or_else(|| format!("the column `{}` is missing", self.name))?;
+        let column =
+            batch.column_by_name(&self.name).ok_or_else(|| format!("the column `{}` is missing", self.name))?;
         if *column.data_type() == self.kind {
             return Ok(Arc::clone(column));
         }

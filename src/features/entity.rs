@@ -164,9 +164,9 @@ impl Entities {
         for row in 0..inputs.len() {
             let key = keys.get(row).filter(|_| inputs.is_timed(row));
             let next = u32::try_from(self.numbers.len() + self.free.len()).unwrap_or(NOBODY);
-            numbers.push(key.map_or(NOBODY, |key| {
-                *self.numbers.entry(key).or_insert_with(|| self.free.pop().unwrap_or(next))
-            }));
+            numbers.push(
+                key.map_or(NOBODY, |key| *self.numbers.entry(key).or_insert_with(|| self.free.pop().unwrap_or(next))),
+            );
         }
         let entities = self.numbers.len() + self.free.len();
         self.tables.iter_mut().for_each(|covered| covered.table.grow(entities));

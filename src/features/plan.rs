@@ -131,16 +131,17 @@ impl Plan {
             if schema.column_with_name(&feature.column).is_some() {
                 return Err(format!("the source has a column `{}` already", feature.column));
             }
-            let kind = planner.place(column, feature).map_err(|problem| {
-                format!("the feature `{}` cannot be kept: {problem}", feature.column)
-            })?;
+            let kind = planner
+                .place(column, feature)
+                .map_err(|problem| format!("the feature `{}` cannot be kept: {problem}", feature.column))?;
             kinds.push(kind);
         }
         let can_be_null = |name: &str| schema.field_with_name(name).map_or(true, arrow::datatypes::Field::is_nullable);
         let time_is_null = can_be_null(&planner.sources.event_time.name);
-        let nullable = features.iter().zip(&kinds).map(|(feature, kind)| {
-            *kind == Kind::Real || time_is_null || can_be_null(&feature.entity)
-        });
+        let nullable = features
+            .iter()
+            .zip(&kinds)
+            .map(|(feature, kind)| *kind == Kind::Real || time_is_null || can_be_null(&feature.entity));
         let nullable = nullable.collect();
         let entities = planner.entities.into_iter().map(Draft::finish).collect::<Result<_, _>>()?;
         Ok(Self { sources: planner.sources, kinds, nullable, entities })

@@ -136,7 +136,13 @@ fn naive(feature: &Feature, rows: &[Row], index: usize) -> String {
         _ => None,
     };
     if let Some(last) = feature.last {
-        before.retain(|row| rows[..index].iter().filter(|o| entity(o).as_ref() == Some(&me) && o.at_us.is_some_and(|t| t >= at(row))).count() <= last);
+        before.retain(|row| {
+            rows[..index]
+                .iter()
+                .filter(|o| entity(o).as_ref() == Some(&me) && o.at_us.is_some_and(|t| t >= at(row)))
+                .count()
+                <= last
+        });
         before.retain(|row| at(row) > at_us - feature.window_us);
         let same = before.iter().filter(|other| of(other) == of(row)).count();
         return match feature.aggregate {
@@ -167,7 +173,8 @@ fn naive(feature: &Feature, rows: &[Row], index: usize) -> String {
     }
     let cents: Vec<i64> = before.iter().filter_map(|row| row.cents).collect();
     let sum: i64 = cents.iter().sum();
-    let decimal = |cents: i64| format!("{}{}.{:02}", if cents < 0 { "-" } else { "" }, cents.abs() / 100, cents.abs() % 100);
+    let decimal =
+        |cents: i64| format!("{}{}.{:02}", if cents < 0 { "-" } else { "" }, cents.abs() / 100, cents.abs() % 100);
     match feature.aggregate {
         Aggregate::Count => before.len().to_string(),
         Aggregate::Sum => decimal(sum),

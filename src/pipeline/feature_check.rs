@@ -51,12 +51,8 @@ async fn check(
     seed: u64,
     report: &mut Verification,
 ) -> Result<(), PipelineError> {
-    let finding = |detail: String| Finding {
-        check: "features",
-        epoch: None,
-        table: Some(def.table.to_string()),
-        detail,
-    };
+    let finding =
+        |detail: String| Finding { check: "features", epoch: None, table: Some(def.table.to_string()), detail };
     let Ok(table) = context.table(def.table.to_string()).await else {
         report.findings.push(finding("no epoch has it: run `assay rebuild scores`".to_owned()));
         return Ok(());
@@ -281,9 +277,10 @@ impl Source<'_> {
             let silver = batch.project(&(keys.len() + columns.len()..batch.num_columns()).collect::<Vec<_>>())?;
             let rows = Rows::new(&silver, self, "silver ")?;
             for row in 0..batch.num_rows() {
-                let key = keys.iter().enumerate().map(|(index, name)| {
-                    Ok(format!("{name} {}", array_value_to_string(batch.column(index), row)?))
-                });
+                let key = keys
+                    .iter()
+                    .enumerate()
+                    .map(|(index, name)| Ok(format!("{name} {}", array_value_to_string(batch.column(index), row)?)));
                 let found = (keys.len()..keys.len() + columns.len()).map(|at| Value::read(batch.column(at), row));
                 samples.push(Sample {
                     key: key.collect::<Result<Vec<_>, ArrowError>>()?.join(", "),
@@ -299,12 +296,7 @@ impl Source<'_> {
     }
 
     /// Goes over silver once, and notes each row for the samples that it came before.
-    async fn tally(
-        &self,
-        context: &SessionContext,
-        plan: &Plan,
-        samples: &mut [Sample],
-    ) -> Result<(), PipelineError> {
+    async fn tally(&self, context: &SessionContext, plan: &Plan, samples: &mut [Sample]) -> Result<(), PipelineError> {
         let mut entities: BTreeMap<&str, (HashMap<String, Vec<usize>>, Vec<usize>)> = BTreeMap::new();
         for (index, feature) in self.features.iter().enumerate() {
             let entry = entities.entry(&feature.entity).or_default();
@@ -402,7 +394,8 @@ impl Rows {
         let names = found.fields().iter().map(|field| plain(field.name()));
         let columns: HashMap<String, ArrayRef> = names.zip(batch.columns().iter().cloned()).collect();
         let column = |name: &str, kind: &DataType| {
-            let found = columns.get(name).ok_or_else(|| PipelineError::State(format!("silver has no column {name}")))?;
+            let found =
+                columns.get(name).ok_or_else(|| PipelineError::State(format!("silver has no column {name}")))?;
             Ok::<_, PipelineError>(cast(found, kind)?)
         };
         Ok(Self {

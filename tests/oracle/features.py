@@ -182,7 +182,8 @@ def distinct(con, name: str, of: str) -> None:
             SELECT *, gives AND row_number() OVER (PARTITION BY user_id, pane, gives, value ORDER BY n) = 1 AS is_first FROM turns
         ),
         counted AS (
-            SELECT n, gives, count_if(is_first) OVER (PARTITION BY user_id, pane ORDER BY n, gives {BEFORE}) AS different FROM firsts
+            SELECT n, gives, coalesce(count_if(is_first) OVER earlier, 0) AS different FROM firsts
+            WINDOW earlier AS (PARTITION BY user_id, pane ORDER BY n, gives {BEFORE})
         )
         SELECT n, different FROM counted WHERE NOT gives
         """
