@@ -98,8 +98,9 @@ impl Inputs {
         self.times.is_valid(row)
     }
 
-    pub(super) fn oldest_us(&self) -> Option<i64> {
-        arrow::compute::min(&self.times)
+    /// The event times of rows that have one, with their rows.
+    pub(super) fn timed(&self) -> impl Iterator<Item = (usize, i64)> {
+        self.times.iter().enumerate().filter_map(|(row, at_us)| Some((row, at_us?)))
     }
 }
 
@@ -228,6 +229,19 @@ impl Column {
     pub(super) fn set_real(&mut self, row: usize, value: f64) {
         if let (Some(slot), Some(valid)) = (self.real.get_mut(row), self.valid.get_mut(row)) {
             (*slot, *valid) = (value, true);
+        }
+    }
+
+    /// Takes over the value of a row.
+    pub(super) fn take(&mut self, row: usize, from: &Self) {
+        if let (Some(slot), Some(value)) = (self.whole.get_mut(row), from.whole.get(row)) {
+            *slot = *value;
+        }
+        if let (Some(slot), Some(value)) = (self.real.get_mut(row), from.real.get(row)) {
+            *slot = *value;
+        }
+        if let (Some(slot), Some(value)) = (self.valid.get_mut(row), from.valid.get(row)) {
+            *slot = *value;
         }
     }
 

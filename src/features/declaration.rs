@@ -135,8 +135,9 @@ impl Feature {
             let problem = if self.of.is_some() { "looks at rows only; leave out" } else { "needs a column:" };
             return refuse(format!("is a {name}, which {problem} `of`"));
         }
-        if self.window_us > WINDOW_US_MAX {
-            return refuse(format!("looks back {}; at most 366 days are kept", in_words(self.window_us)));
+        let back_us = self.label_delay.map_or(self.window_us, |delay| self.window_us.max(delay.us()));
+        if back_us > WINDOW_US_MAX {
+            return refuse(format!("looks back {}; at most 366 days are kept", in_words(back_us)));
         }
         if self.aggregate.is_of_last() {
             return self.check_last().or_else(refuse);

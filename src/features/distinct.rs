@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::columns::{Column, Inputs};
-use super::plan::{NOBODY, Table};
+use super::plan::{RowKind, Rows, Table};
 
 /// Pairs of value and pane by entity, eight bytes each: 44 bits of the value's hash and 20 of the pane's number, which
 /// are a century of hours. That one of ten million values of an entity with twenty meets another has a chance of one in
@@ -226,19 +226,24 @@ impl Table for Distinct {
         self.bytes + self.entities.capacity() * size_of::<Values>()
     }
 
-    fn pass(&mut self, entities: &[u32], inputs: &Inputs, out: &mut [Column]) {
-        for (row, entity) in entities.iter().enumerate().filter(|(_, entity)| **entity != NOBODY) {
-            let last = self.pane(row, inputs);
-            let count = self.entities.get(*entity as usize).map_or(0, |values| self.count(values, last));
-            if let Some(values) = self.entities.get_mut(*entity as usize)
-                && last >= values.counted.0
-            {
-                values.counted = (last, count);
+    fn pass(&mut self, rows: &Rows<'_>, out: &mut [Column]) {
+        for (row, entity) in rows.entities.iter().enumerate() {
+            let kind = rows.kind(row, *entity);
+            if kind == RowKind::Near {
+                let last = self.pane(row, rows.inputs);
+                let count = self.entities.get(*entity as usize).map_or(0, |values| self.count(values, last));
+                if let Some(values) = self.entities.get_mut(*entity as usize)
+                    && last >= values.counted.0
+                {
+                    values.counted = (last, count);
+                }
+                if let Some(column) = out.get_mut(self.column) {
+                    column.set(row, i64::from(count));
+                }
             }
-            if let Some(column) = out.get_mut(self.column) {
-                column.set(row, i64::from(count));
+            if kind != RowKind::Nothing {
+                self.add(*entity, row, rows.inputs);
             }
-            self.add(*entity, row, inputs);
         }
     }
 }

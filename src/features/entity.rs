@@ -1,9 +1,9 @@
 //! What is known of all users, or all merchants.
 
-use ahash::AHashMap;
+use ahash::{AHashMap, AHashSet};
 
 use super::columns::{Column, Inputs};
-use super::plan::{NOBODY, Planned, PlannedEntity, STRANGER, Table};
+use super::plan::{NOBODY, Planned, PlannedEntity, Rows, STRANGER, Table};
 
 /// Entities by their keys, numbered densely, and tables by these numbers.
 #[derive(Debug)]
@@ -14,6 +14,8 @@ pub(super) struct Entities {
     /// Numbers of entities that were forgotten.
     free: Vec<u32>,
     tables: Vec<Covered>,
+    /// Nobody else is known; `None` for no bound.
+    only: Option<AHashSet<u64>>,
 }
 
 /// A table and what it holds of the past: every row with an event time from `floor_us` on, and no other.
@@ -58,7 +60,25 @@ impl Entities {
             numbers: AHashMap::new(),
             free: Vec::new(),
             tables: planned.tables.into_iter().map(covered).collect(),
+            only: None,
         }
+    }
+
+    /// Knows the entities of these rows and nobody else.
+    pub(super) fn know_only(&mut self, inputs: &Inputs, rows: &[usize]) {
+        let keys = inputs.values.get(self.value);
+        self.only = keys.map(|keys| rows.iter().filter_map(|row| keys.get(*row)).collect());
+    }
+
+    /// From when on rows look back on what is held, or on what is before it by no more than `more_us`; everything while
+    /// nothing is loaded.
+    pub(super) fn reaches(&self, more_us: i64) -> i64 {
+        let reaches = |covered: &Covered| match covered.floor_us {
+            i64::MAX => i64::MIN,
+            // Rounded up: what a row needs is rounded down to a pane.
+            floor_us => floor_us.saturating_add(covered.reach_us + covered.grain_us).saturating_sub(more_us),
+        };
+        self.tables.iter().map(reaches).max().unwrap_or(i64::MIN)
     }
 
     /// What must be loaded before rows from `oldest_us` on may be looked at: from where to where, for each table.
@@ -93,11 +113,12 @@ impl Entities {
         }
     }
 
-    /// The values of each row, and then the row itself, one after the other.
-    pub(super) fn pass(&mut self, inputs: &Inputs, out: &mut [Column]) {
-        let numbers = self.numbers_of(inputs);
+    /// The values of each row from an instant on, and then the row itself, one after the other.
+    pub(super) fn pass(&mut self, inputs: &Inputs, near_from_us: i64, out: &mut [Column]) {
+        let entities = self.numbers_of(inputs);
         for covered in &mut self.tables {
-            covered.table.pass(&numbers, inputs, out);
+            let rows = Rows { inputs, entities: &entities, near_from_us, floor_us: covered.floor_us };
+            covered.table.pass(&rows, out);
         }
     }
 
@@ -162,7 +183,8 @@ impl Entities {
         let Some(keys) = inputs.values.get(self.value) else { return vec![NOBODY; inputs.len()] };
         let mut numbers = Vec::with_capacity(inputs.len());
         for row in 0..inputs.len() {
-            let key = keys.get(row).filter(|_| inputs.is_timed(row));
+            let is_known = |key: &u64| self.only.as_ref().is_none_or(|only| only.contains(key));
+            let key = keys.get(row).filter(|_| inputs.is_timed(row)).filter(is_known);
             let next = u32::try_from(self.numbers.len() + self.free.len()).unwrap_or(NOBODY);
             numbers.push(
                 key.map_or(NOBODY, |key| *self.numbers.entry(key).or_insert_with(|| self.free.pop().unwrap_or(next))),

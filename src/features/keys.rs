@@ -6,7 +6,7 @@ use siphasher::sip::SipHasher13;
 
 /// Makes keys of evenly spread numbers: whole numbers one to one, those of up to 32 bits within the upper half; texts
 /// as a 64-bit hash. Secret, so that nobody can choose keys that meet.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Keys {
     hash_key: [u8; 16],
     add: u64,

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{Field, SchemaRef};
 use rayon::prelude::*;
@@ -11,8 +13,8 @@ use crate::domain::{History, HistoryError};
 /// The keyed state of a set of features: what is known of each entity when a row comes.
 ///
 /// It is a cache of the [`History`]: each part holds every row from some event time on. A row that needs older ones has
-/// them loaded; what no row has needed for a while is forgotten. So late rows of any age get the right values, and cost a
-/// look into the past.
+/// them loaded; what no row has needed for a while is forgotten. For a few rows that are weeks older than what is held,
+/// their entities are looked up apart. So late rows of any age get the right values, and cost a look into the past.
 ///
 /// Memory by entity: about 300 bytes for those of a dozen features, 8 to 24 for each event of the last hour, each pane of
 /// hours and days that has a row, each different value, and each of the last events. Whole numbers are told apart for
@@ -26,6 +28,11 @@ pub struct Features {
     nullable: Vec<bool>,
     entities: Vec<Entities>,
     turn: Turn,
+    /// Rows that look back further than this before what is held are [`Far`].
+    far_us: i64,
+    declared: Vec<Feature>,
+    schema: SchemaRef,
+    event_time: String,
 }
 
 /// How old rows are, over the last turns: what they need is kept.
@@ -39,6 +46,11 @@ struct Turn {
 
 /// Rows after which is looked at what is not needed any more.
 const TURN_ROWS: usize = 1 << 20;
+/// What is held is widened by so much for a late row. For one that is older, such as one of a clock that is years off,
+/// its entities alone are looked up: all that came since would not fit into memory.
+const FAR_US: i64 = 7 * 86_400_000_000;
+/// When more than this part of a batch is old, it is no odd row: old rows are being loaded.
+const FAR_SHARE: usize = 64;
 
 impl Features {
     /// For batches with these columns.
@@ -57,13 +69,17 @@ impl Features {
             nullable: plan.nullable,
             entities: plan.entities.into_iter().map(Entities::new).collect(),
             turn: Turn { length: TURN_ROWS, rows: 0, oldest_us: i64::MAX, oldest_before_us: i64::MAX },
+            far_us: FAR_US,
+            declared: declared.to_vec(),
+            schema: Arc::clone(schema),
+            event_time: event_time.to_owned(),
         })
     }
 
-    /// Forgets after so many rows instead of a million, so that tests see it.
-    #[must_use]
-    pub fn forgetting_after(mut self, rows: usize) -> Self {
-        self.turn.length = rows.max(1);
+    /// Forgets after so many rows, and rows are far after so much time, so that tests see it.
+    #[cfg(test)]
+    pub(super) fn bounded(mut self, turn_rows: usize, far_us: i64) -> Self {
+        (self.turn.length, self.far_us) = (turn_rows, far_us);
         self
     }
 
@@ -84,13 +100,18 @@ impl Features {
     pub fn compute(&mut self, batch: &RecordBatch, history: &dyn History) -> Result<Vec<ArrayRef>, HistoryError> {
         let inputs = self.inputs(batch)?;
         let mut out = self.columns(batch.num_rows());
-        let Some(oldest_us) = inputs.oldest_us() else { return Ok(finish(out)) };
+        let far = self.far(&inputs);
+        let near_from_us = far.as_ref().map_or(i64::MIN, |far| far.before_us);
+        let Some(oldest_us) = inputs.timed().map(|(_, at_us)| at_us).filter(|at_us| *at_us >= near_from_us).min()
+        else {
+            return self.compute_far(&inputs, far, history, out);
+        };
         self.cover(oldest_us, history)?;
         for entities in &mut self.entities {
-            entities.pass(&inputs, &mut out);
+            entities.pass(&inputs, near_from_us, &mut out);
         }
         self.turn(oldest_us, batch.num_rows());
-        Ok(finish(out))
+        self.compute_far(&inputs, far, history, out)
     }
 
     /// The values that each row would get if it came now, alone; nothing is recorded or loaded, so that rows older than
@@ -132,8 +153,49 @@ impl Features {
         self.entities.iter().map(Entities::len).sum()
     }
 
+    /// The rows that are so much older than what is held that it is not widened for them, when they are few.
+    fn far(&self, inputs: &Inputs) -> Option<Far> {
+        let before_us = self.entities.iter().map(|entities| entities.reaches(self.far_us)).max()?;
+        let rows: Vec<usize> = inputs.timed().filter(|(_, at_us)| *at_us < before_us).map(|(row, _)| row).collect();
+        (!rows.is_empty() && rows.len() <= inputs.len() / FAR_SHARE + 1).then_some(Far { rows, before_us })
+    }
+
+    /// The values of far rows: of their entities alone, all that came since is loaded, and forgotten again.
+    fn compute_far(
+        &mut self,
+        inputs: &Inputs,
+        far: Option<Far>,
+        history: &dyn History,
+        mut out: Vec<Column>,
+    ) -> Result<Vec<ArrayRef>, HistoryError> {
+        let Some(Far { rows, .. }) = far else { return Ok(finish(out)) };
+        let oldest_us = rows.iter().map(|row| inputs.times.value(*row)).min().unwrap_or(i64::MAX);
+        let mut values = self.columns(inputs.len());
+        let looked_up = self.apart().and_then(|mut apart| {
+            apart.entities.iter_mut().for_each(|entities| entities.know_only(inputs, &rows));
+            apart.cover(oldest_us, history)?;
+            apart.entities.iter_mut().for_each(|entities| entities.pass(inputs, i64::MIN, &mut values));
+            Ok(())
+        });
+        if looked_up.is_err() {
+            self.forget();
+        }
+        looked_up?;
+        for (column, values) in out.iter_mut().zip(&values) {
+            rows.iter().for_each(|row| column.take(*row, values));
+        }
+        Ok(finish(out))
+    }
+
+    /// The same features without a memory.
+    fn apart(&self) -> Result<Self, HistoryError> {
+        let apart = Self::new(&self.declared, &self.schema, &self.event_time, [0; 16]);
+        let mut apart = apart.map_err(unreadable)?;
+        apart.keys = self.keys.clone();
+        Ok(apart)
+    }
+
     fn inputs(&self, batch: &RecordBatch) -> Result<Inputs, HistoryError> {
-        let unreadable = |cause: String| HistoryError { table: "the rows of which features are made".into(), cause };
         self.sources.read(batch, &self.keys).map_err(unreadable)
     }
 
@@ -188,6 +250,16 @@ impl Features {
         self.turn.oldest_before_us = std::mem::replace(&mut self.turn.oldest_us, i64::MAX);
         self.turn.rows = 0;
     }
+}
+
+/// Rows of a batch before an instant.
+struct Far {
+    rows: Vec<usize>,
+    before_us: i64,
+}
+
+fn unreadable(cause: String) -> HistoryError {
+    HistoryError { table: "the rows of which features are made".into(), cause }
 }
 
 fn finish(columns: Vec<Column>) -> Vec<ArrayRef> {

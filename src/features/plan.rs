@@ -30,13 +30,55 @@ pub(super) trait Table: std::fmt::Debug + Send + Sync {
     /// Memory held, in bytes.
     fn bytes(&self) -> usize;
 
-    /// [`read`](Self::read) and [`add`](Self::add) for each row that has an entity.
-    fn pass(&mut self, entities: &[u32], inputs: &Inputs, out: &mut [Column]) {
-        for (row, entity) in entities.iter().enumerate() {
-            if *entity != NOBODY {
-                self.read(*entity, row, inputs, out);
-                self.add(*entity, row, inputs);
+    /// [`read`](Self::read) and [`add`](Self::add) for each row that has an entity, one after the other. Of rows that look
+    /// further back than what is held, nothing is read.
+    fn pass(&mut self, rows: &Rows<'_>, out: &mut [Column]) {
+        for (row, entity) in rows.entities.iter().enumerate() {
+            match rows.kind(row, *entity) {
+                RowKind::Near => {
+                    self.read(*entity, row, rows.inputs, out);
+                    self.add(*entity, row, rows.inputs);
+                }
+                RowKind::Far => self.add(*entity, row, rows.inputs),
+                RowKind::Nothing => {}
             }
+        }
+    }
+}
+
+/// A batch, as a table sees it.
+pub(super) struct Rows<'a> {
+    pub(super) inputs: &'a Inputs,
+    /// The number of each row's entity.
+    pub(super) entities: &'a [u32],
+    /// Rows before this instant look further back than what is held.
+    pub(super) near_from_us: i64,
+    /// What is held begins here.
+    pub(super) floor_us: i64,
+}
+
+/// What a row is to a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RowKind {
+    Near,
+    /// It is held, and its values come from elsewhere.
+    Far,
+    Nothing,
+}
+
+impl Rows<'_> {
+    #[inline]
+    pub(super) fn kind(&self, row: usize, entity: u32) -> RowKind {
+        if entity == NOBODY {
+            return RowKind::Nothing;
+        }
+        let at_us = self.inputs.times.value(row);
+        if at_us >= self.near_from_us {
+            RowKind::Near
+        } else if at_us >= self.floor_us {
+            RowKind::Far
+        } else {
+            RowKind::Nothing
         }
     }
 }

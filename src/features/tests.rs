@@ -224,8 +224,8 @@ enum Between {
     Forget,
 }
 
-fn computed(rows: &[Row], cuts: &[(usize, Between)], turn: usize) -> Vec<ArrayRef> {
-    let fresh = || Features::new(&declared(), &columns(), "at", [7; 16]).unwrap().forgetting_after(turn);
+fn computed(rows: &[Row], cuts: &[(usize, Between)], turn: usize, far_us: i64) -> Vec<ArrayRef> {
+    let fresh = || Features::new(&declared(), &columns(), "at", [7; 16]).unwrap().bounded(turn, far_us);
     let (mut features, mut past) = (fresh(), Past::default());
     let mut parts: Vec<Vec<ArrayRef>> = Vec::new();
     let mut start = 0;
@@ -250,8 +250,8 @@ fn computed(rows: &[Row], cuts: &[(usize, Between)], turn: usize) -> Vec<ArrayRe
         .collect()
 }
 
-fn check(rows: &[Row], cuts: &[(usize, Between)], turn: usize) -> Result<(), TestCaseError> {
-    let columns = computed(rows, cuts, turn);
+fn check(rows: &[Row], cuts: &[(usize, Between)], turn: usize, far_us: i64) -> Result<(), TestCaseError> {
+    let columns = computed(rows, cuts, turn, far_us);
     for (feature, column) in declared().iter().zip(&columns) {
         for index in 0..rows.len() {
             let (found, expected) = (shown(column, index), naive(feature, rows, index));
@@ -300,8 +300,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn values_equal_the_definition_at_any_cut(rows in stream(), cuts in cuts(), turn in prop::sample::select(vec![1_usize, 7, 40, 1 << 20])) {
-        check(&rows, &cuts, turn)?;
+    fn values_equal_the_definition_at_any_cut(rows in stream(), cuts in cuts(), turn in prop::sample::select(vec![1_usize, 7, 40, 1 << 20]), far_us in prop::sample::select(vec![HOUR_US, DAY_US, 30 * DAY_US])) {
+        check(&rows, &cuts, turn, far_us)?;
     }
 }
 
@@ -329,7 +329,7 @@ fn a_lookup_gives_what_the_row_would_get_and_records_nothing() {
 
 #[test]
 fn memory_is_given_back_when_nobody_comes_any_more() {
-    let mut features = Features::new(&declared(), &columns(), "at", [7; 16]).unwrap().forgetting_after(1_000);
+    let mut features = Features::new(&declared(), &columns(), "at", [7; 16]).unwrap().bounded(1_000, DAY_US);
     let past = Past::default();
     let (mut bytes, mut known) = (Vec::new(), Vec::new());
     for day in 0..40 {
@@ -345,6 +345,25 @@ fn memory_is_given_back_when_nobody_comes_any_more() {
     features.forget();
     assert_eq!(features.known(), 0);
     assert!(features.bytes() < 1_000, "{}", features.bytes());
+}
+
+#[test]
+fn a_row_of_a_clock_that_is_years_off_costs_no_memory() {
+    let rows: Vec<Row> = (0..2_000).map(|n| row(n, i64::from(n) * HOUR_US)).collect();
+    let mut past = Past::default();
+    past.batches.push(batch(&rows));
+    let now_us = 2_000 * HOUR_US;
+    let mut features = Features::new(&declared(), &columns(), "at", [7; 16]).unwrap();
+    features.compute(&batch(&[row(1, now_us)]), &past).unwrap();
+    past.batches.push(batch(&[row(1, now_us)]));
+    let (known, bytes) = (features.known(), features.bytes());
+    // User 5 was there once, at the fifth hour.
+    let found = features.compute(&batch(&[row(5, 5 * HOUR_US + MINUTE_US)]), &past).unwrap();
+    let all: Vec<Row> = rows.into_iter().chain([row(1, now_us), row(5, 5 * HOUR_US + MINUTE_US)]).collect();
+    for (feature, column) in declared().iter().zip(&found) {
+        assert_eq!(shown(column, 0), naive(feature, &all, all.len() - 1), "{}", feature.column);
+    }
+    assert!(features.known() <= known + 1 && features.bytes() < bytes + 1_000, "{known} {bytes}: {features:?}");
 }
 
 #[test]
@@ -401,6 +420,14 @@ fn what_does_not_fit_is_refused_in_words() {
         (&|f| f.about = " ".into(), "`about`"),
         (&|f| f.column = "user".into(), "has a column `user` already"),
         (&|f| f.label_delay = Some(LabelDelay::Own(1)), "belongs to a rate"),
+        (
+            &|f| {
+                let amount = Some("fraud".to_owned());
+                (f.aggregate, f.of, f.grain_us) = (Aggregate::Rate, amount, Some(MINUTE_US));
+                f.label_delay = Some(LabelDelay::Own(i64::MAX));
+            },
+            "366 days",
+        ),
         (&|f| f.aggregate = Aggregate::Seen, "`last`, 1 to 100"),
         (&|f| (f.aggregate, f.of) = (Aggregate::Rate, Some("fraud".into())), "needs a `grain`"),
     ] {
