@@ -1,5 +1,8 @@
+use assay::features::FeatureSettings;
 use assay::lake::open_session;
-use assay::pipeline::{Finding, Subject, Verification, lost_versions, verify, verify_features};
+use assay::pipeline::{
+    Finding, Plan, Subject, Verification, bronze_name, bronze_schema, lost_versions, verify, verify_features,
+};
 use assay::refine::{Mode, TableDef};
 use assay::source::end_offsets;
 use clap::Args;
@@ -57,7 +60,11 @@ pub fn run(args: VerifyArgs, mut app: App) -> anyhow::Result<Exit> {
 
 /// A lake that is written meanwhile is looked at as of its newest epoch.
 fn features(args: &VerifyArgs, app: &App) -> anyhow::Result<Exit> {
-    let plan = app.plan(app.contract()?.as_ref())?;
+    let contract = app.contract()?;
+    // Whoever asks for them has a lake that holds them, whatever is set for the stream.
+    let wanted = FeatureSettings { enabled: true, ..app.settings.features.clone() };
+    let catalog = app.catalog(&contract, &wanted)?;
+    let plan = Plan::new(catalog, bronze_name(contract.name()), bronze_schema(&contract))?;
     let lake = app.open_lake(false)?;
     let now_ms = app.clock.now_us() / 1000;
     let session = app.handle.block_on(open_session(&lake, None, now_ms, None))?;

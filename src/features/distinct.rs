@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::columns::{Column, Inputs};
-use super::plan::{RowKind, Rows, Table};
+use super::plan::{BLOCK, RowKind, Rows, Table};
 
 /// Pairs of value and pane by entity, eight bytes each: 44 bits of the value's hash and 20 of the pane's number, which
 /// are a century of hours. That one of ten million values of an entity with twenty meets another has a chance of one in
@@ -195,6 +195,14 @@ impl Table for Distinct {
         }
     }
 
+    #[inline]
+    fn touch(&self, entity: u32) -> u64 {
+        self.entities.get(entity as usize).map_or(0, |values| match &values.pairs {
+            Pairs::Few(pairs) => pairs.first().unwrap_or(&0) ^ pairs.last().unwrap_or(&0),
+            Pairs::Many(_) => 0,
+        })
+    }
+
     fn grow(&mut self, entities: usize) {
         if entities > self.entities.len() {
             self.entities.resize_with(entities, Values::default);
@@ -227,22 +235,25 @@ impl Table for Distinct {
     }
 
     fn pass(&mut self, rows: &Rows<'_>, out: &mut [Column]) {
-        for (row, entity) in rows.entities.iter().enumerate() {
-            let kind = rows.kind(row, *entity);
-            if kind == RowKind::Near {
-                let last = self.pane(row, rows.inputs);
-                let count = self.entities.get(*entity as usize).map_or(0, |values| self.count(values, last));
-                if let Some(values) = self.entities.get_mut(*entity as usize)
-                    && last >= values.counted.0
-                {
-                    values.counted = (last, count);
+        for (block, entities) in rows.entities.chunks(BLOCK).enumerate() {
+            self.fetch(entities);
+            for (row, entity) in (block * BLOCK..).zip(entities) {
+                let kind = rows.kind(row, *entity);
+                if kind == RowKind::Near {
+                    let last = self.pane(row, rows.inputs);
+                    let count = self.entities.get(*entity as usize).map_or(0, |values| self.count(values, last));
+                    if let Some(values) = self.entities.get_mut(*entity as usize)
+                        && last >= values.counted.0
+                    {
+                        values.counted = (last, count);
+                    }
+                    if let Some(column) = out.get_mut(self.column) {
+                        column.set(row, i64::from(count));
+                    }
                 }
-                if let Some(column) = out.get_mut(self.column) {
-                    column.set(row, i64::from(count));
+                if kind != RowKind::Nothing {
+                    self.add(*entity, row, rows.inputs);
                 }
-            }
-            if kind != RowKind::Nothing {
-                self.add(*entity, row, rows.inputs);
             }
         }
     }

@@ -98,11 +98,7 @@ impl Entities {
     pub(super) fn load(&mut self, inputs: &Inputs, spans: &[Span]) {
         let numbers = self.numbers_of(inputs);
         for (covered, span) in self.tables.iter_mut().zip(spans).filter(|(_, span)| !span.is_empty()) {
-            for (row, number) in numbers.iter().enumerate() {
-                if *number != NOBODY && span.contains(&inputs.times.value(row)) {
-                    covered.table.add(*number, row, inputs);
-                }
-            }
+            covered.table.add_all(&numbers, inputs, span);
         }
     }
 
@@ -181,14 +177,16 @@ impl Entities {
     /// The number of each row's entity; new ones get one.
     fn numbers_of(&mut self, inputs: &Inputs) -> Vec<u32> {
         let Some(keys) = inputs.values.get(self.value) else { return vec![NOBODY; inputs.len()] };
-        let mut numbers = Vec::with_capacity(inputs.len());
-        for row in 0..inputs.len() {
-            let is_known = |key: &u64| self.only.as_ref().is_none_or(|only| only.contains(key));
-            let key = keys.get(row).filter(|_| inputs.is_timed(row)).filter(is_known);
+        let is_wanted = |key: &u64| self.only.as_ref().is_none_or(|only| only.contains(key));
+        let key_of = |row: usize| keys.get(row).filter(|_| inputs.is_timed(row)).filter(is_wanted);
+        // Those that are known first, in a loop that changes nothing, so that its waits for memory overlap.
+        let known = |row: usize| key_of(row).map_or(NOBODY, |key| *self.numbers.get(&key).unwrap_or(&STRANGER));
+        let mut numbers: Vec<u32> = (0..inputs.len()).map(known).collect();
+        for (row, number) in numbers.iter_mut().enumerate().filter(|(_, number)| **number == STRANGER) {
             let next = u32::try_from(self.numbers.len() + self.free.len()).unwrap_or(NOBODY);
-            numbers.push(
-                key.map_or(NOBODY, |key| *self.numbers.entry(key).or_insert_with(|| self.free.pop().unwrap_or(next))),
-            );
+            if let Some(key) = keys.get(row) {
+                *number = *self.numbers.entry(key).or_insert_with(|| self.free.pop().unwrap_or(next));
+            }
         }
         let entities = self.numbers.len() + self.free.len();
         self.tables.iter_mut().for_each(|covered| covered.table.grow(entities));

@@ -113,6 +113,12 @@ impl Table for Panes {
         }
     }
 
+    #[inline]
+    fn touch(&self, entity: u32) -> u64 {
+        let ends = |words: &Vec<u64>| words.first().unwrap_or(&0) ^ words.last().unwrap_or(&0);
+        self.entities.get(entity as usize).map_or(0, ends)
+    }
+
     fn grow(&mut self, entities: usize) {
         if entities > self.entities.len() {
             self.entities.resize_with(entities, Vec::new);

@@ -16,6 +16,9 @@ pub(super) trait Table: std::fmt::Debug + Send + Sync {
 
     fn add(&mut self, entity: u32, row: usize, inputs: &Inputs);
 
+    /// Reads a little of what is known of an entity, at both ends.
+    fn touch(&self, entity: u32) -> u64;
+
     /// Makes room for so many entities.
     fn grow(&mut self, entities: usize);
 
@@ -33,18 +36,43 @@ pub(super) trait Table: std::fmt::Debug + Send + Sync {
     /// [`read`](Self::read) and [`add`](Self::add) for each row that has an entity, one after the other. Of rows that look
     /// further back than what is held, nothing is read.
     fn pass(&mut self, rows: &Rows<'_>, out: &mut [Column]) {
-        for (row, entity) in rows.entities.iter().enumerate() {
-            match rows.kind(row, *entity) {
-                RowKind::Near => {
-                    self.read(*entity, row, rows.inputs, out);
-                    self.add(*entity, row, rows.inputs);
+        for (block, entities) in rows.entities.chunks(BLOCK).enumerate() {
+            self.fetch(entities);
+            for (row, entity) in (block * BLOCK..).zip(entities) {
+                match rows.kind(row, *entity) {
+                    RowKind::Near => {
+                        self.read(*entity, row, rows.inputs, out);
+                        self.add(*entity, row, rows.inputs);
+                    }
+                    RowKind::Far => self.add(*entity, row, rows.inputs),
+                    RowKind::Nothing => {}
                 }
-                RowKind::Far => self.add(*entity, row, rows.inputs),
-                RowKind::Nothing => {}
             }
         }
     }
+
+    /// [`add`](Self::add) for each row within a span of event time.
+    fn add_all(&mut self, entities: &[u32], inputs: &Inputs, span: &std::ops::Range<i64>) {
+        for (block, entities) in entities.chunks(BLOCK).enumerate() {
+            self.fetch(entities);
+            for (row, entity) in (block * BLOCK..).zip(entities) {
+                if *entity != NOBODY && span.contains(&inputs.times.value(row)) {
+                    self.add(*entity, row, inputs);
+                }
+            }
+        }
+    }
+
+    /// Brings what is known of some entities into the processor's cache, all at once: one after the other, each row would
+    /// wait for memory.
+    fn fetch(&self, entities: &[u32]) {
+        let touched = entities.iter().fold(0, |all, entity| all ^ self.touch(*entity));
+        std::hint::black_box(touched);
+    }
 }
+
+/// Rows whose entities are fetched together.
+pub(super) const BLOCK: usize = 32;
 
 /// A batch, as a table sees it.
 pub(super) struct Rows<'a> {

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FeatureSettings {
-    /// Whether tables that declare features are filled.
+    /// Whether tables that declare features are filled. They cost the stream 2.5 µs of CPU a row and the encoding of their
+    /// columns, so whoever wants them says so.
     pub enabled: bool,
     /// How long a label takes to arrive, in hours: a rate of labels counts nothing that is younger. A declaration with a
     /// delay of its own keeps it.
@@ -13,7 +14,7 @@ pub struct FeatureSettings {
 
 impl Default for FeatureSettings {
     fn default() -> Self {
-        Self { enabled: true, label_delay_hours: 168 }
+        Self { enabled: false, label_delay_hours: 168 }
     }
 }
 

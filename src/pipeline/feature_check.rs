@@ -35,7 +35,7 @@ pub async fn verify_features(
     let mut report = Verification::default();
     let tables: Vec<&TableDef> = plan.rows.iter().filter(|def| !def.features.is_empty()).collect();
     if tables.is_empty() {
-        report.notes.push("no table declares features, or [features] enabled = false".to_owned());
+        report.notes.push("no SQL file declares features".to_owned());
     }
     for def in tables {
         check(context, plan, def, sample, seed, &mut report).await?;
@@ -54,7 +54,7 @@ async fn check(
     let finding =
         |detail: String| Finding { check: "features", epoch: None, table: Some(def.table.to_string()), detail };
     let Ok(table) = context.table(def.table.to_string()).await else {
-        report.findings.push(finding("no epoch has it: run `assay rebuild scores`".to_owned()));
+        report.findings.push(finding("the newest epoch has it not: set enabled = true in [features] and run `assay rebuild scores`".to_owned()));
         return Ok(());
     };
     let names: BTreeSet<String> = table.schema().fields().iter().map(|field| field.name().clone()).collect();
