@@ -36,6 +36,7 @@ pub fn check(data: &[u8]) {
 pub fn seeds() -> Vec<Vec<u8>> {
     let built_in = [
         include_str!("../sql/silver/transactions.sql"),
+        include_str!("../sql/silver/transaction_features.sql"),
         include_str!("../sql/gold/fraud_scores.sql"),
         include_str!("../sql/gold/platform_hourly.sql"),
         include_str!("../sql/gold/user_activity.sql"),

@@ -54,7 +54,9 @@ async fn check(
     let finding =
         |detail: String| Finding { check: "features", epoch: None, table: Some(def.table.to_string()), detail };
     let Ok(table) = context.table(def.table.to_string()).await else {
-        report.findings.push(finding("the newest epoch has it not: set enabled = true in [features] and run `assay rebuild scores`".to_owned()));
+        report.findings.push(finding(
+            "the newest epoch has it not: set enabled = true in [features] and run `assay rebuild scores`".to_owned(),
+        ));
         return Ok(());
     };
     let names: BTreeSet<String> = table.schema().fields().iter().map(|field| field.name().clone()).collect();
@@ -225,6 +227,14 @@ fn newest(events: &[(i64, Option<String>)], last: usize) -> Vec<&(i64, Option<St
     sorted.into_iter().take(last).filter(|(time, _)| as_new(*time) <= last).collect()
 }
 
+/// What is asked about one kind of entity.
+#[derive(Default)]
+struct Asked {
+    /// The samples of each entity.
+    samples: HashMap<String, Vec<usize>>,
+    features: Vec<usize>,
+}
+
 /// Silver, as far as features look at it.
 struct Source<'a> {
     event_time: &'a str,
@@ -297,14 +307,14 @@ impl Source<'_> {
 
     /// Goes over silver once, and notes each row for the samples that it came before.
     async fn tally(&self, context: &SessionContext, plan: &Plan, samples: &mut [Sample]) -> Result<(), PipelineError> {
-        let mut entities: BTreeMap<&str, (HashMap<String, Vec<usize>>, Vec<usize>)> = BTreeMap::new();
+        let mut entities: BTreeMap<&str, Asked> = BTreeMap::new();
         for (index, feature) in self.features.iter().enumerate() {
             let entry = entities.entry(&feature.entity).or_default();
-            entry.1.push(index);
-            if entry.1.len() == 1 {
+            entry.features.push(index);
+            if entry.features.len() == 1 {
                 for (at, sample) in samples.iter().enumerate() {
                     if let Some(Some(name)) = sample.own.get(&feature.entity) {
-                        entry.0.entry(name.clone()).or_default().push(at);
+                        entry.samples.entry(name.clone()).or_default().push(at);
                     }
                 }
             }
@@ -318,7 +328,7 @@ impl Source<'_> {
             for row in 0..batch.num_rows() {
                 let Some(at_us) = rows.at_us(row) else { continue };
                 let place = rows.place(row)?;
-                for (entity, (samples_of, features)) in &entities {
+                for (entity, Asked { samples: samples_of, features }) in &entities {
                     let Some(name) = rows.text(entity, row)? else { continue };
                     for at in samples_of.get(&name).into_iter().flatten() {
                         let Some(sample) = samples.get_mut(*at).filter(|sample| place < sample.place) else { continue };
