@@ -85,6 +85,9 @@ pub struct StageSettings {
     pub lateness_us: i64,
     /// Rows that a rebuild or a verification takes at a time: large files, bounded memory.
     pub chunk_rows: usize,
+    /// Rows of a table at which those of an epoch are encoded before its end. Fewer stay as they are: an epoch that is
+    /// caught up is encoded at its end, a table on each core.
+    pub ahead_rows: usize,
 }
 
 impl Default for StageSettings {
@@ -94,6 +97,7 @@ impl Default for StageSettings {
             windows: WindowSettings::default(),
             lateness_us: 0,
             chunk_rows: 64 * 1024,
+            ahead_rows: 16 * 1024,
         }
     }
 }
@@ -107,6 +111,7 @@ pub struct Stages {
     event_time: String,
     watermark: Watermark,
     chunk_rows: usize,
+    ahead_rows: usize,
     with_windows: bool,
     /// The columns of silver that the stages ask their past for.
     remembered: BTreeSet<String>,
@@ -193,6 +198,7 @@ impl Compiled {
             event_time: self.plan.event_time().to_owned(),
             watermark: Watermark::new(self.settings.lateness_us, watermark_us),
             chunk_rows: self.settings.chunk_rows,
+            ahead_rows: self.settings.ahead_rows,
             with_windows: true,
             clock,
         }
@@ -218,6 +224,12 @@ impl Stages {
     #[must_use]
     pub fn chunk_rows(&self) -> usize {
         self.chunk_rows
+    }
+
+    /// Rows of a table at which those of an epoch are encoded before its end.
+    #[must_use]
+    pub fn ahead_rows(&self) -> usize {
+        self.ahead_rows
     }
 
     /// A new epoch begins.

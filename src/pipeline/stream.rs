@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
+use super::ahead::EncodeAhead;
 use super::assemble::{Arrived, arrived, dead_letter_rows, seal};
 use super::error::PipelineError;
 use super::maintenance::Maintenance;
@@ -159,6 +160,7 @@ impl Stream<'_> {
         let (work_tx, work_rx) = bounded::<(EpochWork, Positions)>(EPOCHS_AHEAD);
         let (written_tx, written_rx) = bounded::<Written>(64);
         let patience = Duration::from_secs(settings.store_patience_s);
+        let ahead_rows = stages.ahead_rows();
         let mut refiner = EpochLoop {
             stages,
             bronze_schema,
@@ -170,6 +172,8 @@ impl Stream<'_> {
             metrics: Arc::clone(&metrics),
             progress: Arc::clone(&progress),
             reach,
+            ahead: EncodeAhead::new(&tables, ahead_rows),
+            evolved: EncodeAhead::evolved(&tables, ahead_rows),
             work: None,
             messages: 0,
             bytes: 0,
@@ -267,6 +271,9 @@ struct EpochLoop {
     metrics: Arc<Metrics>,
     progress: Arc<Progress>,
     reach: Reach,
+    ahead: EncodeAhead,
+    /// In place of `ahead` from the first epoch with rows of a later version of the contract.
+    evolved: Option<EncodeAhead>,
     work: Option<EpochWork>,
     messages: u64,
     bytes: u64,
@@ -286,7 +293,18 @@ impl EpochLoop {
             self.metrics.set_queue("decoded", arrived.len(), DECODED_AHEAD);
             self.metrics.set_queue("epochs", work.len(), EPOCHS_AHEAD);
             match arrived.recv_timeout(self.time_left()) {
-                Ok(batch) => self.take(batch)?,
+                Ok(batch) => {
+                    if let Some(ahead) = self.evolved.take_if(|_| batch.evolved) {
+                        // The rows before it are encoded without the columns that come now.
+                        if let Some(epoch) = self.cut()?
+                            && work.send(epoch).is_err()
+                        {
+                            return Ok(());
+                        }
+                        self.ahead = ahead;
+                    }
+                    self.take(batch)?;
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     if let Some(last) = self.cut()? {
@@ -377,6 +395,7 @@ impl EpochLoop {
                 self.stages.refine(&rows, work, &self.metrics)?;
             }
             work.bronze.push(rows);
+            self.ahead.take(work);
         }
         Ok(())
     }

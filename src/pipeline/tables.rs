@@ -11,12 +11,14 @@ use rayon::prelude::*;
 use serde_json::json;
 use tokio::runtime::Handle;
 
+use super::ahead::Intakes;
 use super::bronze_epoch::bronze_info;
 use crate::domain::{
     Clock, EpochKind, EpochRecord, Layer, Positions, Ranges, StageTime, TableName, TableVersion, schema,
 };
 use crate::lake::{
-    Commit, DataFile, Encoded, Encoding, EpochLedger, FileReader, Lake, LakeError, Table, TableSpec, restatements,
+    Commit, DataFile, Encoded, Encoding, EpochLedger, FileReader, Intake, Lake, LakeError, Table, TableSpec,
+    restatements,
 };
 use crate::refine::window::TableChanges;
 use crate::telemetry::Metrics;
@@ -68,6 +70,8 @@ pub struct EpochWork {
     /// One list for each of [`Layout::rows`].
     pub rows: Vec<Vec<RecordBatch>>,
     pub changes: Vec<TableChanges>,
+    /// Rows of bronze, silver and [`Layout::rows`] that came before those above and are being encoded.
+    pub intakes: Intakes,
     pub duplicates: u64,
     pub late_rows: u64,
     pub warned_rows: u64,
@@ -239,15 +243,9 @@ impl Tables {
     pub fn write(&mut self, mut work: EpochWork, patience: Duration) -> Result<EpochRecord, LakeError> {
         let began_us = self.clock.now_us();
         if work.evolved {
-            let later: Vec<TableName> =
-                self.all().filter(|table| table.lacks_columns()).map(|t| t.name().clone()).collect();
-            for name in later {
-                if let Some(table) = self.table_mut(&name) {
-                    table.gain();
-                }
-            }
+            self.gain();
         }
-        let counts = Counts::of(&work);
+        let counts = self.counts(&work);
         let mut steps = self.plan(&mut work)?;
         let encoded_us = self.clock.now_us();
         let deadline_us = encoded_us.saturating_add(i64::try_from(patience.as_micros()).unwrap_or(i64::MAX));
@@ -268,6 +266,19 @@ impl Tables {
             self.waiting.entry(changes.table).or_default().push((work.epoch, restated.after));
         }
         Ok(record)
+    }
+
+    /// Gives the tables the columns of later versions of the contract, with their next commit.
+    pub(super) fn gain(&mut self) {
+        self.all_mut().for_each(Table::gain);
+    }
+
+    fn counts(&self, work: &EpochWork) -> Counts {
+        let count = |batches: &[RecordBatch]| batches.iter().map(|batch| batch.num_rows() as u64).sum::<u64>();
+        Counts {
+            silver: count(&work.silver) + work.intakes.rows(self.silver.name()),
+            quarantined: count(&work.quarantine),
+        }
     }
 
     /// Encodes every table's rows, on all cores, and frees them table by table: while one epoch is written, the next is
@@ -291,6 +302,9 @@ impl Tables {
             jobs.extend(self.rows.iter().zip(rows).map(|(table, rows)| Job::append(table, rows)));
         }
         jobs.retain(|job| job.table.epoch() < work.epoch || job.table.name() == self.dead_letters.name());
+        for job in &mut jobs {
+            job.intake = work.intakes.remove(job.table.name());
+        }
         let mut restated = Vec::new();
         for changes in &mut work.changes {
             let Some(table) = self.windows.iter().find(|table| *table.name() == changes.table) else { continue };
@@ -311,8 +325,12 @@ impl Tables {
         }
         let name = |prefix: &str| format!("{prefix}e{:012}-{}", work.epoch, uuid::Uuid::new_v4().simple());
         let encode = |job: Job<'_>| -> Result<Step, LakeError> {
-            let mut files = job.table.encoder().encode(&job.batches, &name(""), now_ms)?;
-            let rows_added = job.batches.iter().map(|batch| batch.num_rows() as i64).sum();
+            let rows: u64 = job.batches.iter().map(|batch| batch.num_rows() as u64).sum();
+            let rows = rows + job.intake.as_ref().map_or(0, Intake::rows);
+            let mut files = match job.intake {
+                Some(intake) => intake.finish(job.batches, &name(""), now_ms)?,
+                None => job.table.encoder().encode(&job.batches, &name(""), now_ms)?,
+            };
             if let Some(open) = &job.open {
                 files.extend(job.table.encoder().encode(std::slice::from_ref(open), &name(OPEN_PREFIX), now_ms)?);
             }
@@ -323,7 +341,7 @@ impl Tables {
                 removes: job.removes,
                 info: json!({"epoch": work.epoch}),
             };
-            Ok(Step { table: job.table.name().clone(), files, commit, rows_added, done: None })
+            Ok(Step { table: job.table.name().clone(), files, commit, rows_added: rows as i64, done: None })
         };
         let mut steps = jobs.into_par_iter().map(encode).collect::<Result<Vec<_>, _>>()?;
         if let Some(bronze) = steps.iter_mut().find(|step| step.table == *self.bronze.name()) {
@@ -446,16 +464,11 @@ struct Counts {
     quarantined: u64,
 }
 
-impl Counts {
-    fn of(work: &EpochWork) -> Self {
-        let count = |batches: &[RecordBatch]| batches.iter().map(|batch| batch.num_rows() as u64).sum();
-        Self { silver: count(&work.silver), quarantined: count(&work.quarantine) }
-    }
-}
-
 struct Job<'a> {
     table: &'a Table,
     batches: Vec<RecordBatch>,
+    /// What came before `batches`.
+    intake: Option<Intake>,
     open: Option<RecordBatch>,
     removes: Vec<String>,
     restated: Option<i64>,
@@ -463,7 +476,7 @@ struct Job<'a> {
 
 impl<'a> Job<'a> {
     fn append(table: &'a Table, batches: Vec<RecordBatch>) -> Self {
-        Self { table, batches, open: None, removes: Vec::new(), restated: None }
+        Self { table, batches, intake: None, open: None, removes: Vec::new(), restated: None }
     }
 }
 
