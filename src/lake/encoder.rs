@@ -44,6 +44,23 @@ impl Encoder {
         files.finish(name, now_ms).map_err(|cause| self.misfit(cause))
     }
 
+    /// Ends the files of an intake, if there is one, with the `last` rows; without one they are all there is.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn finish(
+        &self,
+        intake: Option<Intake>,
+        last: Vec<RecordBatch>,
+        name: &str,
+        now_ms: i64,
+    ) -> Result<Vec<Encoded>, LakeError> {
+        match intake {
+            Some(intake) => intake.finish(last, name, now_ms),
+            None => self.encode(&last, name, now_ms),
+        }
+    }
+
     /// Takes rows of the table from now on, and encodes them while more come.
     #[must_use]
     pub fn intake(&self) -> Intake {

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use arrow::record_batch::RecordBatch;
 
+use super::error::PipelineError;
 use super::tables::{EpochWork, Tables};
 use crate::domain::TableName;
 use crate::lake::{Encoder, Intake, Table};
+use crate::refine::window::Phase;
 
 /// Encodes for the tables that get a row for each message.
 #[derive(Debug, Clone)]
@@ -14,6 +16,7 @@ pub struct EncodeAhead {
     pub(super) bronze: Option<Encoder>,
     pub(super) silver: Option<Encoder>,
     pub(super) rows: Vec<Encoder>,
+    pub(super) windows: Vec<Encoder>,
     /// Fewer rows of a table stay with their epoch.
     pub(super) from_rows: usize,
 }
@@ -36,9 +39,34 @@ impl EncodeAhead {
         Self {
             bronze: Some(encoder(&tables.bronze)),
             silver: Some(encoder(&tables.silver)),
-            rows: tables.rows.iter().map(encoder).collect(),
+            rows: tables.rows.iter().map(&encoder).collect(),
+            windows: tables.windows.iter().map(encoder).collect(),
             from_rows,
         }
+    }
+
+    /// Rows of a window table in one part.
+    #[must_use]
+    pub fn part_rows(&self) -> usize {
+        self.from_rows
+    }
+
+    /// Takes a part of the rows of a window table.
+    ///
+    /// # Errors
+    /// When the table is none of those that are written.
+    pub fn take_part(
+        &self,
+        intakes: &mut Intakes,
+        table: &TableName,
+        phase: Phase,
+        rows: RecordBatch,
+    ) -> Result<(), PipelineError> {
+        let encoder = self.windows.iter().find(|encoder| encoder.table() == table);
+        let encoder =
+            encoder.ok_or_else(|| PipelineError::Layout(format!("{table} has rows, but is not to be written")))?;
+        intakes.of(encoder, phase).push(vec![rows]);
+        Ok(())
     }
 
     /// Takes the rows out of the tables of `work` that have many.
@@ -47,25 +75,28 @@ impl EncodeAhead {
         let silver = self.silver.iter().zip([&mut work.silver]);
         for (encoder, batches) in bronze.chain(silver).chain(self.rows.iter().zip(&mut work.rows)) {
             if batches.iter().map(RecordBatch::num_rows).sum::<usize>() >= self.from_rows {
-                let intake = work.intakes.0.entry(encoder.table().clone()).or_insert_with(|| encoder.intake());
-                intake.push(std::mem::take(batches));
+                work.intakes.of(encoder, Phase::Closed).push(std::mem::take(batches));
             }
         }
     }
 }
 
-/// What is encoded ahead of an epoch's end, by table.
+/// What is encoded ahead of an epoch's end, by table; rows of open windows go into files of their own.
 #[derive(Debug, Default)]
-pub struct Intakes(BTreeMap<TableName, Intake>);
+pub struct Intakes(BTreeMap<(TableName, Phase), Intake>);
 
 impl Intakes {
-    /// Rows of a table that were taken.
+    /// Rows of a table that were taken, but for those of open windows.
     #[must_use]
     pub fn rows(&self, table: &TableName) -> u64 {
-        self.0.get(table).map_or(0, Intake::rows)
+        self.0.get(&(table.clone(), Phase::Closed)).map_or(0, Intake::rows)
     }
 
-    pub(super) fn remove(&mut self, table: &TableName) -> Option<Intake> {
-        self.0.remove(table)
+    pub(super) fn remove(&mut self, table: &TableName, phase: Phase) -> Option<Intake> {
+        self.0.remove(&(table.clone(), phase))
+    }
+
+    fn of(&mut self, encoder: &Encoder, phase: Phase) -> &mut Intake {
+        self.0.entry((encoder.table().clone(), phase)).or_insert_with(|| encoder.intake())
     }
 }

@@ -17,7 +17,8 @@ use super::progress::Progress;
 use super::stages::Stages;
 use super::tables::{EpochWork, OPEN_PREFIX, Tables, is_open};
 use crate::domain::{Clock, EpochKind, EpochRecord, TableName, TableVersion, schema};
-use crate::lake::{Commit, DataFile, Encoded, Encoder, FileReader, Intake, LakeError, Revision, successor};
+use crate::lake::{Commit, DataFile, Encoded, Encoder, FileReader, LakeError, Revision, successor};
+use crate::refine::window::Phase;
 use crate::telemetry::Metrics;
 
 /// Batches read ahead.
@@ -213,9 +214,9 @@ impl Line<'_> {
 
     fn flush(&self, stages: &mut Stages, work: &mut EpochWork, last: bool) -> Result<(), PipelineError> {
         if last {
-            stages.finish(work)?;
+            stages.finish(work, &self.ahead)?;
         } else {
-            stages.finish_closed(work)?;
+            stages.finish_closed(work, &self.ahead)?;
         }
         for (cache, bytes) in stages.caches() {
             self.metrics.set_cache(&cache, bytes);
@@ -299,6 +300,7 @@ impl Drafts {
             bronze: None,
             silver: self.silver.as_ref().map(encoder),
             rows: self.rows.iter().map(encoder).collect(),
+            windows: self.windows.iter().map(encoder).collect(),
             from_rows,
         }
     }
@@ -322,9 +324,21 @@ impl Drafts {
         }
         let stores = &self.stores;
         let handle = &self.handle;
-        let jobs: Vec<_> = jobs.into_iter().map(|job| (intakes.remove(&job.0.table), job)).collect();
-        jobs.into_par_iter().try_for_each(|(intake, (draft, rows, open))| {
-            draft.store(intake, rows, open.as_ref(), &name, now_ms, stores, handle)
+        let mut intake = |draft: &Draft, phase| intakes.remove(&draft.table, phase);
+        let jobs: Vec<_> = jobs
+            .into_iter()
+            .map(|(draft, rows, open)| {
+                let rows = (intake(draft, Phase::Closed), rows);
+                let open = open.map(|open| (intake(draft, Phase::Open), vec![open]));
+                (draft, rows, open)
+            })
+            .collect();
+        jobs.into_par_iter().try_for_each(|(draft, (intake, rows), open)| {
+            let mut encoded = draft.encoder.finish(intake, rows, &name, now_ms)?;
+            if let Some((intake, rows)) = open {
+                encoded.extend(draft.encoder.finish(intake, rows, &format!("{OPEN_PREFIX}{name}"), now_ms)?);
+            }
+            draft.keep(encoded, stores, handle)
         })?;
         if last {
             for draft in &mut self.windows {
@@ -358,26 +372,6 @@ impl Drafts {
 }
 
 impl Draft {
-    fn store(
-        &mut self,
-        intake: Option<Intake>,
-        rows: Vec<RecordBatch>,
-        open: Option<&RecordBatch>,
-        name: &str,
-        now_ms: i64,
-        stores: &Stores,
-        handle: &tokio::runtime::Handle,
-    ) -> Result<(), LakeError> {
-        let mut encoded = match intake {
-            Some(intake) => intake.finish(rows, name, now_ms)?,
-            None => self.encoder.encode(&rows, name, now_ms)?,
-        };
-        if let Some(open) = open {
-            encoded.extend(self.encoder.encode(std::slice::from_ref(open), &format!("{OPEN_PREFIX}{name}"), now_ms)?);
-        }
-        self.keep(encoded, stores, handle)
-    }
-
     /// Keeps what late rows make of rows until the end; of rows with one key only the last, once they are many.
     fn note_restated(&mut self, rows: RecordBatch) -> Result<(), LakeError> {
         self.restated.push(rows);

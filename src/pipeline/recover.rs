@@ -126,7 +126,7 @@ pub fn refine_pending(
             stages.refine(&batch, &mut work, metrics)?;
             encode_ahead.take(&mut work);
         }
-        stages.finish(&mut work)?;
+        stages.finish(&mut work, &encode_ahead)?;
         let record = tables.write(work, patience)?;
         stages.written(record.epoch, tables.silver.files().cloned().collect());
         metrics.epoch_published(&record);

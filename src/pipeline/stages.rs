@@ -8,6 +8,7 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use datafusion::prelude::SessionContext;
 
+use super::ahead::EncodeAhead;
 use super::error::PipelineError;
 use super::rebuild::Target;
 use super::tables::{Derived, EpochWork, Layout};
@@ -314,13 +315,9 @@ impl Stages {
     ///
     /// # Errors
     /// When a result does not fit its type.
-    pub fn finish(&mut self, work: &mut EpochWork) -> Result<(), PipelineError> {
+    pub fn finish(&mut self, work: &mut EpochWork, ahead: &EncodeAhead) -> Result<(), PipelineError> {
         let began = self.clock.now_us();
-        work.rows.resize_with(self.rows.len(), Vec::new);
-        work.watermark_us = self.watermark();
-        if self.with_windows {
-            work.changes = self.windows.finish(work.watermark_us)?;
-        }
+        self.end(work, ahead, true)?;
         *work.stages.entry("windows").or_default() += self.clock.now_us() - began;
         Ok(())
     }
@@ -329,11 +326,22 @@ impl Stages {
     ///
     /// # Errors
     /// As [`finish`](Self::finish).
-    pub fn finish_closed(&mut self, work: &mut EpochWork) -> Result<(), PipelineError> {
+    pub fn finish_closed(&mut self, work: &mut EpochWork, ahead: &EncodeAhead) -> Result<(), PipelineError> {
+        self.end(work, ahead, false)
+    }
+
+    fn end(&mut self, work: &mut EpochWork, ahead: &EncodeAhead, with_open: bool) -> Result<(), PipelineError> {
         work.rows.resize_with(self.rows.len(), Vec::new);
         work.watermark_us = self.watermark();
         if self.with_windows {
-            work.changes = self.windows.finish_closed(work.watermark_us)?;
+            let mut taken = Ok(());
+            let mut take = |table: &TableName, phase, rows| {
+                if taken.is_ok() {
+                    taken = ahead.take_part(&mut work.intakes, table, phase, rows);
+                }
+            };
+            work.changes = self.windows.finish_in_parts(work.watermark_us, with_open, ahead.part_rows(), &mut take)?;
+            taken?;
         }
         Ok(())
     }

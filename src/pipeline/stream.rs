@@ -19,6 +19,7 @@ use super::tables::{EpochWork, Tables};
 use crate::contract::{Decoder, RegistryError};
 use crate::domain::{Clock, EpochRecord, MessageBatch, OffsetRange, Positions, Ranges, TableName};
 use crate::lake::DataFile;
+use crate::refine::window::TableChanges;
 use crate::source::{Polled, Source};
 use crate::telemetry::Metrics;
 
@@ -183,7 +184,7 @@ impl Stream<'_> {
             let writer = scope.spawn(move || {
                 for (work, next) in work_rx {
                     let samples = work.source_at_us.clone();
-                    let gold_rows = work.changes.iter().map(changed_rows).sum::<u64>();
+                    let gold_rows = work.changes.iter().map(|changes| changed_rows(&work, changes)).sum::<u64>();
                     let restated: Vec<(TableName, u64)> = work.changes.iter().filter_map(restated_rows).collect();
                     let record = tables.write(work, patience)?;
                     for changes in &restated {
@@ -214,12 +215,12 @@ impl Stream<'_> {
     }
 }
 
-fn changed_rows(changes: &crate::refine::window::TableChanges) -> u64 {
+fn changed_rows(work: &EpochWork, changes: &TableChanges) -> u64 {
     let restated = changes.restated.as_ref().map_or(0, |restated| restated.after.num_rows());
-    (changes.closed.num_rows() + restated) as u64
+    work.intakes.rows(&changes.table) + (changes.closed.num_rows() + restated) as u64
 }
 
-fn restated_rows(changes: &crate::refine::window::TableChanges) -> Option<(TableName, u64)> {
+fn restated_rows(changes: &TableChanges) -> Option<(TableName, u64)> {
     let restated = changes.restated.as_ref()?;
     Some((changes.table.clone(), restated.after.num_rows() as u64))
 }
@@ -406,7 +407,7 @@ impl EpochLoop {
         self.messages = 0;
         self.bytes = 0;
         if self.reach == Reach::Gold {
-            self.stages.finish(&mut work)?;
+            self.stages.finish(&mut work, &self.ahead)?;
         }
         work.next = self.next.clone();
         for (cache, bytes) in self.stages.caches() {

@@ -20,7 +20,7 @@ use crate::lake::{
     Commit, DataFile, Encoded, Encoding, EpochLedger, FileReader, Intake, Lake, LakeError, Table, TableSpec,
     restatements,
 };
-use crate::refine::window::TableChanges;
+use crate::refine::window::{Phase, TableChanges};
 use crate::telemetry::Metrics;
 
 /// Files of windows that are still open carry this prefix: each epoch replaces them.
@@ -70,7 +70,7 @@ pub struct EpochWork {
     /// One list for each of [`Layout::rows`].
     pub rows: Vec<Vec<RecordBatch>>,
     pub changes: Vec<TableChanges>,
-    /// Rows of bronze, silver and [`Layout::rows`] that came before those above and are being encoded.
+    /// Rows that come before those above, and are being encoded.
     pub intakes: Intakes,
     pub duplicates: u64,
     pub late_rows: u64,
@@ -303,7 +303,8 @@ impl Tables {
         }
         jobs.retain(|job| job.table.epoch() < work.epoch || job.table.name() == self.dead_letters.name());
         for job in &mut jobs {
-            job.intake = work.intakes.remove(job.table.name());
+            job.intake = work.intakes.remove(job.table.name(), Phase::Closed);
+            job.open_intake = work.intakes.remove(job.table.name(), Phase::Open);
         }
         let mut restated = Vec::new();
         for changes in &mut work.changes {
@@ -327,12 +328,10 @@ impl Tables {
         let encode = |job: Job<'_>| -> Result<Step, LakeError> {
             let rows: u64 = job.batches.iter().map(|batch| batch.num_rows() as u64).sum();
             let rows = rows + job.intake.as_ref().map_or(0, Intake::rows);
-            let mut files = match job.intake {
-                Some(intake) => intake.finish(job.batches, &name(""), now_ms)?,
-                None => job.table.encoder().encode(&job.batches, &name(""), now_ms)?,
-            };
-            if let Some(open) = &job.open {
-                files.extend(job.table.encoder().encode(std::slice::from_ref(open), &name(OPEN_PREFIX), now_ms)?);
+            let encoder = job.table.encoder();
+            let mut files = encoder.finish(job.intake, job.batches, &name(""), now_ms)?;
+            if let Some(open) = job.open {
+                files.extend(encoder.finish(job.open_intake, vec![open], &name(OPEN_PREFIX), now_ms)?);
             }
             let commit = Commit {
                 epoch: Some(work.epoch),
@@ -467,16 +466,18 @@ struct Counts {
 struct Job<'a> {
     table: &'a Table,
     batches: Vec<RecordBatch>,
-    /// What came before `batches`.
+    /// What comes before `batches`.
     intake: Option<Intake>,
     open: Option<RecordBatch>,
+    /// What comes before `open`.
+    open_intake: Option<Intake>,
     removes: Vec<String>,
     restated: Option<i64>,
 }
 
 impl<'a> Job<'a> {
     fn append(table: &'a Table, batches: Vec<RecordBatch>) -> Self {
-        Self { table, batches, intake: None, open: None, removes: Vec::new(), restated: None }
+        Self { table, batches, intake: None, open: None, open_intake: None, removes: Vec::new(), restated: None }
     }
 }
 
