@@ -302,10 +302,6 @@ impl Tables {
             jobs.extend(self.rows.iter().zip(rows).map(|(table, rows)| Job::append(table, rows)));
         }
         jobs.retain(|job| job.table.epoch() < work.epoch || job.table.name() == self.dead_letters.name());
-        for job in &mut jobs {
-            job.intake = work.intakes.remove(job.table.name(), Phase::Closed);
-            job.open_intake = work.intakes.remove(job.table.name(), Phase::Open);
-        }
         let mut restated = Vec::new();
         for changes in &mut work.changes {
             let Some(table) = self.windows.iter().find(|table| *table.name() == changes.table) else { continue };
@@ -323,6 +319,10 @@ impl Tables {
         }
         if !restated.is_empty() && self.restatements.epoch() < work.epoch {
             jobs.push(Job::append(&self.restatements, restated));
+        }
+        for job in &mut jobs {
+            job.intake = work.intakes.remove(job.table.name(), Phase::Closed);
+            job.open_intake = work.intakes.remove(job.table.name(), Phase::Open);
         }
         let name = |prefix: &str| format!("{prefix}e{:012}-{}", work.epoch, uuid::Uuid::new_v4().simple());
         let encode = |job: Job<'_>| -> Result<Step, LakeError> {
