@@ -89,6 +89,23 @@ fn headers_are_refused_with_their_line() {
 }
 
 #[test]
+fn features_are_refused_with_their_line() {
+    let text = include_str!("../../../sql/silver/transaction_features.sql");
+    let line = |part: &str| 1 + text.lines().position(|line| line.contains(part)).unwrap();
+    let first = line("user_count_5m");
+    refused(text, "\"count\"", "\"cuont\"", first, "did you mean `count`");
+    refused(text, "\"user_count_30m\"", "\"user_count_5m\"", first + 1, "a name of its own");
+    refused(text, "window = \"5 minutes\"", "window = \"5 hours\"", first, "give a `grain`");
+    refused(text, "grain = \"1 day\"", "grain = \"2 days\"", line("user_count_7d"), "whole parts");
+    refused(text, "label_delay = true", "label_delay = \"soon\"", line("merchant_fraud_rate_30d"), "`soon`");
+    refused(text, "-- event_time   = \"event_at\"", "-- #", 1, "`event_time` is missing");
+    let own = text.replacen("label_delay = true", "label_delay = \"2 days\"", 1);
+    let def = parse("x.sql", &own).unwrap();
+    let delays: Vec<i64> = def.features.iter().filter_map(|f| f.label_delay).map(LabelDelay::us).collect();
+    assert_eq!(delays, [2 * 86_400_000_000, 7 * 86_400_000_000]);
+}
+
+#[test]
 fn queries_are_refused_with_their_line() {
     refused(WINDOW, "FROM silver.transactions", "FRUM silver.transactions WHERE", 9, "");
     refused(WINDOW, "GROUP BY window_start", "GROUP BY window_start; SELECT 1", 7, "exactly one query");
