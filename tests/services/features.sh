@@ -4,7 +4,8 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/e2e.sh"
 EVENTS="${EVENTS:-40000}"
 # 23 days of event time with late and repeated events: labels of the first weeks are in, windows of a month fill.
-STREAM=(--seed 11 --event-rate 0.02 --users 1500 --merchants 200 --late 0.03 --out-of-order 0.1 --duplicates 0.05)
+RATE="$(awk -v events="$EVENTS" 'BEGIN { print events / 2000000 }')"
+STREAM=(--seed 11 --event-rate "$RATE" --users 1500 --merchants 200 --late 0.03 --out-of-order 0.1 --duplicates 0.05)
 export ASSAY_FEATURES_ENABLED=true
 # Many epochs, so that state passes from one to the next.
 export ASSAY_EPOCH_MESSAGES_MAX=3000
