@@ -93,6 +93,16 @@ pub enum DecidedBy {
     Rules,
 }
 
+impl DecidedBy {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::Rules => "rules",
+        }
+    }
+}
+
 /// Points of the rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleScore {

@@ -60,6 +60,12 @@ impl ApiKeys {
         blake3::hash(key.trim().as_bytes()).to_hex().to_string()
     }
 
+    /// Whether everybody is let in.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Looks for a key in `Authorization: Bearer` or `X-Api-Key`.
     pub(super) fn admit(&self, headers: &HeaderMap) -> Result<(), Problem> {
         if self.0.is_empty() {
