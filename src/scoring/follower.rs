@@ -11,14 +11,19 @@ use tokio::runtime::Handle;
 
 use super::{FeatureSource, ScoringSettings, Standing};
 use crate::domain::{Clock, EpochKind, History, HistoryError, TableName, schema};
-use crate::lake::{EpochLedger, Encoding, FileHistory, FileReader, Lake, LakeError, RangeFilter, Table, TableSpec};
-use crate::lake::require_tables;
+use crate::lake::{
+    Encoding, EpochLedger, FileHistory, FileReader, Lake, LakeError, LakeSettings, RangeFilter, Table, TableSpec,
+    require_tables,
+};
 use crate::pipeline::Plan;
 use crate::refine::{RefineSettings, RowsTable, SqlFileError, TrailingCount};
 
 /// Follows a lake from a thread of its own; requests read what is in memory.
 pub struct LakeFollower {
-    lake: Lake,
+    place: LakeSettings,
+    pipeline: String,
+    /// Opened by the first look that finds it.
+    lake: Mutex<Option<Lake>>,
     handle: Handle,
     clock: Arc<dyn Clock>,
     silver: TableSpec,
@@ -58,6 +63,18 @@ impl State {
     }
 }
 
+/// Which lake is followed.
+#[derive(Debug, Clone, Copy)]
+pub struct FollowedLake<'a> {
+    pub place: &'a LakeSettings,
+    pub pipeline: &'a str,
+    pub plan: &'a Plan,
+    /// Columns that the tables may lack yet.
+    pub evolved: &'a [String],
+    /// Keys are held in memory as a hash under it.
+    pub hash_key: [u8; 16],
+}
+
 /// What a look at the lake brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Followed {
@@ -71,25 +88,20 @@ pub enum Followed {
 const NO_TIME: i64 = i64::MIN;
 
 impl LakeFollower {
-    /// Reads nothing before [`LakeFollower::follow`].
+    /// Looks at nothing before [`LakeFollower::follow`]; the lake need not be there yet.
     ///
     /// # Errors
     /// When the SQL of silver or a count does not fit.
     pub fn new(
-        lake: Lake,
-        plan: &Plan,
-        evolved: &[String],
+        followed: FollowedLake<'_>,
         refine: &RefineSettings,
         settings: &ScoringSettings,
         handle: Handle,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, SqlFileError> {
+        let FollowedLake { place, pipeline, plan, evolved, hash_key } = followed;
         let silver = RowsTable::compile(&plan.silver, &plan.bronze_schema, &plan.catalog.references)?;
         let schema: &SchemaRef = silver.schema();
-        let mut key = [0; 16];
-        for (half, word) in key.chunks_exact_mut(8).zip(lake.hash_key()) {
-            half.copy_from_slice(&word.to_le_bytes());
-        }
         let event_time = plan.event_time().to_owned();
         let mut counts = BTreeMap::new();
         let (mut columns, mut widest_us) = (vec![event_time.clone()], 0);
@@ -97,7 +109,7 @@ impl LakeFollower {
             let mut of_table = Vec::new();
             for trailing in &def.trailing {
                 let time = def.event_time.as_deref().unwrap_or(&event_time);
-                let count = TrailingCount::new(trailing, schema, time, refine, key);
+                let count = TrailingCount::new(trailing, schema, time, refine, hash_key);
                 of_table.push(count.map_err(|problem| SqlFileError::new(&def.file, 1, problem))?);
                 widest_us = widest_us.max(trailing.window_us);
                 for column in [trailing.key.as_str(), time] {
@@ -117,7 +129,9 @@ impl LakeFollower {
             encoding: Encoding::default(),
         };
         Ok(Self {
-            lake,
+            place: place.clone(),
+            pipeline: pipeline.to_owned(),
+            lake: Mutex::new(None),
             handle,
             clock,
             silver: spec,
@@ -137,9 +151,10 @@ impl LakeFollower {
     /// When the lake cannot be read; what is held stays as it was, or is loaded anew by the next call.
     pub fn follow(&self) -> Result<Followed, LakeError> {
         let now_ms = self.clock.now_us() / 1000;
+        let lake = self.opened()?;
         let ledger = self.handle.block_on(async {
-            require_tables(&self.lake, &[EpochLedger::table_name(), self.silver.name.clone()]).await?;
-            EpochLedger::open(&self.lake, now_ms).await
+            require_tables(&lake, &[EpochLedger::table_name(), self.silver.name.clone()]).await?;
+            EpochLedger::open(&lake, now_ms).await
         })?;
         let (held, last) = (self.epoch.load(Ordering::Relaxed), ledger.last_epoch());
         if last == 0 {
@@ -150,7 +165,7 @@ impl LakeFollower {
         }
         let records = ledger.scan(if held == 0 { last } else { held + 1 }, last + 1)?;
         let Some(record) = records.last() else { return Ok(Followed::Unchanged) };
-        let table = self.handle.block_on(Table::open(&self.lake, self.silver.clone(), now_ms))?;
+        let table = self.handle.block_on(Table::open(&lake, self.silver.clone(), now_ms))?;
         let reader = FileReader::new(&table, self.handle.clone());
         let is_anew = held == 0 || records.iter().any(|record| record.kind == EpochKind::Rebuild);
         let result = if is_anew { self.load(&table, reader, last) } else { self.take_in(&table, &reader, held, last) };
@@ -168,6 +183,15 @@ impl LakeFollower {
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.state().counts.values().flatten().map(TrailingCount::bytes).sum()
+    }
+
+    fn opened(&self) -> Result<Lake, LakeError> {
+        let mut lake = self.lake.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lake) = &*lake {
+            return Ok(lake.clone());
+        }
+        let found = self.handle.block_on(Lake::open(&self.place, &self.pipeline, false))?;
+        Ok(lake.insert(found).clone())
     }
 
     /// Begins anew with the files of the table.

@@ -27,7 +27,7 @@ mod training_set;
 
 pub use error::ScoringError;
 pub use features::{FeatureSource, NoPast, SharedFeatures, Standing};
-pub use follower::{Followed, LakeFollower};
+pub use follower::{Followed, FollowedLake, LakeFollower};
 pub use models::{Chosen, Models};
 pub use pipeline::{CHUNK_ROWS, ScoringPipeline};
 pub use scorer::{DecidedBy, Item, Prediction, Refusal, RuleScore, Scorer, Scores};

@@ -28,7 +28,7 @@ pub const NOON_US: i64 = 1_767_700_800_000_000;
 /// Columns that tell when and in which epoch a row came: they follow from the cut.
 const OF_THE_CUT: [&str; 3] = [schema::EPOCH, schema::INGESTED_AT, schema::PROCESSING_DATE];
 
-static RUNTIME: LazyLock<Runtime> =
+pub static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime"));
 static CONTRACT: LazyLock<Arc<Contract>> = LazyLock::new(|| Arc::new(Contract::embedded().expect("the contract")));
 static PLAN: LazyLock<Plan> = LazyLock::new(|| {
