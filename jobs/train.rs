@@ -157,7 +157,7 @@ fn show(steps: &Steps, progress: Progress) {
 }
 
 /// Writes the version with all its files.
-fn keep(
+pub fn keep(
     registry: &Registry,
     name: &ModelName,
     began_us: i64,

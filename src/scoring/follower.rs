@@ -16,7 +16,7 @@ use crate::lake::{
     require_tables,
 };
 use crate::pipeline::Plan;
-use crate::refine::{RefineSettings, RowsTable, SqlFileError, TrailingCount};
+use crate::refine::{RefineSettings, RowsTable, SqlFileError, TableDef, TrailingCount};
 
 /// Follows a lake from a thread of its own; requests read what is in memory.
 pub struct LakeFollower {
@@ -27,6 +27,10 @@ pub struct LakeFollower {
     handle: Handle,
     clock: Arc<dyn Clock>,
     silver: TableSpec,
+    /// Those that follow from silver row by row.
+    tables: Vec<TableDef>,
+    refine: RefineSettings,
+    hash_key: [u8; 16],
     event_time: String,
     /// Of silver: what counts are made of.
     columns: Vec<String>,
@@ -37,6 +41,7 @@ pub struct LakeFollower {
     published_at_us: AtomicI64,
 }
 
+#[derive(Default)]
 struct State {
     counts: BTreeMap<TableName, Vec<TrailingCount>>,
     history: Option<FileHistory>,
@@ -103,14 +108,10 @@ impl LakeFollower {
         let silver = RowsTable::compile(&plan.silver, &plan.bronze_schema, &plan.catalog.references)?;
         let schema: &SchemaRef = silver.schema();
         let event_time = plan.event_time().to_owned();
-        let mut counts = BTreeMap::new();
         let (mut columns, mut widest_us) = (vec![event_time.clone()], 0);
         for def in &plan.rows {
-            let mut of_table = Vec::new();
             for trailing in &def.trailing {
                 let time = def.event_time.as_deref().unwrap_or(&event_time);
-                let count = TrailingCount::new(trailing, schema, time, refine, hash_key);
-                of_table.push(count.map_err(|problem| SqlFileError::new(&def.file, 1, problem))?);
                 widest_us = widest_us.max(trailing.window_us);
                 for column in [trailing.key.as_str(), time] {
                     if !columns.iter().any(|known| known == column) {
@@ -118,7 +119,6 @@ impl LakeFollower {
                     }
                 }
             }
-            counts.insert(def.table.clone(), of_table);
         }
         let spec = TableSpec {
             name: plan.silver.table.clone(),
@@ -128,7 +128,10 @@ impl LakeFollower {
             about: plan.silver.about.clone(),
             encoding: Encoding::default(),
         };
-        Ok(Self {
+        let follower = Self {
+            tables: plan.rows.clone(),
+            refine: refine.clone(),
+            hash_key,
             place: place.clone(),
             pipeline: pipeline.to_owned(),
             lake: Mutex::new(None),
@@ -139,10 +142,13 @@ impl LakeFollower {
             columns,
             widest_us,
             horizon_us: i64::from(settings.horizon_s) * 1_000_000,
-            state: Mutex::new(State { counts, history: None, floor_us: NO_TIME, newest_us: NO_TIME }),
+            state: Mutex::default(),
             epoch: AtomicI64::new(0),
             published_at_us: AtomicI64::new(NO_TIME),
-        })
+        };
+        // What does not fit is told at the start.
+        follower.fresh_counts()?;
+        Ok(follower)
     }
 
     /// Looks for newer epochs and takes their rows in. Blocking: call it from a thread outside of the runtime.
@@ -199,13 +205,30 @@ impl LakeFollower {
         let newest = table.files().filter_map(|file| file.ranges.get(&self.event_time)).map(|(_, max)| *max).max();
         let mut history = FileHistory::new(reader, self.event_time.clone());
         history.reached(epoch, table.files().cloned());
-        let mut state = self.state();
-        state.counts.values_mut().flatten().for_each(TrailingCount::forget);
-        state.history = Some(history);
-        let Some(newest) = newest else { return Ok(()) };
-        (state.newest_us, state.floor_us) = (newest, newest.saturating_sub(self.horizon_us));
-        let from_us = state.floor_us;
-        state.warm(self, from_us, newest).map_err(|error| LakeError::read(table.name(), error.cause))
+        // Beside what is held, which goes on answering until all of it is there.
+        let unfit = |error: SqlFileError| LakeError::read(table.name(), error);
+        let counts = self.fresh_counts().map_err(unfit)?;
+        let mut state = State { counts, history: Some(history), floor_us: NO_TIME, newest_us: NO_TIME };
+        if let Some(newest) = newest {
+            (state.newest_us, state.floor_us) = (newest, newest.saturating_sub(self.horizon_us));
+            let from_us = state.floor_us;
+            state.warm(self, from_us, newest).map_err(|error| LakeError::read(table.name(), error.cause))?;
+        }
+        *self.state() = state;
+        Ok(())
+    }
+
+    fn fresh_counts(&self) -> Result<BTreeMap<TableName, Vec<TrailingCount>>, SqlFileError> {
+        let mut counts = BTreeMap::new();
+        for def in &self.tables {
+            let time = def.event_time.as_deref().unwrap_or(&self.event_time);
+            let of_table = def.trailing.iter().map(|trailing| {
+                let count = TrailingCount::new(trailing, &self.silver.schema, time, &self.refine, self.hash_key);
+                count.map_err(|problem| SqlFileError::new(&def.file, 1, problem))
+            });
+            counts.insert(def.table.clone(), of_table.collect::<Result<Vec<_>, _>>()?);
+        }
+        Ok(counts)
     }
 
     /// Adds the rows of epochs after `held`.

@@ -221,3 +221,6 @@ fn now() -> Instant {
 fn elapsed(began: Instant) -> Duration {
     began.elapsed()
 }
+
+#[cfg(test)]
+mod tests;
