@@ -146,7 +146,8 @@ impl Contract {
     #[must_use]
     pub fn with_false_defaults(&self, names: &[String]) -> Self {
         let mut contract = self.clone();
-        let booleans = contract.fields.iter_mut().filter(|field| field.kind == Kind::Boolean && names.contains(&field.name));
+        let booleans =
+            contract.fields.iter_mut().filter(|field| field.kind == Kind::Boolean && names.contains(&field.name));
         for field in booleans {
             field.default.get_or_insert(Fill::Bool(false));
         }

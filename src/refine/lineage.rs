@@ -39,7 +39,11 @@ pub fn origin(plan: &LogicalPlan, index: usize) -> Option<Origin> {
             let left = join.left.schema().fields().len();
             match join.join_type {
                 JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full => {
-                    if index < left { origin(&join.left, index) } else { origin(&join.right, index - left) }
+                    if index < left {
+                        origin(&join.left, index)
+                    } else {
+                        origin(&join.right, index - left)
+                    }
                 }
                 JoinType::LeftSemi | JoinType::LeftAnti => origin(&join.left, index),
                 JoinType::RightSemi | JoinType::RightAnti => origin(&join.right, index),
@@ -87,9 +91,7 @@ impl Lineage {
     #[must_use]
     pub fn of(&self, table: &TableName, column: &str) -> BTreeSet<Origin> {
         let known = self.columns.get(table).and_then(|columns| columns.get(column));
-        known.cloned().unwrap_or_else(|| {
-            BTreeSet::from([Origin { table: table.clone(), column: column.to_owned() }])
-        })
+        known.cloned().unwrap_or_else(|| BTreeSet::from([Origin { table: table.clone(), column: column.to_owned() }]))
     }
 
     /// The columns of the first tables that an expression over a table and its source reads.
@@ -156,7 +158,11 @@ mod tests {
         let rows = RowsTable::compile(silver, &bronze_schema(), &catalog.references).unwrap();
         let scores = catalog.get(&TableName::new(Layer::Gold, "fraud_scores")).unwrap();
         let mut fields = rows.schema().fields().to_vec();
-        fields.push(Arc::new(arrow::datatypes::Field::new("user_transactions_30m", arrow::datatypes::DataType::Int64, true)));
+        fields.push(Arc::new(arrow::datatypes::Field::new(
+            "user_transactions_30m",
+            arrow::datatypes::DataType::Int64,
+            true,
+        )));
         let counted = Arc::new(arrow::datatypes::Schema::new(fields));
         lineage.add(scores, &counted, &catalog.references).unwrap();
         (lineage, vec![silver.clone(), scores.clone()])

@@ -70,7 +70,8 @@ impl Screening {
         if !evaluated.failing.is_empty() {
             computed.retain(|row| evaluated.failing.binary_search(row).is_err());
         }
-        let source = if evaluated.failing.is_empty() { input.clone() } else { taken(input, &computed).map_err(mismatch)? };
+        let source =
+            if evaluated.failing.is_empty() { input.clone() } else { taken(input, &computed).map_err(mismatch)? };
         let outcomes = self.checks.judge(&evaluated.batch, &source).map_err(mismatch)?;
         let breaches = || outcomes.iter().filter(|outcome| outcome.on_fail != OnFail::Warn);
         if breaches().all(|outcome| outcome.holds.is_none()) {

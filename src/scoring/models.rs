@@ -64,7 +64,8 @@ impl Models {
         };
         let Some(wanted) = wanted else {
             let (name, folder) = (&self.name, self.registry.folder().display());
-            return self.set_problem(Some(format!("{name} has no champion in {folder}; `assay train` makes one")), None);
+            return self
+                .set_problem(Some(format!("{name} has no champion in {folder}; `assay train` makes one")), None);
         };
         {
             let current = self.current.read().unwrap_or_else(PoisonError::into_inner);

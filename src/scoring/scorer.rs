@@ -10,6 +10,7 @@ use super::pipeline::CHUNK_ROWS;
 use super::{FeatureSource, Models, ScoringError, ScoringPipeline, ScoringSettings, Served, SharedFeatures, Standing};
 use crate::contract::{Decoded, Rejected};
 use crate::domain::Clock;
+use crate::refine::{EVALUATES, RefineError};
 
 /// Everything that a request needs: shared by all of them, changed by none.
 pub struct Scorer {
@@ -44,12 +45,15 @@ pub struct Scores {
 #[derive(Debug)]
 pub enum Item {
     /// The chunk and the row in it.
-    Scored { chunk: usize, row: usize },
+    Scored {
+        chunk: usize,
+        row: usize,
+    },
     Refused(Refusal),
 }
 
 /// Why a transaction is none that can be scored.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Refusal {
     /// The fields of the contract that are at fault; empty when it is the whole.
     pub fields: Vec<String>,
@@ -150,8 +154,7 @@ impl Scorer {
             now_us: self.clock.now_us(),
             model: chosen.champion,
         };
-        let refused = Item::Refused(Refusal::unseen());
-        scores.items.resize_with(rows.num_rows() + rejected.len(), || refused.copy());
+        scores.items.resize_with(rows.num_rows() + rejected.len(), || Item::Refused(Refusal::default()));
         for Rejected { message, reason, detail, .. } in rejected {
             scores.set(message as usize, Item::Refused(Refusal::of_contract(reason.as_str(), &detail)));
         }
@@ -159,10 +162,33 @@ impl Scorer {
         while from < rows.num_rows() {
             let count = CHUNK_ROWS.min(rows.num_rows() - from);
             let messages = message_of_row.get(from..from + count).unwrap_or_default();
-            self.score_chunk(&rows.slice(from, count), messages, chosen.problem.as_deref(), &mut scores)?;
+            self.score_rows(&rows.slice(from, count), messages, chosen.problem.as_deref(), &mut scores)?;
             from += count;
         }
         Ok(scores)
+    }
+
+    /// A row for which the SQL fails costs no neighbour: it is looked for by halves.
+    fn score_rows(
+        &self,
+        rows: &RecordBatch,
+        messages: &[u32],
+        problem: Option<&str>,
+        scores: &mut Scores,
+    ) -> Result<(), ScoringError> {
+        match (self.score_chunk(rows, messages, problem, scores), messages) {
+            (Err(ScoringError::Refine(RefineError::Evaluate { cause, table, .. })), [message]) => {
+                scores.set(*message as usize, Item::Refused(Refusal::not_computed(&table, &cause)));
+                Ok(())
+            }
+            (Err(ScoringError::Refine(RefineError::Evaluate { .. })), messages) if messages.len() > 1 => {
+                let half = messages.len() / 2;
+                let (first, second) = messages.split_at(half);
+                self.score_rows(&rows.slice(0, half), first, problem, scores)?;
+                self.score_rows(&rows.slice(half, second.len()), second, problem, scores)
+            }
+            (done, _) => done,
+        }
     }
 
     fn score_chunk(
@@ -173,6 +199,8 @@ impl Scorer {
         scores: &mut Scores,
     ) -> Result<(), ScoringError> {
         let screened = self.pipeline.refine(rows, scores.now_us)?;
+        let features: &dyn FeatureSource = self.features.as_ref();
+        let followed = self.pipeline.follow(&screened.rows, features)?;
         let message = |row: usize| messages.get(row).map_or(usize::MAX, |message| *message as usize);
         for (row, broken) in screened.refused {
             scores.set(message(row), Item::Refused(self.refusal(broken)));
@@ -181,8 +209,6 @@ impl Scorer {
         for (row, input) in screened.input.iter().enumerate() {
             scores.set(message(*input), Item::Scored { chunk, row });
         }
-        let features: &dyn FeatureSource = self.features.as_ref();
-        let followed = self.pipeline.follow(&screened.rows, features)?;
         let answers = match &scores.model {
             Some(model) => model.ask(&screened.rows, &followed.tables, features),
             None => Err(problem.unwrap_or("no model is loaded").to_owned()),
@@ -206,10 +232,10 @@ impl Scorer {
             None => array_value_to_string(chunk.silver.column(self.pipeline.key()), row).ok()?,
         };
         let rules = self.rules.and_then(|rules| rule_score(chunk.following.get(rules.table)?, rules, row));
-        let is_known = chunk.known.get(row).copied().unwrap_or(false) && chunk.missing.is_none();
+        let is_known = chunk.known.get(row).copied().unwrap_or(false);
         let unknown = || chunk.missing.clone().unwrap_or_default();
         let by_model = match (&chunk.answers, &scores.model) {
-            (Ok(answers), Some(model)) if chunk.known.get(row).copied().unwrap_or(false) => {
+            (Ok(answers), Some(model)) if is_known => {
                 match answers.encoded.refused.binary_search_by_key(&row, |(row, _)| *row) {
                     Ok(_) => Err("a number is too large for the model".to_owned()),
                     Err(_) => answers.probabilities.get(row).map(|p| (*p, model.threshold())).ok_or_else(unknown),
@@ -226,7 +252,7 @@ impl Scorer {
                 decided_by: DecidedBy::Model,
                 threshold,
                 rules,
-                degraded: (!is_known && !chunk.known.get(row).copied().unwrap_or(false)).then(unknown),
+                degraded: None,
             },
             Err(problem) => {
                 let threshold = self.settings.rule_threshold;
@@ -263,7 +289,8 @@ impl Scores {
     #[must_use]
     pub fn contributions(&self, chunk: usize, row: usize, most: usize) -> Vec<(&str, f32, f64)> {
         let (Some(model), Some(values)) = (&self.model, self.features(chunk, row)) else { return Vec::new() };
-        let named = |(feature, value, part): (usize, f32, f64)| Some((model.features().get(feature)?.as_str(), value, part));
+        let named =
+            |(feature, value, part): (usize, f32, f64)| Some((model.features().get(feature)?.as_str(), value, part));
         model.contributions(values, most).into_iter().filter_map(named).collect()
     }
 
@@ -288,24 +315,22 @@ impl Scores {
     }
 }
 
-impl Item {
-    fn copy(&self) -> Self {
-        match self {
-            Self::Scored { chunk, row } => Self::Scored { chunk: *chunk, row: *row },
-            Self::Refused(refusal) => Self::Refused(refusal.clone()),
-        }
-    }
-}
-
 impl Refusal {
-    fn unseen() -> Self {
-        Self { fields: Vec::new(), code: String::new(), broken: Vec::new(), detail: String::new() }
+    fn not_computed(table: &str, cause: &str) -> Self {
+        let detail = format!("{table} cannot be computed for the transaction: {cause}");
+        Self { fields: Vec::new(), code: EVALUATES.to_owned(), broken: vec![EVALUATES.to_owned()], detail }
     }
 
     /// The decoder names the field first.
     fn of_contract(code: &str, detail: &str) -> Self {
-        let field = detail.strip_prefix("field `").and_then(|rest| rest.split_once('`')).map(|(name, _)| name.to_owned());
-        Self { fields: field.into_iter().collect(), code: code.to_owned(), broken: Vec::new(), detail: detail.to_owned() }
+        let field =
+            detail.strip_prefix("field `").and_then(|rest| rest.split_once('`')).map(|(name, _)| name.to_owned());
+        Self {
+            fields: field.into_iter().collect(),
+            code: code.to_owned(),
+            broken: Vec::new(),
+            detail: detail.to_owned(),
+        }
     }
 }
 

@@ -67,7 +67,11 @@ impl Served {
         let encoder = RowEncoder::new(&manifest.encoding, &types)
             .map_err(|problem| format!("{name}@{version} cannot be asked about transactions: {problem}"))?;
         if encoder.width() != model.width() {
-            return Err(format!("{name}@{version} reads {} features, and its rules give {}", model.width(), encoder.width()));
+            return Err(format!(
+                "{name}@{version} reads {} features, and its rules give {}",
+                model.width(),
+                encoder.width()
+            ));
         }
         let blake3 = manifest.files.get(MODEL_FILE).map(|sum| sum.blake3.clone()).unwrap_or_default();
         Ok(Self { name: name.clone(), version: version.clone(), manifest, blake3, model, encoder, columns })
@@ -135,8 +139,12 @@ impl Served {
     #[must_use]
     pub fn contributions(&self, row: &[f32], most: usize) -> Vec<(usize, f32, f64)> {
         let parts = self.model.contributions(row);
-        let mut ranked: Vec<(usize, f32, f64)> =
-            row.iter().zip(&parts.features).enumerate().map(|(feature, (value, part))| (feature, *value, *part)).collect();
+        let mut ranked: Vec<(usize, f32, f64)> = row
+            .iter()
+            .zip(&parts.features)
+            .enumerate()
+            .map(|(feature, (value, part))| (feature, *value, *part))
+            .collect();
         ranked.retain(|(_, _, part)| *part != 0.0);
         ranked.sort_by(|one, other| other.2.abs().total_cmp(&one.2.abs()).then(one.0.cmp(&other.0)));
         ranked.truncate(most);

@@ -24,8 +24,13 @@ pub fn contract() -> Contract {
 }
 
 pub fn plan() -> Plan {
+    plan_with(None)
+}
+
+/// With SQL files of a folder over the built-in ones.
+pub fn plan_with(folder: Option<&std::path::Path>) -> Plan {
     let bronze = TableName::new(Layer::Bronze, "transactions");
-    let catalog = Catalog::load(None, std::slice::from_ref(&bronze)).unwrap();
+    let catalog = Catalog::load(folder, std::slice::from_ref(&bronze)).unwrap();
     Plan::new(catalog, bronze, bronze_schema(&contract())).unwrap()
 }
 
@@ -45,7 +50,7 @@ pub struct Kept {
 }
 
 impl Kept {
-    pub fn new() -> Self {
+    pub fn empty() -> Self {
         let folder = TempDir::new().unwrap();
         let registry = Registry::new(folder.path().join("models"));
         Self { _folder: folder, registry, name: ModelName::parse("fraud").unwrap() }
@@ -131,7 +136,11 @@ impl Kept {
     }
 
     pub fn scorer(&self, features: SharedFeatures) -> Scorer {
-        let pipeline = Arc::new(ScoringPipeline::compile(&plan(), &contract()).unwrap());
+        self.scorer_of(&plan(), features)
+    }
+
+    pub fn scorer_of(&self, plan: &Plan, features: SharedFeatures) -> Scorer {
+        let pipeline = Arc::new(ScoringPipeline::compile(plan, &contract()).unwrap());
         let models = Arc::new(Models::new(self.registry.clone(), self.name.clone()));
         models.follow(&pipeline, features.as_ref());
         Scorer::new(pipeline, features, models, ScoringSettings::default(), Arc::new(ManualClock::at(NOON_US)))
@@ -139,7 +148,7 @@ impl Kept {
 
     /// With a champion, and users without a past.
     pub fn champion() -> (Self, Scorer) {
-        let kept = Self::new();
+        let kept = Self::empty();
         let version = kept.record(NOON_US, 2_400.0);
         kept.registry.promote(&kept.name, &version, crate::model::registry::CHAMPION, NOON_US).unwrap();
         let scorer = kept.scorer(Arc::new(NoPast { counts: 1 }));

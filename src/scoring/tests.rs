@@ -3,7 +3,7 @@ use std::sync::Arc;
 use arrow::array::{Int64Array, RecordBatch};
 use serde_json::{Value, json};
 
-use super::testing::{Kept, NOON_US, transaction};
+use super::testing::{Kept, NOON_US, plan_with, transaction};
 use super::*;
 use crate::domain::TableName;
 use crate::model::registry::CHAMPION;
@@ -58,8 +58,14 @@ fn a_bad_item_costs_no_neighbour_and_names_its_field() {
     wrong["amount"] = json!("five");
     let mut future = transaction("x", 1, -1.0);
     future["timestamp"] = json!("2026-11-20T12:06:00Z");
-    let told = predictions(&scorer, &[transaction("a", 1, 5.0), without_id, wrong, json!([]), future, transaction("b", 2, 5.0)]);
-    assert_eq!((told[0].as_ref().unwrap().transaction_id.as_str(), told[5].as_ref().unwrap().transaction_id.as_str()), ("a", "b"));
+    let told = predictions(
+        &scorer,
+        &[transaction("a", 1, 5.0), without_id, wrong, json!([]), future, transaction("b", 2, 5.0)],
+    );
+    assert_eq!(
+        (told[0].as_ref().unwrap().transaction_id.as_str(), told[5].as_ref().unwrap().transaction_id.as_str()),
+        ("a", "b")
+    );
     let refused = |at: usize| told[at].clone().unwrap_err();
     assert_eq!((refused(1).fields, refused(1).code.as_str()), (vec!["user_id".to_owned()], "missing_field"));
     assert_eq!((refused(2).fields, refused(2).code.as_str()), (vec!["amount".to_owned()], "wrong_type"));
@@ -127,7 +133,7 @@ fn without_features_the_rules_answer_and_say_so() {
 
 #[test]
 fn without_a_champion_the_rules_answer() {
-    let kept = Kept::new();
+    let kept = Kept::empty();
     let scorer = kept.scorer(Arc::new(NoPast { counts: 1 }));
     let mut flagged = transaction("t", 1, 5.0);
     flagged["is_fraud"] = json!(true);
@@ -169,7 +175,7 @@ fn an_alias_is_followed_and_a_damaged_version_is_not() {
 
 #[test]
 fn a_model_that_reads_what_requests_do_not_have_is_not_taken() {
-    let kept = Kept::new();
+    let kept = Kept::empty();
     let columns = [
         ("amount", "silver.transactions", "amount"),
         ("recent", "gold.platform_hourly", "transactions"),
@@ -191,4 +197,24 @@ fn contributions_are_named_and_ranked() {
     assert_eq!((named[0].0, named[0].1), ("amount", 2_990.0));
     assert!(named.windows(2).all(|pair| pair[0].2.abs() >= pair[1].2.abs()));
     assert_eq!(scores.features(0, 0).unwrap(), [2_990.0, 1.0, 1.0]);
+}
+
+#[test]
+fn a_row_for_which_the_sql_fails_costs_no_neighbour() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("gold")).unwrap();
+    let text = include_str!("../../sql/gold/fraud_scores.sql");
+    let overflowing = text.replace("    total AS score,", "    CAST(amount * 10000 AS INT) AS score,");
+    assert_ne!(text, overflowing);
+    std::fs::write(folder.path().join("gold/fraud_scores.sql"), overflowing).unwrap();
+    let (kept, _) = Kept::champion();
+    let scorer = kept.scorer_of(&plan_with(Some(folder.path())), Arc::new(NoPast { counts: 1 }));
+    let sent: Vec<Value> =
+        (0..9).map(|row| transaction(&row.to_string(), 1, if row % 4 == 2 { 300_000.0 } else { 5.0 })).collect();
+    for (row, told) in predictions(&scorer, &sent).into_iter().enumerate() {
+        match told {
+            Ok(told) => assert_eq!((told.transaction_id, told.rules.unwrap().score), (row.to_string(), 50_000)),
+            Err(refusal) => assert_eq!((refusal.code.as_str(), row % 4), ("evaluates", 2)),
+        }
+    }
 }

@@ -97,7 +97,8 @@ impl TrainingSet {
         let plan = state.create_logical_plan(&def.sql).await.map_err(in_sql)?;
         check_roles(def, &plan)?;
         let columns = features(def, &plan, lineage)?;
-        let in_query = |error: DataFusionError| TrainingSetError::Query { file: file(), cause: error.strip_backtrace() };
+        let in_query =
+            |error: DataFusionError| TrainingSetError::Query { file: file(), cause: error.strip_backtrace() };
         let order = [&def.time, &def.key].map(|name| ident(name.as_str()).sort(true, false)).to_vec();
         let frame = DataFrame::new(state, plan).sort(order).map_err(in_query)?;
         let found = SchemaRef::clone(frame.schema().inner());

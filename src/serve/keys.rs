@@ -90,7 +90,9 @@ fn read(path: &Path, keys: &mut BTreeSet<[u8; 32]>) -> Result<(), KeyError> {
     let shown = || path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|cause| KeyError::Unreadable { path: shown(), cause })?;
     let before = keys.len();
-    for (number, line) in (1..).zip(text.lines().map(str::trim)).filter(|(_, line)| !line.is_empty() && !line.starts_with('#')) {
+    for (number, line) in
+        (1..).zip(text.lines().map(str::trim)).filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+    {
         let hash = match line.strip_prefix(HASHED) {
             Some(hash) => blake3::Hash::from_hex(hash).map_err(|_| KeyError::Hash { path: shown(), line: number })?,
             None => blake3::hash(line.as_bytes()),

@@ -22,7 +22,9 @@ pub(super) fn document(scorer: &Scorer, settings: &ServeSettings, keys: &ApiKeys
     if let Some(transaction) = document.pointer_mut("/components/schemas/Transaction") {
         *transaction = transaction_schema(scorer);
     }
-    if let Some(array) = document.pointer_mut("/paths/~1predict~1batch/post/requestBody/content/application~1json/schema") {
+    if let Some(array) =
+        document.pointer_mut("/paths/~1predict~1batch/post/requestBody/content/application~1json/schema")
+    {
         array["maxItems"] = settings.batch_rows_max.into();
     }
     if !keys.is_empty() {

@@ -1,7 +1,6 @@
 //! The routes that score.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::Router;
@@ -85,7 +84,7 @@ pub(super) fn is_batch(path: &str) -> bool {
 }
 
 async fn one(State(state): State<ServeState>, request: Request) -> Response {
-    let began = now();
+    let began = Instant::now();
     let answer = match &state.predict {
         Some(predict) => score_one(predict, &state, request, began).await,
         None => Err(missing()),
@@ -93,7 +92,12 @@ async fn one(State(state): State<ServeState>, request: Request) -> Response {
     finish(&state.metrics, "/predict", began, answer)
 }
 
-async fn score_one(predict: &Predict, state: &ServeState, request: Request, began: Instant) -> Result<Response, Problem> {
+async fn score_one(
+    predict: &Predict,
+    state: &ServeState,
+    request: Request,
+    began: Instant,
+) -> Result<Response, Problem> {
     let inner = &predict.0;
     inner.keys.admit(request.headers())?;
     BodyKind::of(request.headers(), &[BodyKind::Json])?;
@@ -121,7 +125,7 @@ async fn score_one(predict: &Predict, state: &ServeState, request: Request, bega
 }
 
 async fn many(State(state): State<ServeState>, request: Request) -> Response {
-    let began = now();
+    let began = Instant::now();
     let answer = match &state.predict {
         Some(predict) => score_many(predict, &state, request).await,
         None => Err(missing()),
@@ -142,7 +146,8 @@ async fn score_many(predict: &Predict, state: &ServeState, request: Request) -> 
     let text = body::read(request, state.settings.batch_bytes_max).await?;
     let (scorer, metrics) = (Arc::clone(&inner.scorer), Arc::clone(&state.metrics));
     let rows_max = state.settings.batch_rows_max;
-    let scored = tokio::task::spawn_blocking(move || bulk::score(&scorer, &metrics, kind, &text, rows_max, contributions));
+    let scored =
+        tokio::task::spawn_blocking(move || bulk::score(&scorer, &metrics, kind, &text, rows_max, contributions));
     match scored.await {
         Ok(answer) => answer,
         Err(error) => {
@@ -210,16 +215,8 @@ fn count_one(metrics: &Metrics, scores: &Scores, told: &Told<'_>) {
 
 fn finish(metrics: &Metrics, route: &str, began: Instant, answer: Result<Response, Problem>) -> Response {
     let response = answer.unwrap_or_else(IntoResponse::into_response);
-    metrics.request_answered(route, response.status().as_u16(), elapsed(began));
+    metrics.request_answered(route, response.status().as_u16(), began.elapsed());
     response
-}
-
-fn now() -> Instant {
-    Instant::now()
-}
-
-fn elapsed(began: Instant) -> Duration {
-    began.elapsed()
 }
 
 #[cfg(test)]

@@ -83,7 +83,10 @@ impl<'a> Told<'a> {
         let by_model = decided_by == DecidedBy::Model;
         let contributions = (most > 0).then(|| {
             let found = if by_model { scores.contributions(chunk, row, most) } else { Vec::new() };
-            found.into_iter().map(|(feature, value, contribution)| Contribution { feature, value, contribution }).collect()
+            found
+                .into_iter()
+                .map(|(feature, value, contribution)| Contribution { feature, value, contribution })
+                .collect()
         });
         Some(Self {
             transaction_id,
@@ -123,7 +126,8 @@ impl<'a> Answered<'a> {
 
 /// A transaction that cannot be scored, as a problem that names its fields.
 pub(super) fn refused(refusal: &Refusal) -> Problem {
-    let mut problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, refusal.detail.clone()).with("code", refusal.code.clone());
+    let mut problem =
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, refusal.detail.clone()).with("code", refusal.code.clone());
     if let Some(field) = refusal.fields.first() {
         problem = problem.with("field", field.clone()).with("fields", json!(refusal.fields));
     }

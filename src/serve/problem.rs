@@ -7,7 +7,10 @@ use serde_json::{Map, Value};
 ///
 /// The type is `about:blank`, so the title is the phrase of the status; `detail` is for the client and must be safe to show.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Problem {
+pub struct Problem(Box<Parts>);
+
+#[derive(Debug, Clone, PartialEq)]
+struct Parts {
     status: StatusCode,
     detail: String,
     extensions: Map<String, Value>,
@@ -17,18 +20,20 @@ pub struct Problem {
 impl Problem {
     #[must_use]
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), extensions: Map::new(), headers: Vec::new() }
+        Self(Box::new(Parts { status, detail: detail.into(), extensions: Map::new(), headers: Vec::new() }))
     }
 
     /// A further member, for machines.
     #[must_use]
     pub fn with(mut self, member: &str, value: impl Into<Value>) -> Self {
-        self.extensions.insert(member.to_owned(), value.into());
+        self.0.extensions.insert(member.to_owned(), value.into());
         self
     }
+
+    /// A header of the answer.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: &'static str) -> Self {
-        self.headers.push((name, value));
+        self.0.headers.push((name, value));
         self
     }
 
@@ -39,8 +44,8 @@ impl Problem {
     }
 
     #[must_use]
-    pub const fn status(&self) -> StatusCode {
-        self.status
+    pub fn status(&self) -> StatusCode {
+        self.0.status
     }
 
     /// The members as an object, for a part of an answer.
@@ -48,18 +53,18 @@ impl Problem {
     pub fn to_value(&self) -> Value {
         let mut body = Map::new();
         body.insert("type".into(), "about:blank".into());
-        body.insert("title".into(), self.status.canonical_reason().unwrap_or("Error").into());
-        body.insert("status".into(), self.status.as_u16().into());
-        body.insert("detail".into(), self.detail.clone().into());
-        body.extend(self.extensions.clone());
+        body.insert("title".into(), self.0.status.canonical_reason().unwrap_or("Error").into());
+        body.insert("status".into(), self.0.status.as_u16().into());
+        body.insert("detail".into(), self.0.detail.clone().into());
+        body.extend(self.0.extensions.clone());
         Value::Object(body)
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut response = (self.status, Json(self.to_value())).into_response();
-        for (name, value) in self.headers {
+        let mut response = (self.0.status, Json(self.to_value())).into_response();
+        for (name, value) in self.0.headers {
             response.headers_mut().insert(name, HeaderValue::from_static(value));
         }
         let kind = HeaderValue::from_static("application/problem+json");

@@ -43,9 +43,7 @@ pub fn router(state: ServeState) -> Router {
 
 /// Gives routes their limits and their state.
 pub(super) fn bounded(routes: Router<ServeState>, state: ServeState) -> Router {
-    routes
-        .layer(middleware::from_fn_with_state(state.clone(), within_bounds))
-        .with_state(state)
+    routes.layer(middleware::from_fn_with_state(state.clone(), within_bounds)).with_state(state)
 }
 
 async fn metrics(State(state): State<ServeState>) -> Response {

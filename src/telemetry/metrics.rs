@@ -18,9 +18,8 @@ const WORK_BUCKETS: &[f64] =
 const FRESHNESS_BUCKETS: &[f64] =
     &[0.1, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0];
 /// Requests: from 50 µs (one transaction) to ten seconds (the limit of a request).
-const REQUEST_BUCKETS: &[f64] = &[
-    0.000_05, 0.000_1, 0.000_2, 0.000_3, 0.000_5, 0.000_75, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0,
-];
+const REQUEST_BUCKETS: &[f64] =
+    &[0.000_05, 0.000_1, 0.000_2, 0.000_3, 0.000_5, 0.000_75, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0];
 const NO_WATERMARK: i64 = i64::MIN;
 
 /// A metric could not be registered or written.

@@ -93,7 +93,12 @@ fn features_are_columns_that_know_nothing_of_the_label() {
     }
     let computed = read(&lab, None, &with_sql(&format!("{base}, t.amount * 2 AS twice {from}")), 0);
     assert!(matches!(computed, Err(TrainingSetError::Computed { .. })), "{computed:?}");
-    let twice = read(&lab, None, &with_sql(&format!("{base}, t.amount FROM silver.transactions t CROSS JOIN (VALUES (1), (2)) v")), 0);
+    let twice = read(
+        &lab,
+        None,
+        &with_sql(&format!("{base}, t.amount FROM silver.transactions t CROSS JOIN (VALUES (1), (2)) v")),
+        0,
+    );
     assert!(matches!(twice, Err(TrainingSetError::Repeated { rows: 3, .. })), "{twice:?}");
 }
 

@@ -4,9 +4,7 @@ use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::concat_batches;
 use assay::model::registry::{DataSource, LakeColumn, LakeSource, ModelName, Registry, Version};
 use assay::model::table::{Roles, Table, TableFile, prepare};
-use assay::model::{
-    BoostSettings, Classifier, Family, FamilyName, Samples, TrainData, TrainJobSettings, train,
-};
+use assay::model::{BoostSettings, Classifier, Family, FamilyName, Samples, TrainData, TrainJobSettings, train};
 use assay::scoring::ScoringPipeline;
 
 use super::super::machine::Cpu;
@@ -50,7 +48,7 @@ pub fn learn(
         let columns = COLUMNS.into_iter().filter_map(column).map(|(name, column)| (name, column, true));
         batches.push(RecordBatch::try_from_iter_with_nullable(columns)?);
     }
-    let schema = batches.first().map(RecordBatch::schema).unwrap_or_default();
+    let schema = batches.first().map(RecordBatch::schema).ok_or_else(|| anyhow::anyhow!("nothing was generated"))?;
     let rows = concat_batches(&schema, &batches)?;
     let file = TableFile { path: "generated".to_owned(), bytes: 0, blake3: String::new(), rows: 0 };
     let table = Table::of_batches(file, &[rows], |_| true)?;
@@ -110,10 +108,10 @@ pub fn evaluate(seed: u64) -> anyhow::Result<Alone> {
     };
     let columns: Vec<(String, Vec<f32>)> =
         (0..WIDTH).map(|feature| (format!("f{feature}"), (0..ROWS).map(|_| draw()).collect())).collect();
-    let labels = (0..ROWS).map(|row| columns.iter().take(6).map(|(_, values)| values[row]).sum::<f32>() > 3.6).collect();
+    let labels =
+        (0..ROWS).map(|row| columns.iter().take(6).map(|(_, values)| values[row]).sum::<f32>() > 3.6).collect();
     let samples = Samples::from_columns(columns, labels, (0..ROWS as i64).collect())?;
-    let settings =
-        BoostSettings { rounds_max: 100, depth_max: 6, validation_share: 0.0, ..BoostSettings::default() };
+    let settings = BoostSettings { rounds_max: 100, depth_max: 6, validation_share: 0.0, ..BoostSettings::default() };
     let model = Family::Boost(settings).fit(&samples)?;
     let trees = if let assay::model::Model::Boost(boost) = &model { boost.rounds() } else { 0 };
     let rows: Vec<Vec<f32>> = samples.records().outer_iter().map(|row| row.to_vec()).collect();

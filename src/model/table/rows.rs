@@ -122,7 +122,8 @@ impl Rule {
                 for (row, cells) in into.chunks_exact_mut(width.max(1)).enumerate() {
                     let missing = is_null(row);
                     // Values are sorted.
-                    let place = if missing { None } else { values.binary_search_by(|v| v.as_str().cmp(texts.value(row))).ok() };
+                    let place =
+                        if missing { None } else { values.binary_search_by(|v| v.as_str().cmp(texts.value(row))).ok() };
                     if let Some(cell) = place.and_then(|place| cells.get_mut(self.at + place)) {
                         *cell = 1.0;
                     }
@@ -191,7 +192,7 @@ mod tests {
             ];
             let batch = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
             let file = TableFile { path: "t".into(), bytes: 0, blake3: String::new(), rows: 0 };
-            let table = Table::of_batches(file, &[batch.clone()], |_| true).unwrap();
+            let table = Table::of_batches(file, std::slice::from_ref(&batch), |_| true).unwrap();
             let encoding = encoding(tells);
             let expected = encoding.encode(&table).unwrap();
             let types: Vec<DataType> = batch.columns().iter().map(|column| column.data_type().clone()).collect();

@@ -59,7 +59,9 @@ impl Service {
     async fn send(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Answer {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let length = body.len();
-        let head = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n");
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n"
+        );
         stream.write_all(&[head.as_bytes(), body].concat()).await.unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.unwrap();
@@ -81,7 +83,10 @@ async fn a_transaction_is_answered_with_all_that_was_promised() {
     let answer = service.predict(&transaction("t-1", 1, 2_990.0)).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     let told = answer.json();
-    assert_eq!((&told["transaction_id"], &told["decision"], &told["decided_by"]), (&json!("t-1"), &json!("fraud"), &json!("model")));
+    assert_eq!(
+        (&told["transaction_id"], &told["decision"], &told["decided_by"]),
+        (&json!("t-1"), &json!("fraud"), &json!("model"))
+    );
     assert!(told["fraud_probability"].as_f64().unwrap() >= told["threshold"].as_f64().unwrap());
     assert_eq!(told["rules"], json!({"score": 0, "class": "MINIMAL", "reasons": []}));
     assert_eq!(told["contributions"][0]["feature"], "amount");
@@ -97,7 +102,10 @@ async fn what_cannot_be_scored_names_its_field() {
     let mut wrong = transaction("t", 1, 5.0);
     wrong["user_id"] = json!("seven");
     let answer = service.predict(&wrong).await;
-    assert_eq!((answer.status, &answer.json()["field"], &answer.json()["code"]), (422, &json!("user_id"), &json!("wrong_type")));
+    assert_eq!(
+        (answer.status, &answer.json()["field"], &answer.json()["code"]),
+        (422, &json!("user_id"), &json!("wrong_type"))
+    );
     assert!(answer.head.contains("content-type: application/problem+json"), "{answer:?}");
     let answer = service.predict(&transaction("t", 1, -5.0)).await;
     assert_eq!((answer.status, &answer.json()["fields"]), (422, &json!(["amount"])));
@@ -125,7 +133,8 @@ async fn a_batch_gives_each_its_own_result() {
     let single = service.predict(&transaction("a", 1, 2_990.0)).await.json();
     assert_eq!(single["fraud_probability"], results[0]["fraud_probability"]);
     let lines = format!("{}\n\n{{}}\n{}\n", transaction("a", 1, 2_990.0), transaction("b", 2, 1.0));
-    let answer = service.send("POST", "/predict/batch", "content-type: application/x-ndjson\r\n", lines.as_bytes()).await;
+    let answer =
+        service.send("POST", "/predict/batch", "content-type: application/x-ndjson\r\n", lines.as_bytes()).await;
     let text = String::from_utf8(answer.body.clone()).unwrap();
     let told: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((told.len(), &told[2]["transaction_id"]), (3, &json!("b")));
@@ -175,13 +184,17 @@ async fn limits_hold() {
     let batch = |rows: usize| Value::Array(vec![transaction("t", 1, 5.0); rows]).to_string();
     assert_eq!(service.send("POST", "/predict/batch", JSON, batch(2).as_bytes()).await.status, 200);
     let answer = service.send("POST", "/predict/batch", JSON, batch(3).as_bytes()).await;
-    assert_eq!((answer.status, answer.json()["detail"].as_str().unwrap().contains("2 transactions at most")), (413, true));
+    assert_eq!(
+        (answer.status, answer.json()["detail"].as_str().unwrap().contains("2 transactions at most")),
+        (413, true)
+    );
     assert_eq!(service.send("POST", "/predict/batch", JSON, batch(20).as_bytes()).await.status, 413);
     // A chunked body declares no length.
     let chunked = "content-type: application/json\r\ntransfer-encoding: chunked\r\n";
     let mut stream = TcpStream::connect(service.address).await.unwrap();
     let long = "x".repeat(500);
-    let text = format!("POST /predict HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{chunked}\r\n1f4\r\n{long}\r\n0\r\n\r\n");
+    let text =
+        format!("POST /predict HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{chunked}\r\n1f4\r\n{long}\r\n0\r\n\r\n");
     stream.write_all(text.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -260,7 +273,8 @@ async fn models_are_told_and_exchanged_without_a_failed_request() {
     let load = tokio::spawn(async move {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let body = transaction("t", 1, 2_990.0).to_string();
-        let request = format!("POST /predict HTTP/1.1\r\nhost: x\r\n{JSON}content-length: {}\r\n\r\n{body}", body.len());
+        let request =
+            format!("POST /predict HTTP/1.1\r\nhost: x\r\n{JSON}content-length: {}\r\n\r\n{body}", body.len());
         let mut seen = std::collections::BTreeSet::new();
         for _ in 0..400 {
             stream.write_all(request.as_bytes()).await.unwrap();
