@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arrow::array::{Int64Array, RecordBatch};
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::ipc::writer::StreamWriter;
 use assay::domain::{History, HistoryError, TableName};
 use assay::generate::{GenerateSettings, Generated, Generator};
@@ -180,9 +180,10 @@ impl Past {
 }
 
 impl FeatureSource for Past {
-    fn trailing(&self, _: &TableName, silver: &RecordBatch) -> Result<Vec<Int64Array>, String> {
+    fn added(&self, _: &TableName, silver: &RecordBatch) -> Result<Vec<ArrayRef>, String> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.iter_mut().map(|count| count.count_apart(silver, &Nothing).map_err(|error| error.cause)).collect()
+        let told = counts.iter_mut().map(|count| count.count_apart(silver, &Nothing));
+        told.map(|told| told.map(|told| Arc::new(told) as ArrayRef).map_err(|error| error.cause)).collect()
     }
 
     fn standing(&self) -> Standing {

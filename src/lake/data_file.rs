@@ -1,12 +1,10 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
-use arrow::compute::{partition, sort_to_indices, take_record_batch};
-use arrow::datatypes::{DataType, Date32Type, Schema, SchemaRef, TimeUnit};
+use arrow::array::{Array, ArrayRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
-use arrow::util::display::array_value_to_string;
 use bytes::Bytes;
 use deltalake_core::kernel::Add;
 use parquet::arrow::ArrowWriter;
@@ -108,6 +106,18 @@ impl DataFile {
     }
 }
 
+/// The value of each partition column.
+pub(super) type Partition = BTreeMap<String, Option<String>>;
+
+/// Where a file belongs, relative to its table.
+pub(super) fn file_path(partition: &Partition, name: &str) -> String {
+    let folder: String = partition
+        .iter()
+        .map(|(column, value)| format!("{column}={}/", value.as_deref().unwrap_or("__HIVE_DEFAULT_PARTITION__")))
+        .collect();
+    format!("{folder}{name}.parquet")
+}
+
 /// A file that is encoded and waits to be stored.
 #[derive(Debug, Clone)]
 pub struct Encoded {
@@ -115,100 +125,8 @@ pub struct Encoded {
     pub bytes: Bytes,
 }
 
-/// Encodes rows as Parquet: one file for each value of the partition columns.
-///
-/// `name` makes the file's name unique; `types` are the columns of the table, which `batches` must have.
-///
-/// # Errors
-/// When Arrow or Parquet refuse the rows.
-pub fn encode(
-    batches: &[RecordBatch],
-    partition_by: &[String],
-    name: &str,
-    now_ms: i64,
-    encoding: &Encoding,
-) -> Result<Vec<Encoded>, String> {
-    let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-    let Some(first) = batches.first().filter(|_| rows > 0) else { return Ok(Vec::new()) };
-    if partition_by.is_empty() {
-        return Ok(vec![encode_one(batches, &BTreeMap::new(), name, now_ms, encoding)?]);
-    }
-    let columns: Vec<usize> = partition_by
-        .iter()
-        .map(|column| first.schema().index_of(column).map_err(|e| e.to_string()))
-        .collect::<Result<_, _>>()?;
-    let mut groups: BTreeMap<Vec<Option<String>>, Vec<RecordBatch>> = BTreeMap::new();
-    for batch in batches.iter().filter(|batch| batch.num_rows() > 0) {
-        for (values, part) in split(batch, &columns).map_err(|e| e.to_string())? {
-            groups.entry(values).or_default().push(part);
-        }
-    }
-    let kept: Vec<usize> = (0..first.num_columns()).filter(|index| !columns.contains(index)).collect();
-    groups
-        .into_iter()
-        .map(|(values, parts)| {
-            let parts: Vec<RecordBatch> =
-                parts.iter().map(|part| part.project(&kept)).collect::<Result<_, _>>().map_err(|e| e.to_string())?;
-            let partition: BTreeMap<_, _> = partition_by.iter().cloned().zip(values).collect();
-            encode_one(&parts, &partition, name, now_ms, encoding)
-        })
-        .collect()
-}
-
-/// The values of the partition columns, and the rows that have them.
-type Part = (Vec<Option<String>>, RecordBatch);
-
-/// Cuts a batch by the values of its partition columns, keeping the order of the rows within each part.
-fn split(batch: &RecordBatch, columns: &[usize]) -> Result<Vec<Part>, arrow::error::ArrowError> {
-    let keys: Vec<ArrayRef> = columns.iter().map(|index| Arc::clone(batch.column(*index))).collect();
-    let value = |keys: &[ArrayRef], row: usize| -> Result<Vec<Option<String>>, arrow::error::ArrowError> {
-        keys.iter()
-            .map(|key| if key.is_null(row) { Ok(None) } else { array_value_to_string(key, row).map(Some) })
-            .collect()
-    };
-    if let [key] = keys.as_slice()
-        && let Some(days) = key.as_primitive_opt::<Date32Type>()
-        && days.null_count() == 0
-        && days.values().iter().all(|day| *day == days.value(0))
-    {
-        return Ok(vec![(value(&keys, 0)?, batch.clone())]);
-    }
-    // A stable order: equal keys stay in the order of arrival.
-    let [key] = keys.as_slice() else {
-        return Err(arrow::error::ArrowError::NotYetImplemented("more than one partition column".into()));
-    };
-    let unstable = sort_to_indices(key, None, None)?;
-    let mut order: Vec<u32> = unstable.values().to_vec();
-    let sorted = arrow::compute::take(key, &unstable, None)?;
-    let mut parts = Vec::new();
-    for range in partition(&[sorted])?.ranges() {
-        let rows = &mut order[range];
-        rows.sort_unstable();
-        let label = value(&keys, rows[0] as usize)?;
-        parts.push((label, take_record_batch(batch, &UInt32Array::from(rows.to_vec()))?));
-    }
-    Ok(parts)
-}
-
-fn encode_one(
-    batches: &[RecordBatch],
-    partition: &BTreeMap<String, Option<String>>,
-    name: &str,
-    now_ms: i64,
-    encoding: &Encoding,
-) -> Result<Encoded, String> {
-    let schema = batches.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
-    let mut writer = FileWriter::new(&schema, batches, partition, name, encoding)?;
-    for batch in batches {
-        writer.write(batch)?;
-    }
-    writer.finish(now_ms)
-}
-
 /// A Parquet file that is encoded batch by batch.
 pub(super) struct FileWriter {
-    path: String,
-    partition: BTreeMap<String, Option<String>>,
     schema: SchemaRef,
     writer: ArrowWriter<Vec<u8>>,
     rows: usize,
@@ -220,32 +138,15 @@ pub(super) struct FileWriter {
 
 impl FileWriter {
     /// `sample` says which columns repeat their values.
-    pub fn new(
-        schema: &SchemaRef,
-        sample: &[RecordBatch],
-        partition: &BTreeMap<String, Option<String>>,
-        name: &str,
-        encoding: &Encoding,
-    ) -> Result<Self, String> {
+    pub fn new(schema: &SchemaRef, sample: &[RecordBatch], encoding: &Encoding) -> Result<Self, String> {
         let writer = ArrowWriter::try_new(Vec::new(), Arc::clone(schema), Some(encoding.properties(sample)));
-        let folder: String = partition
-            .iter()
-            .map(|(column, value)| format!("{column}={}/", value.as_deref().unwrap_or("__HIVE_DEFAULT_PARTITION__")))
-            .collect();
         Ok(Self {
-            path: format!("{folder}{name}.parquet"),
-            partition: partition.clone(),
             schema: Arc::clone(schema),
             writer: writer.map_err(|e| e.to_string())?,
             rows: 0,
             nulls: vec![0; schema.fields().len()],
             taken: 0,
         })
-    }
-
-    /// Where the file belongs, relative to the table.
-    pub fn path(&self) -> &str {
-        &self.path
     }
 
     pub fn write(&mut self, batch: &RecordBatch) -> Result<(), String> {
@@ -261,14 +162,14 @@ impl FileWriter {
         Bytes::from(bytes)
     }
 
-    /// Ends the file; the bytes are those that were not taken.
-    pub fn finish(mut self, now_ms: i64) -> Result<Encoded, String> {
+    /// Ends the file of these values of the partition columns; the bytes are those that were not taken.
+    pub fn finish(mut self, partition: Partition, name: &str, now_ms: i64) -> Result<Encoded, String> {
         let metadata = self.writer.finish().map_err(|e| e.to_string())?;
         let bytes = self.take();
         let rows = i64::try_from(self.rows).map_err(|e| e.to_string())?;
         let (stats, ranges) = statistics(&metadata, &self.schema, &self.nulls, rows);
         let size = i64::try_from(self.taken).map_err(|e| e.to_string())?;
-        let Self { path, partition, .. } = self;
+        let path = file_path(&partition, name);
         Ok(Encoded { file: DataFile { path, size, rows, partition, ranges, stats, modified_ms: now_ms }, bytes })
     }
 }

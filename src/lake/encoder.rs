@@ -1,6 +1,5 @@
 //! Rows become files, in memory or straight into the store.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -13,8 +12,10 @@ use tokio::io::AsyncWriteExt;
 use tokio::runtime::Handle;
 
 use super::columns::conform;
-use super::data_file::{DataFile, Encoded, Encoding, FileWriter, encode};
+use super::data_file::{DataFile, Encoded, Encoding, FileWriter, Partition, file_path};
 use super::error::LakeError;
+use super::intake::Intake;
+use super::partitioned::{PartitionedWriter, kept_columns};
 use super::reader::FileReader;
 use crate::domain::TableName;
 
@@ -28,17 +29,51 @@ pub struct Encoder {
 }
 
 impl Encoder {
+    #[must_use]
+    pub fn table(&self) -> &TableName {
+        &self.table
+    }
+
     /// Encodes rows as files of the table; columns that the table does not have yet are left out. Pure CPU.
     ///
     /// # Errors
     /// When the rows do not fit the table.
     pub fn encode(&self, batches: &[RecordBatch], name: &str, now_ms: i64) -> Result<Vec<Encoded>, LakeError> {
-        let batches: Vec<RecordBatch> = batches
-            .iter()
-            .map(|batch| conform(batch, &self.schema))
-            .collect::<Result<_, _>>()
-            .map_err(|cause| self.misfit(cause))?;
-        encode(&batches, &self.partition_by, name, now_ms, &self.encoding).map_err(|cause| self.misfit(cause))
+        let mut files = self.files();
+        self.write(batches, &mut files)?;
+        files.finish(name, now_ms).map_err(|cause| self.misfit(cause))
+    }
+
+    /// Ends the files of an intake, if there is one, with the `last` rows; without one they are all there is.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn finish(
+        &self,
+        intake: Option<Intake>,
+        last: Vec<RecordBatch>,
+        name: &str,
+        now_ms: i64,
+    ) -> Result<Vec<Encoded>, LakeError> {
+        match intake {
+            Some(intake) => intake.finish(last, name, now_ms),
+            None => self.encode(&last, name, now_ms),
+        }
+    }
+
+    /// Takes rows of the table from now on, and encodes them while more come.
+    #[must_use]
+    pub fn intake(&self) -> Intake {
+        Intake::new(self.clone())
+    }
+
+    pub(super) fn files(&self) -> PartitionedWriter {
+        PartitionedWriter::new(&self.partition_by, &self.encoding)
+    }
+
+    pub(super) fn write(&self, batches: &[RecordBatch], files: &mut PartitionedWriter) -> Result<(), LakeError> {
+        let conformed = batches.iter().map(|batch| conform(batch, &self.schema)).collect::<Result<Vec<_>, _>>();
+        conformed.and_then(|batches| files.write(&batches)).map_err(|cause| self.misfit(cause))
     }
 
     /// Encodes rows of one partition into one file of the store, with a batch and a row group of them in memory at a time;
@@ -49,14 +84,12 @@ impl Encoder {
     pub(super) fn store_partition(
         &self,
         batches: impl Iterator<Item = Result<RecordBatch, LakeError>>,
-        partition: &BTreeMap<String, Option<String>>,
+        partition: &Partition,
         name: &str,
         files: &FileReader,
         now_ms: i64,
     ) -> Result<Option<DataFile>, LakeError> {
-        let kept = self.schema.fields().iter().enumerate();
-        let kept = kept.filter(|(_, field)| !self.partition_by.contains(field.name())).map(|(column, _)| column);
-        let kept = kept.collect::<Vec<_>>();
+        let kept = kept_columns(&self.schema, &self.partition_by);
         let mut file: Option<(FileWriter, Upload<'_>)> = None;
         for batch in batches {
             let batch = conform(&batch?, &self.schema)
@@ -66,9 +99,9 @@ impl Encoder {
                 Some(file) => file,
                 None => {
                     let sample = std::slice::from_ref(&batch);
-                    let writer = FileWriter::new(&batch.schema(), sample, partition, name, &self.encoding);
+                    let writer = FileWriter::new(&batch.schema(), sample, &self.encoding);
                     let writer = writer.map_err(|cause| self.misfit(cause))?;
-                    let upload = files.upload(writer.path());
+                    let upload = files.upload(&file_path(partition, name));
                     file.insert((writer, upload))
                 }
             };
@@ -76,13 +109,14 @@ impl Encoder {
             upload.write(writer.take())?;
         }
         let Some((writer, mut upload)) = file else { return Ok(None) };
-        let Encoded { file, bytes } = writer.finish(now_ms).map_err(|cause| self.misfit(cause))?;
+        let finished = writer.finish(partition.clone(), name, now_ms);
+        let Encoded { file, bytes } = finished.map_err(|cause| self.misfit(cause))?;
         upload.write(bytes)?;
         upload.finish()?;
         Ok(Some(file))
     }
 
-    fn misfit(&self, cause: String) -> LakeError {
+    pub(super) fn misfit(&self, cause: String) -> LakeError {
         LakeError::Schema { table: self.table.clone(), cause }
     }
 }

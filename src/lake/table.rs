@@ -160,6 +160,12 @@ impl Table {
         }
     }
 
+    /// As [`Self::encoder`], for when the table has [gained](Self::gain) its columns.
+    #[must_use]
+    pub fn evolved_encoder(&self) -> Encoder {
+        Encoder { schema: Arc::clone(&self.spec.schema), ..self.encoder() }
+    }
+
     /// The table's log, for maintenance beside the writer.
     #[must_use]
     pub fn log(&self) -> LogStoreRef {

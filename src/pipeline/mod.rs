@@ -1,5 +1,6 @@
 //! The loop that strings the stages into epochs, and the jobs that go over a whole lake.
 
+mod ahead;
 mod arrival;
 mod assemble;
 mod bronze_epoch;
@@ -17,6 +18,7 @@ mod tables;
 mod verify;
 mod watermark;
 
+pub use ahead::{EncodeAhead, Intakes};
 pub use assemble::{Arrived, Provenance, arrived, dead_letter_rows, file_provenance, seal};
 pub use bronze_epoch::BronzeEpoch;
 pub use error::PipelineError;

@@ -10,6 +10,7 @@ use arrow::record_batch::RecordBatch;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use rayon::prelude::*;
 
+use super::ahead::EncodeAhead;
 use super::arrival::{Arrivals, chunks};
 use super::error::PipelineError;
 use super::progress::Progress;
@@ -17,6 +18,7 @@ use super::stages::Stages;
 use super::tables::{EpochWork, OPEN_PREFIX, Tables, is_open};
 use crate::domain::{Clock, EpochKind, EpochRecord, TableName, TableVersion, schema};
 use crate::lake::{Commit, DataFile, Encoded, Encoder, FileReader, LakeError, Revision, successor};
+use crate::refine::window::Phase;
 use crate::telemetry::Metrics;
 
 /// Batches read ahead.
@@ -86,6 +88,7 @@ pub fn rebuild(
     let last = tables.ledger.get(tables.ledger.last_epoch())?;
     let epoch = complete + 1;
     let drafts = Drafts::new(tables, target, clock);
+    let ahead = drafts.encode_ahead(stages.ahead_rows());
     let source = if target.reads_bronze() { Arrivals::of_bronze(tables) } else { Arrivals::of_silver(tables) };
     let epochs = chunks(tables, stages.chunk_rows())?;
     stages.only(target);
@@ -97,7 +100,7 @@ pub fn rebuild(
         let source = &source;
         let reading = scope.spawn(move || read(source, &epochs, &batches_tx));
         let writing = scope.spawn(move || write(drafts, &work_rx, &written_tx));
-        let line = Line { source, target, metrics, progress, work: work_tx, written: written_rx };
+        let line = Line { source, target, metrics, progress, work: work_tx, ahead, written: written_rx };
         let refined = line.refine(&batches_rx, &mut stages);
         let watermark_us = stages.watermark();
         // The last chunk is still to be written, and what late rows changed: nobody remembers the past for that.
@@ -176,6 +179,7 @@ struct Line<'a> {
     progress: &'a Progress,
     /// Chunks, and whether it is the last.
     work: Sender<(EpochWork, bool)>,
+    ahead: EncodeAhead,
     /// Silver's files, with the chunk up to which they have the rows.
     written: Receiver<(i64, Vec<DataFile>)>,
 }
@@ -202,6 +206,7 @@ impl Line<'_> {
             } else {
                 stages.derive(&batch, &mut work)?;
             }
+            self.ahead.take(&mut work);
             self.progress.epoch.store(epoch, std::sync::atomic::Ordering::Relaxed);
         }
         self.flush(stages, &mut work, true)
@@ -209,9 +214,9 @@ impl Line<'_> {
 
     fn flush(&self, stages: &mut Stages, work: &mut EpochWork, last: bool) -> Result<(), PipelineError> {
         if last {
-            stages.finish(work)?;
+            stages.finish(work, &self.ahead)?;
         } else {
-            stages.finish_closed(work)?;
+            stages.finish_closed(work, &self.ahead)?;
         }
         for (cache, bytes) in stages.caches() {
             self.metrics.set_cache(&cache, bytes);
@@ -289,11 +294,23 @@ impl Drafts {
         }
     }
 
+    fn encode_ahead(&self, from_rows: usize) -> EncodeAhead {
+        let encoder = |draft: &Draft| draft.encoder.clone();
+        EncodeAhead {
+            bronze: None,
+            silver: self.silver.as_ref().map(encoder),
+            rows: self.rows.iter().map(encoder).collect(),
+            windows: self.windows.iter().map(encoder).collect(),
+            from_rows,
+        }
+    }
+
     /// Writes one chunk; gives the files of silver, when silver is rebuilt.
     fn write(&mut self, work: EpochWork, last: bool) -> Result<Option<Vec<DataFile>>, PipelineError> {
         self.parts += 1;
         let name = format!("e{:012}-r{:06}-{}", work.epoch, self.parts, uuid::Uuid::new_v4().simple());
         let now_ms = self.clock.now_us() / 1000;
+        let mut intakes = work.intakes;
         let mut jobs: Vec<(&mut Draft, Vec<RecordBatch>, Option<RecordBatch>)> = Vec::new();
         jobs.extend(self.silver.as_mut().map(|draft| (draft, work.silver, None)));
         jobs.extend(self.quarantine.as_mut().map(|draft| (draft, work.quarantine, None)));
@@ -307,8 +324,22 @@ impl Drafts {
         }
         let stores = &self.stores;
         let handle = &self.handle;
-        jobs.into_par_iter()
-            .try_for_each(|(draft, rows, open)| draft.store(&rows, open.as_ref(), &name, now_ms, stores, handle))?;
+        let mut intake = |draft: &Draft, phase| intakes.remove(&draft.table, phase);
+        let jobs: Vec<_> = jobs
+            .into_iter()
+            .map(|(draft, rows, open)| {
+                let rows = (intake(draft, Phase::Closed), rows);
+                let open = open.map(|open| (intake(draft, Phase::Open), vec![open]));
+                (draft, rows, open)
+            })
+            .collect();
+        jobs.into_par_iter().try_for_each(|(draft, (intake, rows), open)| {
+            let mut encoded = draft.encoder.finish(intake, rows, &name, now_ms)?;
+            if let Some((intake, rows)) = open {
+                encoded.extend(draft.encoder.finish(intake, rows, &format!("{OPEN_PREFIX}{name}"), now_ms)?);
+            }
+            draft.keep(encoded, stores, handle)
+        })?;
         if last {
             for draft in &mut self.windows {
                 draft.restate(&name, now_ms, stores, handle)?;
@@ -341,22 +372,6 @@ impl Drafts {
 }
 
 impl Draft {
-    fn store(
-        &mut self,
-        rows: &[RecordBatch],
-        open: Option<&RecordBatch>,
-        name: &str,
-        now_ms: i64,
-        stores: &Stores,
-        handle: &tokio::runtime::Handle,
-    ) -> Result<(), LakeError> {
-        let mut encoded = self.encoder.encode(rows, name, now_ms)?;
-        if let Some(open) = open {
-            encoded.extend(self.encoder.encode(std::slice::from_ref(open), &format!("{OPEN_PREFIX}{name}"), now_ms)?);
-        }
-        self.keep(encoded, stores, handle)
-    }
-
     /// Keeps what late rows make of rows until the end; of rows with one key only the last, once they are many.
     fn note_restated(&mut self, rows: RecordBatch) -> Result<(), LakeError> {
         self.restated.push(rows);

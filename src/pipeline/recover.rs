@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::ahead::EncodeAhead;
 use super::arrival::Arrivals;
 use super::bronze_epoch::BronzeEpoch;
 use super::error::PipelineError;
@@ -103,6 +104,10 @@ pub fn refine_pending(
     let ahead = Ahead::of(tables)?;
     for bronze in pending_epochs(tables)? {
         stages.begin();
+        if bronze.evolved {
+            tables.gain();
+        }
+        let encode_ahead = EncodeAhead::new(tables, stages.ahead_rows());
         let mut work = EpochWork {
             epoch: bronze.epoch,
             past: bronze.epoch,
@@ -119,8 +124,9 @@ pub fn refine_pending(
         };
         for batch in Arrivals::of_bronze(tables).rows(&(bronze.epoch..bronze.epoch + 1))? {
             stages.refine(&batch, &mut work, metrics)?;
+            encode_ahead.take(&mut work);
         }
-        stages.finish(&mut work)?;
+        stages.finish(&mut work, &encode_ahead)?;
         let record = tables.write(work, patience)?;
         stages.written(record.epoch, tables.silver.files().cloned().collect());
         metrics.epoch_published(&record);

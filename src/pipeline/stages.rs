@@ -8,6 +8,7 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use datafusion::prelude::SessionContext;
 
+use super::ahead::EncodeAhead;
 use super::error::PipelineError;
 use super::rebuild::Target;
 use super::tables::{Derived, EpochWork, Layout};
@@ -85,6 +86,9 @@ pub struct StageSettings {
     pub lateness_us: i64,
     /// Rows that a rebuild or a verification takes at a time: large files, bounded memory.
     pub chunk_rows: usize,
+    /// Rows of a table at which those of an epoch are encoded before its end. Fewer stay as they are: an epoch that is
+    /// caught up is encoded at its end, a table on each core.
+    pub ahead_rows: usize,
 }
 
 impl Default for StageSettings {
@@ -94,6 +98,7 @@ impl Default for StageSettings {
             windows: WindowSettings::default(),
             lateness_us: 0,
             chunk_rows: 64 * 1024,
+            ahead_rows: 16 * 1024,
         }
     }
 }
@@ -107,6 +112,7 @@ pub struct Stages {
     event_time: String,
     watermark: Watermark,
     chunk_rows: usize,
+    ahead_rows: usize,
     with_windows: bool,
     /// The columns of silver that the stages ask their past for.
     remembered: BTreeSet<String>,
@@ -193,6 +199,7 @@ impl Compiled {
             event_time: self.plan.event_time().to_owned(),
             watermark: Watermark::new(self.settings.lateness_us, watermark_us),
             chunk_rows: self.settings.chunk_rows,
+            ahead_rows: self.settings.ahead_rows,
             with_windows: true,
             clock,
         }
@@ -218,6 +225,12 @@ impl Stages {
     #[must_use]
     pub fn chunk_rows(&self) -> usize {
         self.chunk_rows
+    }
+
+    /// Rows of a table at which those of an epoch are encoded before its end.
+    #[must_use]
+    pub fn ahead_rows(&self) -> usize {
+        self.ahead_rows
     }
 
     /// A new epoch begins.
@@ -302,13 +315,9 @@ impl Stages {
     ///
     /// # Errors
     /// When a result does not fit its type.
-    pub fn finish(&mut self, work: &mut EpochWork) -> Result<(), PipelineError> {
+    pub fn finish(&mut self, work: &mut EpochWork, ahead: &EncodeAhead) -> Result<(), PipelineError> {
         let began = self.clock.now_us();
-        work.rows.resize_with(self.rows.len(), Vec::new);
-        work.watermark_us = self.watermark();
-        if self.with_windows {
-            work.changes = self.windows.finish(work.watermark_us)?;
-        }
+        self.end(work, ahead, true)?;
         *work.stages.entry("windows").or_default() += self.clock.now_us() - began;
         Ok(())
     }
@@ -317,11 +326,22 @@ impl Stages {
     ///
     /// # Errors
     /// As [`finish`](Self::finish).
-    pub fn finish_closed(&mut self, work: &mut EpochWork) -> Result<(), PipelineError> {
+    pub fn finish_closed(&mut self, work: &mut EpochWork, ahead: &EncodeAhead) -> Result<(), PipelineError> {
+        self.end(work, ahead, false)
+    }
+
+    fn end(&mut self, work: &mut EpochWork, ahead: &EncodeAhead, with_open: bool) -> Result<(), PipelineError> {
         work.rows.resize_with(self.rows.len(), Vec::new);
         work.watermark_us = self.watermark();
         if self.with_windows {
-            work.changes = self.windows.finish_closed(work.watermark_us)?;
+            let mut taken = Ok(());
+            let mut take = |table: &TableName, phase, rows| {
+                if taken.is_ok() {
+                    taken = ahead.take_part(&mut work.intakes, table, phase, rows);
+                }
+            };
+            work.changes = self.windows.finish_in_parts(work.watermark_us, with_open, ahead.part_rows(), &mut take)?;
+            taken?;
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
+use super::ahead::EncodeAhead;
 use super::assemble::{Arrived, arrived, dead_letter_rows, seal};
 use super::error::PipelineError;
 use super::maintenance::Maintenance;
@@ -18,6 +19,7 @@ use super::tables::{EpochWork, Tables};
 use crate::contract::{Decoder, RegistryError};
 use crate::domain::{Clock, EpochRecord, MessageBatch, OffsetRange, Positions, Ranges, TableName};
 use crate::lake::DataFile;
+use crate::refine::window::TableChanges;
 use crate::source::{Polled, Source};
 use crate::telemetry::Metrics;
 
@@ -159,6 +161,7 @@ impl Stream<'_> {
         let (work_tx, work_rx) = bounded::<(EpochWork, Positions)>(EPOCHS_AHEAD);
         let (written_tx, written_rx) = bounded::<Written>(64);
         let patience = Duration::from_secs(settings.store_patience_s);
+        let ahead_rows = stages.ahead_rows();
         let mut refiner = EpochLoop {
             stages,
             bronze_schema,
@@ -170,6 +173,8 @@ impl Stream<'_> {
             metrics: Arc::clone(&metrics),
             progress: Arc::clone(&progress),
             reach,
+            ahead: EncodeAhead::new(&tables, ahead_rows),
+            evolved: EncodeAhead::evolved(&tables, ahead_rows),
             work: None,
             messages: 0,
             bytes: 0,
@@ -179,7 +184,7 @@ impl Stream<'_> {
             let writer = scope.spawn(move || {
                 for (work, next) in work_rx {
                     let samples = work.source_at_us.clone();
-                    let gold_rows = work.changes.iter().map(changed_rows).sum::<u64>();
+                    let gold_rows = work.changes.iter().map(|changes| changed_rows(&work, changes)).sum::<u64>();
                     let restated: Vec<(TableName, u64)> = work.changes.iter().filter_map(restated_rows).collect();
                     let record = tables.write(work, patience)?;
                     for changes in &restated {
@@ -210,12 +215,12 @@ impl Stream<'_> {
     }
 }
 
-fn changed_rows(changes: &crate::refine::window::TableChanges) -> u64 {
+fn changed_rows(work: &EpochWork, changes: &TableChanges) -> u64 {
     let restated = changes.restated.as_ref().map_or(0, |restated| restated.after.num_rows());
-    (changes.closed.num_rows() + restated) as u64
+    work.intakes.rows(&changes.table) + (changes.closed.num_rows() + restated) as u64
 }
 
-fn restated_rows(changes: &crate::refine::window::TableChanges) -> Option<(TableName, u64)> {
+fn restated_rows(changes: &TableChanges) -> Option<(TableName, u64)> {
     let restated = changes.restated.as_ref()?;
     Some((changes.table.clone(), restated.after.num_rows() as u64))
 }
@@ -267,6 +272,9 @@ struct EpochLoop {
     metrics: Arc<Metrics>,
     progress: Arc<Progress>,
     reach: Reach,
+    ahead: EncodeAhead,
+    /// In place of `ahead` from the first epoch with rows of a later version of the contract.
+    evolved: Option<EncodeAhead>,
     work: Option<EpochWork>,
     messages: u64,
     bytes: u64,
@@ -286,7 +294,18 @@ impl EpochLoop {
             self.metrics.set_queue("decoded", arrived.len(), DECODED_AHEAD);
             self.metrics.set_queue("epochs", work.len(), EPOCHS_AHEAD);
             match arrived.recv_timeout(self.time_left()) {
-                Ok(batch) => self.take(batch)?,
+                Ok(batch) => {
+                    if let Some(ahead) = self.evolved.take_if(|_| batch.evolved) {
+                        // The rows before it are encoded without the columns that come now.
+                        if let Some(epoch) = self.cut()?
+                            && work.send(epoch).is_err()
+                        {
+                            return Ok(());
+                        }
+                        self.ahead = ahead;
+                    }
+                    self.take(batch)?;
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     if let Some(last) = self.cut()? {
@@ -377,6 +396,7 @@ impl EpochLoop {
                 self.stages.refine(&rows, work, &self.metrics)?;
             }
             work.bronze.push(rows);
+            self.ahead.take(work);
         }
         Ok(())
     }
@@ -387,7 +407,7 @@ impl EpochLoop {
         self.messages = 0;
         self.bytes = 0;
         if self.reach == Reach::Gold {
-            self.stages.finish(&mut work)?;
+            self.stages.finish(&mut work, &self.ahead)?;
         }
         work.next = self.next.clone();
         for (cache, bytes) in self.stages.caches() {

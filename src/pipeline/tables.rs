@@ -11,14 +11,16 @@ use rayon::prelude::*;
 use serde_json::json;
 use tokio::runtime::Handle;
 
+use super::ahead::Intakes;
 use super::bronze_epoch::bronze_info;
 use crate::domain::{
     Clock, EpochKind, EpochRecord, Layer, Positions, Ranges, StageTime, TableName, TableVersion, schema,
 };
 use crate::lake::{
-    Commit, DataFile, Encoded, Encoding, EpochLedger, FileReader, Lake, LakeError, Table, TableSpec, restatements,
+    Commit, DataFile, Encoded, Encoding, EpochLedger, FileReader, Intake, Lake, LakeError, Table, TableSpec,
+    restatements,
 };
-use crate::refine::window::TableChanges;
+use crate::refine::window::{Phase, TableChanges};
 use crate::telemetry::Metrics;
 
 /// Files of windows that are still open carry this prefix: each epoch replaces them.
@@ -68,6 +70,8 @@ pub struct EpochWork {
     /// One list for each of [`Layout::rows`].
     pub rows: Vec<Vec<RecordBatch>>,
     pub changes: Vec<TableChanges>,
+    /// Rows that come before those above, and are being encoded.
+    pub intakes: Intakes,
     pub duplicates: u64,
     pub late_rows: u64,
     pub warned_rows: u64,
@@ -239,15 +243,9 @@ impl Tables {
     pub fn write(&mut self, mut work: EpochWork, patience: Duration) -> Result<EpochRecord, LakeError> {
         let began_us = self.clock.now_us();
         if work.evolved {
-            let later: Vec<TableName> =
-                self.all().filter(|table| table.lacks_columns()).map(|t| t.name().clone()).collect();
-            for name in later {
-                if let Some(table) = self.table_mut(&name) {
-                    table.gain();
-                }
-            }
+            self.gain();
         }
-        let counts = Counts::of(&work);
+        let counts = self.counts(&work);
         let mut steps = self.plan(&mut work)?;
         let encoded_us = self.clock.now_us();
         let deadline_us = encoded_us.saturating_add(i64::try_from(patience.as_micros()).unwrap_or(i64::MAX));
@@ -268,6 +266,19 @@ impl Tables {
             self.waiting.entry(changes.table).or_default().push((work.epoch, restated.after));
         }
         Ok(record)
+    }
+
+    /// Gives the tables the columns of later versions of the contract, with their next commit.
+    pub(super) fn gain(&mut self) {
+        self.all_mut().for_each(Table::gain);
+    }
+
+    fn counts(&self, work: &EpochWork) -> Counts {
+        let count = |batches: &[RecordBatch]| batches.iter().map(|batch| batch.num_rows() as u64).sum::<u64>();
+        Counts {
+            silver: count(&work.silver) + work.intakes.rows(self.silver.name()),
+            quarantined: count(&work.quarantine),
+        }
     }
 
     /// Encodes every table's rows, on all cores, and frees them table by table: while one epoch is written, the next is
@@ -309,12 +320,18 @@ impl Tables {
         if !restated.is_empty() && self.restatements.epoch() < work.epoch {
             jobs.push(Job::append(&self.restatements, restated));
         }
+        for job in &mut jobs {
+            job.intake = work.intakes.remove(job.table.name(), Phase::Closed);
+            job.open_intake = work.intakes.remove(job.table.name(), Phase::Open);
+        }
         let name = |prefix: &str| format!("{prefix}e{:012}-{}", work.epoch, uuid::Uuid::new_v4().simple());
         let encode = |job: Job<'_>| -> Result<Step, LakeError> {
-            let mut files = job.table.encoder().encode(&job.batches, &name(""), now_ms)?;
-            let rows_added = job.batches.iter().map(|batch| batch.num_rows() as i64).sum();
-            if let Some(open) = &job.open {
-                files.extend(job.table.encoder().encode(std::slice::from_ref(open), &name(OPEN_PREFIX), now_ms)?);
+            let rows: u64 = job.batches.iter().map(|batch| batch.num_rows() as u64).sum();
+            let rows = rows + job.intake.as_ref().map_or(0, Intake::rows);
+            let encoder = job.table.encoder();
+            let mut files = encoder.finish(job.intake, job.batches, &name(""), now_ms)?;
+            if let Some(open) = job.open {
+                files.extend(encoder.finish(job.open_intake, vec![open], &name(OPEN_PREFIX), now_ms)?);
             }
             let commit = Commit {
                 epoch: Some(work.epoch),
@@ -323,7 +340,7 @@ impl Tables {
                 removes: job.removes,
                 info: json!({"epoch": work.epoch}),
             };
-            Ok(Step { table: job.table.name().clone(), files, commit, rows_added, done: None })
+            Ok(Step { table: job.table.name().clone(), files, commit, rows_added: rows as i64, done: None })
         };
         let mut steps = jobs.into_par_iter().map(encode).collect::<Result<Vec<_>, _>>()?;
         if let Some(bronze) = steps.iter_mut().find(|step| step.table == *self.bronze.name()) {
@@ -446,24 +463,21 @@ struct Counts {
     quarantined: u64,
 }
 
-impl Counts {
-    fn of(work: &EpochWork) -> Self {
-        let count = |batches: &[RecordBatch]| batches.iter().map(|batch| batch.num_rows() as u64).sum();
-        Self { silver: count(&work.silver), quarantined: count(&work.quarantine) }
-    }
-}
-
 struct Job<'a> {
     table: &'a Table,
     batches: Vec<RecordBatch>,
+    /// What comes before `batches`.
+    intake: Option<Intake>,
     open: Option<RecordBatch>,
+    /// What comes before `open`.
+    open_intake: Option<Intake>,
     removes: Vec<String>,
     restated: Option<i64>,
 }
 
 impl<'a> Job<'a> {
     fn append(table: &'a Table, batches: Vec<RecordBatch>) -> Self {
-        Self { table, batches, open: None, removes: Vec::new(), restated: None }
+        Self { table, batches, intake: None, open: None, open_intake: None, removes: Vec::new(), restated: None }
     }
 }
 

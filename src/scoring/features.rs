@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use arrow::array::{Int64Array, RecordBatch};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 
 use crate::domain::TableName;
@@ -10,12 +10,12 @@ use crate::domain::TableName;
 /// Rows are told apart from each other: what stands beside a row in a batch is not its past. Nothing here may wait for
 /// a disk or a network: what is not in memory is not known.
 pub trait FeatureSource: Send + Sync {
-    /// The trailing counts of a table for rows of silver, one array for each in the order of its header; NULL where it
-    /// cannot be told.
+    /// The columns that a table's header adds to rows of silver (its trailing counts), in the order of the header; NULL
+    /// where it cannot be told.
     ///
     /// # Errors
     /// Why none can be told.
-    fn trailing(&self, table: &TableName, silver: &RecordBatch) -> Result<Vec<Int64Array>, String>;
+    fn added(&self, table: &TableName, silver: &RecordBatch) -> Result<Vec<ArrayRef>, String>;
 
     /// The columns of a table that has one row for each transaction and no SQL of its own; `None` when it is not known.
     fn schema(&self, _table: &TableName) -> Option<SchemaRef> {
@@ -51,8 +51,9 @@ pub struct NoPast {
 }
 
 impl FeatureSource for NoPast {
-    fn trailing(&self, _: &TableName, silver: &RecordBatch) -> Result<Vec<Int64Array>, String> {
-        Ok(vec![Int64Array::from_value(1, silver.num_rows()); self.counts])
+    fn added(&self, _: &TableName, silver: &RecordBatch) -> Result<Vec<ArrayRef>, String> {
+        let first: ArrayRef = Arc::new(Int64Array::from_value(1, silver.num_rows()));
+        Ok(vec![first; self.counts])
     }
 
     fn standing(&self) -> Standing {

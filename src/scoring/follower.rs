@@ -284,7 +284,7 @@ impl LakeFollower {
 }
 
 impl FeatureSource for LakeFollower {
-    fn trailing(&self, table: &TableName, silver: &RecordBatch) -> Result<Vec<Int64Array>, String> {
+    fn added(&self, table: &TableName, silver: &RecordBatch) -> Result<Vec<ArrayRef>, String> {
         let times = silver
             .column_by_name(&self.event_time)
             .and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>())
@@ -297,13 +297,14 @@ impl FeatureSource for LakeFollower {
         let is_held = |at: Option<i64>| at.is_none_or(|at| at >= *floor_us);
         if times.iter().all(is_held) {
             let told = counts.iter_mut().map(|count| count.count_apart(silver, &in_memory));
+            let told = told.map(|told| told.map(|told| Arc::new(told) as ArrayRef));
             return told.collect::<Result<_, _>>().map_err(|error| error.cause);
         }
         let held: BooleanArray = times.iter().map(|at| Some(is_held(at))).collect();
         let asked = filter_record_batch(silver, &held).map_err(|error| error.to_string())?;
         let told = counts.iter_mut().map(|count| count.count_apart(&asked, &in_memory));
         let told = told.collect::<Result<Vec<_>, _>>().map_err(|error| error.cause)?;
-        Ok(told.iter().map(|told| spread(told, &held)).collect())
+        Ok(told.iter().map(|told| Arc::new(spread(told, &held)) as ArrayRef).collect())
     }
 
     fn standing(&self) -> Standing {

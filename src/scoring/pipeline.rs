@@ -10,7 +10,7 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::sql::parser::DFParser;
 
-use super::training_set::{counted, lineage};
+use super::training_set::{lineage, with_added};
 use super::{FeatureSource, ScoringError};
 use crate::contract::{Contract, Decoded, Decoder, Format, LocalSchemas};
 use crate::domain::{MessageBatchBuilder, TableName, schema};
@@ -42,18 +42,29 @@ pub struct ScoringPipeline {
 pub struct Following {
     pub name: TableName,
     rows: RowsTable,
-    counted: SchemaRef,
-    counts: usize,
+    /// Silver, and what the header adds to it.
+    source: SchemaRef,
+    /// Columns of silver among them.
+    own: usize,
 }
 
-/// Rows of the tables that follow, and whether all counts of a row could be told.
+/// Rows of a table that follows, and whether all that was added to a row could be told.
+#[derive(Debug)]
 pub struct Followed {
-    /// In the order of [`ScoringPipeline::tables`].
-    pub tables: Vec<RecordBatch>,
-    /// Why some counts are not known; `None` when all are.
-    pub missing: Option<String>,
-    /// Per row, where some are not.
-    pub known: Vec<bool>,
+    pub rows: RecordBatch,
+    /// Why it could not for some rows; `None` when it could for all.
+    missing: Option<String>,
+    /// The rows for which it could not; empty when that is none.
+    unknown: Vec<bool>,
+}
+
+impl Followed {
+    /// Why not all is known that was added to a row; `None` when it is.
+    #[must_use]
+    pub fn lacks(&self, row: usize) -> Option<&str> {
+        let lacks = self.unknown.get(row).copied().unwrap_or(false);
+        lacks.then(|| self.missing.as_deref().unwrap_or_default())
+    }
 }
 
 impl ScoringPipeline {
@@ -67,9 +78,10 @@ impl ScoringPipeline {
         let silver = Screening::compile(&plan.silver, &plan.bronze_schema, references)?;
         let mut tables = Vec::new();
         for def in &plan.rows {
-            let counted = with_unknown(&counted(def, silver.schema())?, silver.schema().fields().len());
-            let rows = RowsTable::compile(def, &counted, references)?;
-            tables.push(Following { name: def.table.clone(), rows, counted, counts: def.trailing.len() });
+            let own = silver.schema().fields().len();
+            let source = with_unknown(&with_added(def, silver.schema())?, own);
+            let rows = RowsTable::compile(def, &source, references)?;
+            tables.push(Following { name: def.table.clone(), rows, source, own });
         }
         let labels = plan.catalog.training.iter().map(|set| set.label.as_str());
         let labels = labels.filter(|label| silver.schema().column_with_name(label).is_some());
@@ -158,34 +170,40 @@ impl ScoringPipeline {
         Ok(self.silver.screen(&bronze)?)
     }
 
-    /// The rows that follow from rows of silver.
+    /// The rows that follow from rows of silver, in the order of [`ScoringPipeline::tables`].
     ///
     /// # Errors
     /// When an expression fails on a row.
-    pub fn follow(&self, silver: &RecordBatch, features: &dyn FeatureSource) -> Result<Followed, ScoringError> {
+    pub fn follow(&self, silver: &RecordBatch, features: &dyn FeatureSource) -> Result<Vec<Followed>, ScoringError> {
+        self.tables.iter().map(|table| table.follow(silver, features)).collect()
+    }
+}
+
+impl Following {
+    fn follow(&self, silver: &RecordBatch, features: &dyn FeatureSource) -> Result<Followed, ScoringError> {
         let rows = silver.num_rows();
-        let mut followed = Followed { tables: Vec::new(), missing: None, known: vec![true; rows] };
-        for table in &self.tables {
-            let mut columns = silver.columns().to_vec();
-            if table.counts > 0 {
-                let counts = features.trailing(&table.name, silver).unwrap_or_else(|cause| {
-                    followed.missing.get_or_insert(cause);
-                    vec![Int64Array::new_null(rows); table.counts]
-                });
-                for counts in counts {
-                    if counts.null_count() > 0 {
-                        followed.missing.get_or_insert_with(|| NOT_HELD.to_owned());
-                        let known = followed.known.iter_mut().enumerate();
-                        known.filter(|(row, _)| counts.is_null(*row)).for_each(|(_, known)| *known = false);
-                    }
-                    columns.push(Arc::new(counts));
+        let unfit = |problem: String| ScoringError::Contract(format!("{}: {problem}", self.name));
+        let mut columns = silver.columns().to_vec();
+        let (mut missing, mut unknown) = (None, Vec::new());
+        let added = self.source.fields().get(self.own..).unwrap_or_default();
+        if !added.is_empty() {
+            let told = features.added(&self.name, silver).unwrap_or_else(|cause| {
+                missing = Some(cause);
+                added.iter().map(|field| new_null_array(field.data_type(), rows)).collect()
+            });
+            for column in &told {
+                if column.null_count() == 0 {
+                    continue;
                 }
+                missing.get_or_insert_with(|| NOT_HELD.to_owned());
+                unknown.resize(rows, false);
+                unknown.iter_mut().enumerate().for_each(|(row, unknown)| *unknown |= column.is_null(row));
             }
-            let counted = RecordBatch::try_new(Arc::clone(&table.counted), columns)
-                .map_err(|error| ScoringError::Contract(error.to_string()))?;
-            followed.tables.push(table.rows.evaluate(&counted)?);
+            columns.extend(told);
         }
-        Ok(followed)
+        let source =
+            RecordBatch::try_new(Arc::clone(&self.source), columns).map_err(|error| unfit(error.to_string()))?;
+        Ok(Followed { rows: self.rows.evaluate(&source)?, missing, unknown })
     }
 }
 

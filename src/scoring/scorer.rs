@@ -6,7 +6,7 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Int32Type;
 use arrow::util::display::array_value_to_string;
 
-use super::pipeline::CHUNK_ROWS;
+use super::pipeline::{CHUNK_ROWS, Followed};
 use super::{FeatureSource, Models, ScoringError, ScoringPipeline, ScoringSettings, Served, SharedFeatures, Standing};
 use crate::contract::{Decoded, Rejected};
 use crate::domain::Clock;
@@ -68,9 +68,7 @@ pub struct Refusal {
 #[derive(Debug)]
 struct Chunk {
     silver: RecordBatch,
-    following: Vec<RecordBatch>,
-    known: Vec<bool>,
-    missing: Option<String>,
+    following: Vec<Followed>,
     /// What the model says; why it does not.
     answers: Result<super::served::Answers, String>,
 }
@@ -210,16 +208,10 @@ impl Scorer {
             scores.set(message(*input), Item::Scored { chunk, row });
         }
         let answers = match &scores.model {
-            Some(model) => model.ask(&screened.rows, &followed.tables, features),
+            Some(model) => model.ask(&screened.rows, &followed, features),
             None => Err(problem.unwrap_or("no model is loaded").to_owned()),
         };
-        scores.chunks.push(Chunk {
-            silver: screened.rows,
-            following: followed.tables,
-            known: followed.known,
-            missing: followed.missing,
-            answers,
-        });
+        scores.chunks.push(Chunk { silver: screened.rows, following: followed, answers });
         Ok(())
     }
 
@@ -231,17 +223,17 @@ impl Scorer {
             Some(texts) => texts.value(row).to_owned(),
             None => array_value_to_string(chunk.silver.column(self.pipeline.key()), row).ok()?,
         };
-        let rules = self.rules.and_then(|rules| rule_score(chunk.following.get(rules.table)?, rules, row));
-        let is_known = chunk.known.get(row).copied().unwrap_or(false);
-        let unknown = || chunk.missing.clone().unwrap_or_default();
+        let table = self.rules.and_then(|rules| Some((chunk.following.get(rules.table)?, rules)));
+        let rules = table.and_then(|(table, rules)| rule_score(&table.rows, rules, row));
         let by_model = match (&chunk.answers, &scores.model) {
-            (Ok(answers), Some(model)) if is_known => {
-                match answers.encoded.refused.binary_search_by_key(&row, |(row, _)| *row) {
-                    Ok(_) => Err("a number is too large for the model".to_owned()),
-                    Err(_) => answers.probabilities.get(row).map(|p| (*p, model.threshold())).ok_or_else(unknown),
+            (Ok(answers), Some(model)) => match model.lacks(&chunk.following, row) {
+                Some(cause) => Err(cause.to_owned()),
+                None if answers.encoded.refused.binary_search_by_key(&row, |(row, _)| *row).is_ok() => {
+                    Err("a number is too large for the model".to_owned())
                 }
-            }
-            (Ok(_), _) => Err(unknown()),
+                None => Ok((answers.probabilities.get(row).copied()?, model.threshold())),
+            },
+            (Ok(_), None) => Err("no model is loaded".to_owned()),
             (Err(problem), _) => Err(problem.clone()),
         };
         Some(match by_model {
@@ -252,7 +244,8 @@ impl Scorer {
                 decided_by: DecidedBy::Model,
                 threshold,
                 rules,
-                degraded: None,
+                // The model knows all that it reads, and the rules may not.
+                degraded: table.and_then(|(table, _)| table.lacks(row)).map(str::to_owned),
             },
             Err(problem) => {
                 let threshold = self.settings.rule_threshold;

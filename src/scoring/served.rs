@@ -3,6 +3,7 @@
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
 
+use super::pipeline::Followed;
 use super::{FeatureSource, ScoringPipeline};
 use crate::domain::TableName;
 use crate::model::registry::{MODEL_FILE, Manifest, ModelName, Registry, Version};
@@ -95,6 +96,15 @@ impl Served {
         self.encoder.width()
     }
 
+    /// Why not all is known that the model reads of a row; `None` when it is.
+    #[must_use]
+    pub fn lacks<'a>(&self, following: &'a [Followed], row: usize) -> Option<&'a str> {
+        self.columns.iter().find_map(|column| match column {
+            Column::Following(table, _) => following.get(*table).and_then(|table| table.lacks(row)),
+            Column::Silver(_) | Column::Kept(..) => None,
+        })
+    }
+
     /// Asks the model about rows of silver and of the tables that follow from it.
     ///
     /// # Errors
@@ -102,7 +112,7 @@ impl Served {
     pub fn ask(
         &self,
         silver: &RecordBatch,
-        following: &[RecordBatch],
+        following: &[Followed],
         features: &dyn FeatureSource,
     ) -> Result<Answers, Unanswered> {
         let rows = silver.num_rows();
@@ -111,7 +121,7 @@ impl Served {
         for column in &self.columns {
             let (batch, index) = match column {
                 Column::Silver(index) => (Some(silver), *index),
-                Column::Following(table, index) => (following.get(*table), *index),
+                Column::Following(table, index) => (following.get(*table).map(|table| &table.rows), *index),
                 Column::Kept(table, index) => {
                     if !kept.iter().any(|(known, _)| *known == table) {
                         kept.push((table, features.rows(table, silver)?));

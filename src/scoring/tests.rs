@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use arrow::array::{Int64Array, RecordBatch};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use serde_json::{Value, json};
 
 use super::testing::{Kept, NOON_US, plan_with, transaction};
@@ -102,13 +102,14 @@ fn the_label_need_not_be_sent_and_is_no_feature() {
 struct Patchy(bool);
 
 impl FeatureSource for Patchy {
-    fn trailing(&self, _: &TableName, silver: &RecordBatch) -> Result<Vec<Int64Array>, String> {
+    fn added(&self, _: &TableName, silver: &RecordBatch) -> Result<Vec<ArrayRef>, String> {
         use arrow::array::AsArray;
         let users = silver.column_by_name("user_id").unwrap().as_primitive::<arrow::datatypes::Int32Type>();
         if !self.0 {
             return Err("the store is away".to_owned());
         }
-        Ok(vec![users.iter().map(|user| user.filter(|user| user % 2 == 1).map(|_| 9)).collect()])
+        let counts: Int64Array = users.iter().map(|user| user.filter(|user| user % 2 == 1).map(|_| 9)).collect();
+        Ok(vec![Arc::new(counts)])
     }
 
     fn standing(&self) -> Standing {
@@ -129,6 +130,19 @@ fn without_features_the_rules_answer_and_say_so() {
     let scorer = kept.scorer(Arc::new(Patchy(false)));
     let told = predictions(&scorer, &[transaction("t", 1, 2_990.0)])[0].clone().unwrap();
     assert_eq!((told.decided_by, told.degraded.as_deref()), (DecidedBy::Rules, Some("the store is away")));
+}
+
+#[test]
+fn a_model_that_does_not_read_what_is_missing_answers_all_the_same() {
+    let kept = Kept::empty();
+    let silver = |column| (column, "silver.transactions", column);
+    let version = kept.record_with(NOON_US, 2_400.0, &[silver("amount"), silver("hour"), silver("payment_method")]);
+    kept.registry.promote(&kept.name, &version, CHAMPION, NOON_US).unwrap();
+    let scorer = kept.scorer(Arc::new(Patchy(false)));
+    let told = predictions(&scorer, &[transaction("t", 1, 2_990.0)])[0].clone().unwrap();
+    assert_eq!((told.decided_by, told.is_fraud), (DecidedBy::Model, true));
+    // The rules count users, and could not.
+    assert_eq!(told.degraded.as_deref(), Some("the store is away"));
 }
 
 #[test]

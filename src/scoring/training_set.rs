@@ -152,13 +152,13 @@ pub fn lineage(plan: &Plan) -> Result<Lineage, SqlFileError> {
     lineage.add(&plan.silver, &plan.bronze_schema, references)?;
     let silver = RowsTable::compile(&plan.silver, &plan.bronze_schema, references)?;
     for def in &plan.rows {
-        lineage.add(def, &counted(def, silver.schema())?, references)?;
+        lineage.add(def, &with_added(def, silver.schema())?, references)?;
     }
     Ok(lineage)
 }
 
-/// The columns of a source with the trailing counts of a table.
-pub(super) fn counted(def: &crate::refine::TableDef, source: &SchemaRef) -> Result<SchemaRef, SqlFileError> {
+/// The columns of a source with those that the header of a table adds to them: its trailing counts.
+pub(super) fn with_added(def: &crate::refine::TableDef, source: &SchemaRef) -> Result<SchemaRef, SqlFileError> {
     let event_time = def.event_time.as_deref().unwrap_or_default();
     let mut fields = source.fields().to_vec();
     for trailing in &def.trailing {

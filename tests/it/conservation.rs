@@ -134,6 +134,21 @@ fn the_columns_of_version_2_come_with_its_first_row() {
 }
 
 #[test]
+fn rows_of_version_2_that_come_within_an_epoch_begin_another() {
+    FaultStore::named("evolving-within");
+    let mut lab = Lab::at("fault://evolving-within/lake");
+    lab.stages.ahead_rows = 1;
+    let tx = |n: usize| Tx::new(&format!("t{n}"), &format!("2026-01-06T10:00:0{n}Z"));
+    let v2 = |n: usize| Tx { merchant_id: Some(Some(format!("m-{n}"))), ..tx(n) };
+    let stream = messages([tx(1), tx(2), v2(3), tx(4), tx(5), v2(6)].map(|tx| tx.payload()));
+    lab.run(&stream, &Cut { sizes: vec![2], messages_max: 100 }).unwrap();
+    assert_eq!(lab.records().iter().map(|record| record.messages).collect::<Vec<_>>(), [2, 4]);
+    let rows = lab.sql("SELECT transaction_id, merchant_id FROM silver.transactions ORDER BY 1");
+    assert_eq!(rows, ["t1 | NULL", "t2 | NULL", "t3 | m-3", "t4 | NULL", "t5 | NULL", "t6 | m-6"]);
+    lab.assert_verified();
+}
+
+#[test]
 fn a_late_event_restates_closed_windows_and_keeps_what_stood_there() {
     FaultStore::named("late");
     let lab = Lab::at("fault://late/lake");

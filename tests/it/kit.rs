@@ -274,7 +274,7 @@ impl Lab {
         Self {
             lake: LakeSettings { location: location.into(), ..LakeSettings::default() },
             clock: Ticking::at(NOON_US),
-            stages: StageSettings { lateness_us: epoch.lateness_us(), ..StageSettings::default() },
+            stages: StageSettings { lateness_us: epoch.lateness_us(), ahead_rows: 40, ..StageSettings::default() },
             epoch,
             compaction: CompactionSettings::default(),
         }

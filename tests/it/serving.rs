@@ -142,8 +142,8 @@ fn what_a_request_is_told_of_the_past_is_what_the_stream_knew() {
             });
             for batch in silver.iter().filter(|batch| batch.num_rows() == 1) {
                 let told = batch.column_by_name("told").unwrap().as_primitive::<Int64Type>().value(0);
-                let asked = follower.trailing(&scores, batch).unwrap();
-                assert_eq!(asked[0].value(0), told, "message {sent}");
+                let asked = follower.added(&scores, batch).unwrap();
+                assert_eq!(asked[0].as_primitive::<Int64Type>().value(0), told, "message {sent}");
                 compared += 1;
             }
         }
@@ -169,8 +169,8 @@ fn what_is_older_than_the_horizon_is_not_known() {
         );
         let decoded = pipeline.decode([text.as_bytes()].into_iter());
         let silver = pipeline.refine(&decoded.rows, lab.clock.now_us()).unwrap().rows;
-        let counts = follower.trailing(&TableName::new(Layer::Gold, "fraud_scores"), &silver).unwrap();
-        counts[0].iter().next().unwrap()
+        let counts = follower.added(&TableName::new(Layer::Gold, "fraud_scores"), &silver).unwrap();
+        counts[0].as_primitive::<Int64Type>().iter().next().unwrap()
     };
     // The user's last one was at 08:10.
     assert_eq!(ask("2026-03-01T08:20:00Z"), Some(2));

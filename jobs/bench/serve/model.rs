@@ -36,11 +36,11 @@ pub fn learn(
         let decoded = pipeline.decode(part.iter().map(Vec::as_slice));
         let silver = pipeline.refine(&decoded.rows, app.clock.now_us())?.rows;
         past.record(&silver)?;
-        let followed = pipeline.follow(&silver, past)?.tables;
+        let followed = pipeline.follow(&silver, past)?;
         let tables: Vec<String> = pipeline.tables().map(|(table, _)| table.to_string()).collect();
         let column = |(table, column): (&str, &str)| -> Option<(String, ArrayRef)> {
             let batch = match tables.iter().position(|known| known == table) {
-                Some(number) => followed.get(number)?,
+                Some(number) => &followed.get(number)?.rows,
                 None => &silver,
             };
             Some((column.to_owned(), ArrayRef::clone(batch.column_by_name(column)?)))

@@ -11,6 +11,7 @@ use crossbeam_channel::bounded;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::changes::{TableChanges, TakePart, changes_of};
 use super::error::WindowError;
 use super::evaluate::{Computed, Evaluated, Evaluator, Form};
 use super::intern::{Interner, Marks};
@@ -18,7 +19,7 @@ use super::numbers::fits_i128;
 use super::pane::{DistinctFeed, Feeds, Pane, SlotFeed, Used};
 use super::plan::{Keeps, WindowTable};
 use super::state::TableState;
-use crate::domain::{History, TableName};
+use crate::domain::History;
 
 /// Codes in all interners before the first sweep is worth its time.
 const SWEEP_CODES_MIN: usize = 1 << 17;
@@ -42,29 +43,6 @@ impl Default for WindowSettings {
     fn default() -> Self {
         Self { closed_idle_s: 600, closed_bytes_max: 1 << 30 }
     }
-}
-
-/// What an epoch does to one table.
-#[derive(Debug, Clone)]
-pub struct TableChanges {
-    pub table: TableName,
-    /// All rows of all windows that are open after the epoch; `None` when they are what they were at the last finish.
-    pub open: Option<RecordBatch>,
-    /// All rows of the windows that the epoch has closed.
-    pub closed: RecordBatch,
-    /// `Some` when rows fell in windows that were closed before the epoch.
-    pub restated: Option<Restated>,
-}
-
-/// What late rows change in closed windows: only the groups that they touch.
-#[derive(Debug, Clone)]
-pub struct Restated {
-    /// The rows that stood there at the end of the last epoch; groups that are new have none.
-    pub before: RecordBatch,
-    /// The rows that replace or join them.
-    pub after: RecordBatch,
-    /// Rows of the source with a closed window among theirs.
-    pub late_rows: u64,
 }
 
 /// Keeps all window tables of one source, exactly and incrementally.
@@ -232,23 +210,29 @@ impl WindowEngine {
     /// # Errors
     /// [`WindowError::Result`] when a result does not fit its type.
     pub fn finish(&mut self, watermark_after: Option<i64>) -> Result<Vec<TableChanges>, WindowError> {
-        self.end(watermark_after, true)
+        self.finish_in_parts(watermark_after, true, usize::MAX, &mut |_, _, _| {})
     }
 
-    /// As [`finish`](Self::finish), for a caller that asks for the open windows only at its last epoch: they are left
-    /// out here, and the next [`finish`](Self::finish) has them all.
+    /// As [`finish`](Self::finish), with no more than `part_rows` rows of a table in memory at a time: `take` gets those
+    /// of each full part, in order, and what is returned is the rest.
+    ///
+    /// A caller that asks for the open windows only at its last epoch has them left out until then, by `with_open`.
     ///
     /// # Errors
     /// As [`finish`](Self::finish).
-    pub fn finish_closed(&mut self, watermark_after: Option<i64>) -> Result<Vec<TableChanges>, WindowError> {
-        self.end(watermark_after, false)
-    }
-
-    fn end(&mut self, watermark_after: Option<i64>, with_open: bool) -> Result<Vec<TableChanges>, WindowError> {
+    pub fn finish_in_parts(
+        &mut self,
+        watermark_after: Option<i64>,
+        with_open: bool,
+        part_rows: usize,
+        take: &mut TakePart<'_>,
+    ) -> Result<Vec<TableChanges>, WindowError> {
         let after = watermark_after.max(self.watermark);
         let mut changes = Vec::with_capacity(self.tables.len());
         for state in &mut self.tables {
-            changes.push(changes_of(state, self.watermark, after, with_open, &self.interners)?);
+            let name = state.table.table.clone();
+            let mut take = |phase, rows| take(&name, phase, rows);
+            changes.push(changes_of(state, self.watermark..after, with_open, &self.interners, part_rows, &mut take)?);
             state.rest(after, &self.interners);
         }
         self.watermark = after;
@@ -456,35 +440,6 @@ impl WindowEngine {
 pub fn late_rows(event_times_us: &[i64], watermark: Option<i64>) -> u64 {
     let Some(watermark) = watermark else { return 0 };
     event_times_us.iter().filter(|time| **time < watermark).count() as u64
-}
-
-fn changes_of(
-    state: &mut TableState,
-    before: Option<i64>,
-    after: Option<i64>,
-    with_open: bool,
-    interners: &[Interner],
-) -> Result<TableChanges, WindowError> {
-    let (first_before, first_after) = (state.first_open(before), state.first_open(after));
-    let closed = state.windows(first_before, first_after);
-    let touched_open = state.touched.last().is_some_and(|pane| *pane >= first_after);
-    let open = if with_open && (touched_open || !closed.is_empty()) {
-        let open = state.windows(first_after, i64::MAX);
-        Some(state.rows_of(&open, interners)?)
-    } else {
-        None
-    };
-    let late_rows = std::mem::take(&mut state.late_rows);
-    let restated = if state.restated.is_empty() {
-        None
-    } else {
-        let (before, after) = state.restated_rows(interners)?;
-        Some(Restated { before, after, late_rows })
-    };
-    if with_open {
-        state.touched.clear();
-    }
-    Ok(TableChanges { table: state.table.table.clone(), open, closed: state.rows_of(&closed, interners)?, restated })
 }
 
 /// Finds or makes the inputs of a table.

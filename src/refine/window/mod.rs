@@ -10,6 +10,7 @@
 
 mod accumulate;
 mod aggregates;
+mod changes;
 mod compile;
 mod engine;
 mod error;
@@ -32,6 +33,7 @@ mod tests;
 mod texts;
 mod totals;
 
-pub use engine::{Restated, TableChanges, WindowEngine, WindowSettings, late_rows};
+pub use changes::{Phase, Restated, TableChanges, TakePart};
+pub use engine::{WindowEngine, WindowSettings, late_rows};
 pub use error::{Place, WindowError};
 pub use plan::WindowTable;

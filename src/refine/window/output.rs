@@ -37,19 +37,34 @@ impl TableState {
         windows
     }
 
-    /// All rows of the given windows, by window and key.
-    pub fn rows_of(&mut self, windows: &[i64], interners: &[Interner]) -> Result<RecordBatch, WindowError> {
-        let mut segments = Vec::with_capacity(windows.len());
+    /// All rows of the given windows, by window and key: `take` gets each full part of them, and the rest is returned.
+    pub fn rows_of(
+        &mut self,
+        windows: &[i64],
+        interners: &[Interner],
+        part_rows: usize,
+        take: &mut dyn FnMut(RecordBatch),
+    ) -> Result<RecordBatch, WindowError> {
+        let width = self.width() as usize;
+        let mut segments = Vec::new();
+        let mut rows = 0;
         for window in windows {
             for pane in *window..*window + self.width() {
                 if let Some(pane) = self.panes.get_mut(&pane) {
                     pane.sorted(&self.feeds, interners);
                 }
             }
-            segments.push(self.whole_window(*window, interners));
+            let mut members = self.whole_window(*window, interners).members;
+            while rows + members.len() / width >= part_rows {
+                let rest = members.split_off((part_rows - rows) * width);
+                segments.push(Segment { window: *window, members });
+                take(self.project(self.aggregate_rows(&segments, interners)?)?);
+                (segments, rows, members) = (Vec::new(), 0, rest);
+            }
+            rows += members.len() / width;
+            segments.push(Segment { window: *window, members });
         }
-        let rows = self.aggregate_rows(&segments, interners)?;
-        self.project(rows)
+        self.project(self.aggregate_rows(&segments, interners)?)
     }
 
     /// Merges the sorted groups of a window's panes.

@@ -1,16 +1,22 @@
 //! Any cut of the stream, any late rows, any eviction, any restart: the same gold.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
-use super::super::{WindowEngine, WindowSettings, WindowTable, late_rows};
+use super::super::{Phase, TableChanges, WindowEngine, WindowSettings, WindowTable, late_rows};
 use super::gold::{Gold, Rows, lines, reference};
 use super::sources::{Event, MINUTE, MemoryHistory, all_defs, batch, source_schema};
+use crate::domain::TableName;
 use crate::refine::TableDef;
 use arrow::array::AsArray;
+use arrow::compute::concat_batches;
 use arrow::datatypes::TimestampMicrosecondType;
 use arrow::record_batch::RecordBatch;
 use datafusion::prelude::SessionContext;
 
+/// Rows of a window are handed out in parts, of which tests have a few.
+const PART_ROWS: usize = 3;
 const DELAY: i64 = 2 * MINUTE;
 
 /// What follows a batch.
@@ -59,7 +65,7 @@ impl Stream {
     pub fn finish(&mut self) {
         let before = self.watermark;
         let after = if self.newest == i64::MIN { None } else { before.max(Some(self.newest - DELAY)) };
-        let changes = self.engine.finish(after).unwrap();
+        let changes = self.finish_in_parts(after);
         assert_eq!(changes.len(), self.defs.len());
         for ((gold, changes), table) in self.gold.iter_mut().zip(&changes).zip(self.engine.tables()) {
             assert_eq!(changes.table, *table.table());
@@ -81,6 +87,27 @@ impl Stream {
         }
         self.watermark = after;
         self.pending_late = 0;
+    }
+
+    fn finish_in_parts(&mut self, after: Option<i64>) -> Vec<TableChanges> {
+        let mut parts: BTreeMap<(TableName, Phase), Vec<RecordBatch>> = BTreeMap::new();
+        let take = &mut |table: &TableName, phase, rows: RecordBatch| {
+            assert_eq!(rows.num_rows(), PART_ROWS);
+            parts.entry((table.clone(), phase)).or_default().push(rows);
+        };
+        let mut changes = self.engine.finish_in_parts(after, true, PART_ROWS, take).unwrap();
+        for changes in &mut changes {
+            let mut whole = |phase, rest: &RecordBatch| {
+                assert!(rest.num_rows() < PART_ROWS);
+                let mut batches = parts.remove(&(changes.table.clone(), phase)).unwrap_or_default();
+                batches.push(rest.clone());
+                concat_batches(&rest.schema(), &batches).unwrap()
+            };
+            changes.open = changes.open.as_ref().map(|rest| whole(Phase::Open, rest));
+            changes.closed = whole(Phase::Closed, &changes.closed);
+        }
+        assert!(parts.is_empty());
+        changes
     }
 
     pub fn restart(&mut self, warm_up: bool) {
