@@ -18,7 +18,7 @@ use super::Problem;
 use super::body::{ARROW, BodyKind, LINES, elements, lines};
 use super::predictions::{Answered, Counted, FRAUD, LEGITIMATE, push_item};
 use crate::contract::Decoded;
-use crate::scoring::{CHUNK_ROWS, Item, Scorer, Scores, ScoringError};
+use crate::scoring::{CHUNK_ROWS, DecidedBy, Item, Scorer, Scores, ScoringError};
 use crate::telemetry::Metrics;
 
 /// Scores a body. Blocking, for a thread of its own.
@@ -111,37 +111,33 @@ fn score_json(
 
 /// Items by what became of them.
 #[derive(Debug, Default)]
-struct Counts {
-    fraud: u64,
-    legitimate: u64,
-    degraded: [u64; 2],
+pub(super) struct Counts {
+    /// By who decided, the rules or the model, and whether it is fraud.
+    scored: [[u64; 2]; 2],
+    degraded: u64,
     refused: std::collections::BTreeMap<String, u64>,
 }
 
 impl Counts {
-    fn add(&mut self, counted: Counted, item: &Item) {
+    pub(super) fn add(&mut self, counted: Counted, item: &Item) {
         match (counted, item) {
-            (Counted::Fraud, _) => self.fraud += 1,
-            (Counted::Legitimate, _) => self.legitimate += 1,
-            (Counted::Degraded(is_fraud), _) => self.degraded[usize::from(is_fraud)] += 1,
+            (Counted::Scored { fraud, by_model, degraded }, _) => {
+                self.scored[usize::from(by_model)][usize::from(fraud)] += 1;
+                self.degraded += u64::from(degraded);
+            }
             (Counted::Refused, Item::Refused(refusal)) => *self.refused.entry(refusal.code.clone()).or_default() += 1,
             (Counted::Refused, Item::Scored { .. }) => {}
         }
     }
 
-    fn tell(&self, metrics: &Metrics, scores: &Scores) {
-        let version = scores.model.as_ref().map_or("rules", |model| model.version.as_str());
-        let [legitimate, fraud] = self.degraded;
-        let all = [
-            (version, FRAUD, self.fraud),
-            (version, LEGITIMATE, self.legitimate),
-            ("rules", FRAUD, fraud),
-            ("rules", LEGITIMATE, legitimate),
-        ];
-        for (version, decision, count) in all.into_iter().filter(|(.., count)| *count > 0) {
-            metrics.predicted(version, decision, count);
+    pub(super) fn tell(&self, metrics: &Metrics, scores: &Scores) {
+        let model = scores.model.as_ref().map_or("rules", |model| model.version.as_str());
+        for (version, of) in ["rules", model].into_iter().zip(self.scored) {
+            for (decision, count) in [LEGITIMATE, FRAUD].into_iter().zip(of).filter(|(_, count)| *count > 0) {
+                metrics.predicted(version, decision, count);
+            }
         }
-        metrics.predictions_degraded(legitimate + fraud);
+        metrics.predictions_degraded(self.degraded);
         self.refused.iter().for_each(|(reason, count)| metrics.prediction_refused(reason, *count));
     }
 }
@@ -255,12 +251,11 @@ fn answer(scorer: &Scorer, metrics: &Metrics, scores: &Scores) -> Result<RecordB
             Item::Scored { chunk, row } => scorer.prediction(scores, *chunk, *row),
             Item::Refused(_) => None,
         };
-        let counted = match &told {
-            None => Counted::Refused,
-            Some(told) if told.degraded.is_some() => Counted::Degraded(told.is_fraud),
-            Some(told) if told.is_fraud => Counted::Fraud,
-            Some(_) => Counted::Legitimate,
-        };
+        let counted = told.as_ref().map_or(Counted::Refused, |told| Counted::Scored {
+            fraud: told.is_fraud,
+            by_model: told.decided_by == DecidedBy::Model,
+            degraded: told.degraded.is_some(),
+        });
         counts.add(counted, item);
         ids.append_option(told.as_ref().map(|told| told.transaction_id.as_str()));
         probabilities.append_option(told.as_ref().and_then(|told| told.fraud_probability));

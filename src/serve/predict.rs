@@ -14,10 +14,10 @@ use tokio::time::Instant;
 
 use super::batching::Batching;
 use super::body::{self, BodyKind};
-use super::bulk;
-use super::predictions::{Told, decision, refused};
+use super::bulk::{self, Counts};
+use super::predictions::{Told, refused};
 use super::{ApiKeys, Problem, ServeSettings, ServeState, models, openapi};
-use crate::scoring::{Item, Scorer, Scores};
+use crate::scoring::{Item, Scorer};
 use crate::telemetry::Metrics;
 
 /// What the routes that score answer from. Clones share their state.
@@ -108,9 +108,11 @@ async fn score_one(
     let (scores, place) = inner.batching.score(payload).await.map_err(|cause| failed(&cause))?;
     let most = inner.scorer.settings.contributions_max;
     match scores.items.get(place) {
-        Some(Item::Scored { chunk, row }) => {
+        Some(item @ Item::Scored { chunk, row }) => {
             let told = Told::of(&inner.scorer, &scores, *chunk, *row, most).ok_or_else(|| failed("a row is gone"))?;
-            count_one(&state.metrics, &scores, &told);
+            let mut counts = Counts::default();
+            counts.add(told.counted(), item);
+            counts.tell(&state.metrics, &scores);
             let latency_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
             let text = serde_json::to_vec(&told.with_answered(&scores, latency_us));
             let text = text.map_err(|error| failed(&error.to_string()))?;
@@ -200,17 +202,6 @@ fn failed(cause: &str) -> Problem {
     tracing::warn!(cause, "a transaction could not be scored");
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "the transaction cannot be computed; the log says more")
         .with("code", "evaluates")
-}
-
-fn count_one(metrics: &Metrics, scores: &Scores, told: &Told<'_>) {
-    let version = match (&scores.model, told.is_degraded()) {
-        (Some(model), false) => model.version.as_str(),
-        _ => "rules",
-    };
-    metrics.predicted(version, decision(told.is_fraud()), 1);
-    if told.is_degraded() {
-        metrics.predictions_degraded(1);
-    }
 }
 
 fn finish(metrics: &Metrics, route: &str, began: Instant, answer: Result<Response, Problem>) -> Response {

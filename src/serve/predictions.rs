@@ -101,12 +101,9 @@ impl<'a> Told<'a> {
         })
     }
 
-    pub(super) fn is_fraud(&self) -> bool {
-        self.decision == FRAUD
-    }
-
-    pub(super) fn is_degraded(&self) -> bool {
-        self.degraded
+    pub(super) fn counted(&self) -> Counted {
+        let by_model = self.decided_by == DecidedBy::Model;
+        Counted::Scored { fraud: self.decision == FRAUD, by_model, degraded: self.degraded }
     }
 
     pub(super) fn with_answered(self, scores: &'a Scores, latency_us: u64) -> Single<'a> {
@@ -141,11 +138,7 @@ pub(super) fn refused(refusal: &Refusal) -> Problem {
 pub(super) fn push_item(scorer: &Scorer, scores: &Scores, item: &Item, most: usize, into: &mut Vec<u8>) -> Counted {
     let (value, counted) = match item {
         Item::Scored { chunk, row } => match Told::of(scorer, scores, *chunk, *row, most) {
-            Some(told) => {
-                let counted = if told.is_fraud() { Counted::Fraud } else { Counted::Legitimate };
-                let counted = if told.is_degraded() { Counted::Degraded(told.is_fraud()) } else { counted };
-                (serde_json::to_writer(&mut *into, &told), counted)
-            }
+            Some(told) => (serde_json::to_writer(&mut *into, &told), told.counted()),
             None => (serde_json::to_writer(&mut *into, &json!({"error": null})), Counted::Refused),
         },
         Item::Refused(refusal) => {
@@ -160,8 +153,6 @@ pub(super) fn push_item(scorer: &Scorer, scores: &Scores, item: &Item, most: usi
 /// What an item counts as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Counted {
-    Fraud,
-    Legitimate,
-    Degraded(bool),
+    Scored { fraud: bool, by_model: bool, degraded: bool },
     Refused,
 }

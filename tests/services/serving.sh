@@ -15,7 +15,7 @@ MODELS="$WORK/models"
 export ASSAY_TRAIN_PRECISION_MIN=0.1 ASSAY_TRAIN_RECALL_MIN=0.1 ASSAY_TRAIN_F1_MIN=0.1
 export ASSAY_TRAIN_FAMILIES='["logistic"]' ASSAY_MODEL_FOLDER="$MODELS"
 for seed in 1 2; do
-  assay train --lake "$LAKE" --seed "$seed" --json >"$WORK/train$seed.log" 2>&1 ||
+  assay train --lake "$LAKE" --seed "$seed" --label-delay 24 --json >"$WORK/train$seed.log" 2>&1 ||
     { log_end "train$seed" && die "train failed"; }
   sleep 1.1
 done
