@@ -6,12 +6,14 @@ use arrow::array::{
     Array, ArrayRef, BooleanBuilder, Float64Builder, Int32Builder, RecordBatch, RecordBatchOptions, StringBuilder,
     new_null_array,
 };
+use arrow::buffer::Buffer;
 use arrow::compute::{CastOptions, cast_with_options, concat_batches};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use arrow::ipc::reader::StreamReader;
+use arrow::ipc::reader::StreamDecoder;
 use arrow::ipc::writer::StreamWriter;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use rayon::prelude::*;
 
 use super::Problem;
@@ -26,7 +28,7 @@ pub(super) fn score(
     scorer: &Scorer,
     metrics: &Metrics,
     kind: BodyKind,
-    body: &[u8],
+    body: &Bytes,
     rows_max: usize,
     contributions: usize,
 ) -> Result<Response, Problem> {
@@ -158,15 +160,16 @@ pub(super) fn answer_schema() -> SchemaRef {
     ]))
 }
 
-fn score_arrow(scorer: &Scorer, metrics: &Metrics, body: &[u8], rows_max: usize) -> Result<Response, Problem> {
+fn score_arrow(scorer: &Scorer, metrics: &Metrics, body: &Bytes, rows_max: usize) -> Result<Response, Problem> {
     let unreadable = |cause: String| bad(format!("the body is no Arrow IPC stream: {cause}"));
-    let reader = StreamReader::try_new(body, None).map_err(|error| unreadable(error.to_string()))?;
     let contract = scorer.pipeline.contract().arrow_schema();
     let required: Vec<&str> = scorer.pipeline.contract().required().collect();
+    // It takes what is there; a reader would set aside what the lengths in the body promise, be it gigabytes.
+    let mut decoder = StreamDecoder::new();
+    let mut rest = Buffer::from(body.clone());
     let mut batches = Vec::new();
     let mut rows = 0;
-    for batch in reader {
-        let batch = batch.map_err(|error| unreadable(error.to_string()))?;
+    while let Some(batch) = decoder.decode(&mut rest).map_err(|error| unreadable(error.to_string()))? {
         rows += batch.num_rows();
         if rows > rows_max {
             return Err(too_many(rows, rows_max));
@@ -178,6 +181,10 @@ fn score_arrow(scorer: &Scorer, metrics: &Metrics, body: &[u8], rows_max: usize)
             batches.push(whole.slice(from, count));
             from += count;
         }
+    }
+    decoder.finish().map_err(|error| unreadable(error.to_string()))?;
+    if decoder.schema().is_none() {
+        return Err(unreadable("it has no schema".to_owned()));
     }
     let answers: Result<Vec<RecordBatch>, ScoringError> = batches
         .into_par_iter()
