@@ -187,7 +187,11 @@ impl Following {
         let (mut missing, mut unknown) = (None, Vec::new());
         let added = self.source.fields().get(self.own..).unwrap_or_default();
         if !added.is_empty() {
-            let told = features.added(&self.name, silver).unwrap_or_else(|cause| {
+            let told = features.added(&self.name, silver).and_then(|told| {
+                let all = told.len() == added.len();
+                if all { Ok(told) } else { Err(format!("not all that {} counts is kept for requests", self.name)) }
+            });
+            let told = told.unwrap_or_else(|cause| {
                 missing = Some(cause);
                 added.iter().map(|field| new_null_array(field.data_type(), rows)).collect()
             });

@@ -133,6 +133,15 @@ fn without_features_the_rules_answer_and_say_so() {
 }
 
 #[test]
+fn a_source_that_does_not_keep_all_that_a_table_counts_is_told_of() {
+    let (kept, _) = Kept::champion();
+    let scorer = kept.scorer(Arc::new(NoPast { counts: 0 }));
+    let told = predictions(&scorer, &[transaction("t", 1, 2_990.0)])[0].clone().unwrap();
+    let degraded = "not all that gold.fraud_scores counts is kept for requests";
+    assert_eq!((told.decided_by, told.degraded.as_deref()), (DecidedBy::Rules, Some(degraded)));
+}
+
+#[test]
 fn a_model_that_does_not_read_what_is_missing_answers_all_the_same() {
     let kept = Kept::empty();
     let silver = |column| (column, "silver.transactions", column);
