@@ -251,7 +251,7 @@ impl App {
                 () = terminated => {}
             }
             stop.store(true, Ordering::Relaxed);
-            tracing::info!("stopping: the epoch is being finished");
+            tracing::info!("stopping: what is under way is being finished");
             tokio::select! {
                 _ = tokio::signal::ctrl_c() => {}
                 () = wait(STOP_BOUND) => {}

@@ -5,6 +5,7 @@ mod freshness;
 mod machine;
 mod rebuild;
 mod scratch;
+mod serve;
 mod stages;
 mod whole;
 
@@ -30,6 +31,7 @@ enum What {
     Rebuild(rebuild::RebuildArgs),
     Freshness(freshness::FreshnessArgs),
     Epochs(epochs::EpochsArgs),
+    Serve(serve::ServeArgs),
     #[command(hide = true)]
     Fill(rebuild::FillArgs),
 }
@@ -41,6 +43,7 @@ pub fn run(args: BenchArgs, app: App) -> anyhow::Result<Exit> {
         What::Rebuild(args) => rebuild::run(&args, app),
         What::Freshness(args) => freshness::run(&args, app),
         What::Epochs(args) => epochs::run(&args, app),
+        What::Serve(args) => serve::run(&args, app),
         What::Fill(args) => rebuild::fill(&args, app),
     }
 }

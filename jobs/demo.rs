@@ -61,7 +61,7 @@ pub fn run(args: DemoArgs, mut app: App) -> anyhow::Result<Exit> {
         )));
     }
     let readiness = Readiness::awaiting(["lake", "kafka"]);
-    let server = Server::start(&app, readiness.clone())?;
+    let server = Server::start(&app, readiness.clone(), None)?;
     let progress = Arc::new(Progress::new());
     let began_us = app.clock.now_us();
     let broker = EmbeddedBroker::start(&[(TOPIC, i32::try_from(PARTITIONS)?)])?;

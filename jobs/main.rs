@@ -15,6 +15,7 @@ mod rebuild;
 mod refine;
 mod register;
 mod run;
+mod serve;
 mod settings;
 mod sql;
 mod summary;
@@ -59,6 +60,7 @@ enum Job {
     Promote(models::PromoteArgs),
     Rollback(models::RollbackArgs),
     Predict(predict::PredictArgs),
+    Serve(serve::ServeArgs),
     Settings(settings::SettingsArgs),
 }
 
@@ -99,6 +101,7 @@ fn start(cli: Cli) -> anyhow::Result<Exit> {
         Job::Promote(args) => models::promote(&args, &app),
         Job::Rollback(args) => models::rollback(&args, &app),
         Job::Predict(args) => predict::run(&args, &app),
+        Job::Serve(args) => serve::run(args, app),
         Job::Settings(args) => settings::run(&args, &cli.globals),
     }
 }

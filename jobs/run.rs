@@ -4,13 +4,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use assay::pipeline::{MessageFeed, Progress, Reach, Stream, refine_pending};
-use assay::serve::{Readiness, ServeState, serve};
+use assay::serve::{Predict, Readiness, ServeState, serve};
 use assay::source::{KafkaHandle, KafkaSource};
 use clap::Args;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 
 use crate::app::{App, KafkaArgs, Running, nap};
 use crate::exit::Exit;
+use crate::serve::Scoring;
 use crate::summary;
 use crate::ui::Goal;
 
@@ -22,6 +25,9 @@ pub struct RunArgs {
     /// Serve /metrics, /health and /ready here
     #[arg(long, value_name = "HOST:PORT")]
     pub http: Option<String>,
+    /// Score transactions by request too, as `assay serve` does
+    #[arg(long)]
+    pub predict: bool,
     /// Stop when everything that is in Kafka now has been read
     #[arg(long)]
     pub until_end: bool,
@@ -38,7 +44,8 @@ pub fn run(args: RunArgs, mut app: App) -> anyhow::Result<Exit> {
     app.settings.check()?;
     app.stop_on_signals();
     let readiness = Readiness::awaiting(["lake", "recovery", "kafka"]);
-    let _server = Server::start(&app, readiness.clone())?;
+    let scoring = if args.predict { Some(Scoring::start(&app, None)?) } else { None };
+    let _server = Server::start(&app, readiness.clone(), scoring.as_ref().map(Scoring::predict))?;
     let progress = Arc::new(Progress::new());
     let began_us = app.clock.now_us();
     let shown = app.show("run", Goal::Endless, &progress);
@@ -93,18 +100,20 @@ pub fn recover(app: &App, running: &mut Running) -> anyhow::Result<u64> {
 /// The HTTP endpoints, until it is dropped.
 pub struct Server {
     stop: Option<tokio::sync::oneshot::Sender<()>>,
+    task: Option<JoinHandle<()>>,
+    handle: Handle,
     pub address: SocketAddr,
 }
 
 impl Server {
-    pub fn start(app: &App, readiness: Readiness) -> anyhow::Result<Self> {
+    pub fn start(app: &App, readiness: Readiness, predict: Option<Predict>) -> anyhow::Result<Self> {
         let settings = app.settings.serve.clone();
         let listener = app.handle.block_on(TcpListener::bind(&settings.address));
         let listener = listener.map_err(|e| crate::app::usage(format!("serve.address {}: {e}", settings.address)))?;
         let address = listener.local_addr()?;
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let state = ServeState { metrics: Arc::clone(&app.metrics), readiness, settings };
-        app.handle.spawn(async move {
+        let state = ServeState { metrics: Arc::clone(&app.metrics), readiness, settings, predict };
+        let task = app.handle.spawn(async move {
             let ended = serve(listener, state, async move {
                 let _ = stopped.await;
             });
@@ -112,8 +121,8 @@ impl Server {
                 tracing::error!(%error, "the HTTP endpoints stopped");
             }
         });
-        tracing::info!(%address, "serving /metrics, /health and /ready");
-        Ok(Self { stop: Some(stop), address })
+        tracing::info!(%address, "serving HTTP");
+        Ok(Self { stop: Some(stop), task: Some(task), handle: app.handle.clone(), address })
     }
 }
 
@@ -121,6 +130,10 @@ impl Drop for Server {
     fn drop(&mut self) {
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(());
+        }
+        // Requests under way are answered; the drain timeout bounds it.
+        if let Some(task) = self.task.take() {
+            let _ = self.handle.block_on(task);
         }
     }
 }

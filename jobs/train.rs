@@ -1,3 +1,4 @@
+mod source;
 mod summary;
 
 use std::collections::BTreeMap;
@@ -7,35 +8,44 @@ use assay::model::card::{self, CardHead};
 use assay::model::registry::{
     DataSource, FORMAT, MODEL_FILE, Manifest, ModelName, Recorded, Registry, RegistryError, Version,
 };
-use assay::model::table::{Order, Prepared, Roles, Table, Wanted, prepare};
+use assay::model::table::{Order, Prepared, prepare};
 use assay::model::{ModelError, Progress, Stage, TrainData, TrainSettings, Trained, Verdict, train};
 use clap::Args;
 
 use crate::app::{App, usage};
 use crate::exit::{Exit, Refused};
 use crate::ui::Steps;
+use source::Source;
 use summary::{Promoted, Run};
 
-/// Train three families of models on a table, take the best, and keep it; exits 3 when the gate refuses it.
+/// Train three families of models, take the best, and keep it; exits 3 when the gate refuses it.
+///
+/// Without --data the rows come from the lake, as the SQL file training/<SET>.sql says.
 #[derive(Debug, Clone, Args)]
 pub struct TrainArgs {
-    /// Files (.csv, .csv.gz, .parquet) with the same columns, one below the other
-    #[arg(long, required = true, num_args = 1.., value_name = "FILE")]
+    /// The training set to read from the lake: a file of training/ among the SQL files
+    #[arg(long, default_value = "fraud", conflicts_with = "data")]
+    pub set: String,
+    /// Read the lake as it was after this epoch [default: the last complete one]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..), conflicts_with = "data")]
+    pub epoch: Option<i64>,
+    /// Files (.csv, .csv.gz, .parquet) with the same columns, one below the other, in the place of the lake
+    #[arg(long, num_args = 1.., value_name = "FILE", requires = "label")]
     pub data: Vec<String>,
     /// The column that says what is fraud: true and false, or 1 and 0
-    #[arg(long, value_name = "COLUMN")]
-    pub label: String,
+    #[arg(long, value_name = "COLUMN", requires = "data")]
+    pub label: Option<String>,
     /// The column that says when a row happened [default: the rows are in the order of time]
-    #[arg(long, value_name = "COLUMN")]
+    #[arg(long, value_name = "COLUMN", requires = "data")]
     pub time: Option<String>,
     /// Columns that are no features, separated by commas
-    #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',', requires = "data")]
     pub ignore: Vec<String>,
     /// Columns by which quality is reported, separated by commas
-    #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',', requires = "data")]
     pub segment: Vec<String>,
     /// The column of the card or user, for the precision among the top cards of a day; no feature
-    #[arg(long, value_name = "COLUMN")]
+    #[arg(long, value_name = "COLUMN", requires = "data")]
     pub card: Option<String>,
     /// What the model is called
     #[arg(long, default_value = "fraud")]
@@ -47,7 +57,7 @@ pub struct TrainArgs {
     #[arg(long)]
     pub seed: Option<u64>,
     /// How long a label takes to arrive, in hours [default: that of the settings, 168]
-    #[arg(long, value_name = "HOURS", requires = "time")]
+    #[arg(long, value_name = "HOURS")]
     pub label_delay: Option<u32>,
     /// Keep the model, but leave the champion as it is
     #[arg(long)]
@@ -56,18 +66,15 @@ pub struct TrainArgs {
 
 pub fn run(args: TrainArgs, app: App) -> anyhow::Result<Exit> {
     let began_us = app.clock.now_us();
+    if args.label_delay.is_some() && !has_time(&args) {
+        return Err(usage("--label-delay needs --time COLUMN: rows without a time are no hours apart"));
+    }
     let name = ModelName::parse(&args.name)?;
     let registry = Registry::new(args.models.clone().unwrap_or_else(|| app.settings.model.folder.clone()));
     let settings = settings(&args, &app);
     let steps = app.screen.steps("train");
-    steps.at("read the table", 0, 1);
-    let table = Table::read(&args.data, &Wanted::AllBut(&args.ignore))?;
-    let roles = Roles {
-        label: args.label.clone(),
-        time: args.time.clone(),
-        card: args.card.clone(),
-        segments: args.segment.clone(),
-    };
+    steps.at(if args.data.is_empty() { "read the lake" } else { "read the table" }, 0, 1);
+    let Source { table, roles, ignored, lake } = source::read(&args, &app, settings.label_delay_hours)?;
     let gap_us = i64::from(settings.label_delay_hours) * 3_600_000_000;
     let prepared = prepare(&table, &roles, gap_us, settings.test_share).map_err(|error| explained(error, &args))?;
     let data = TrainData { samples: &prepared.samples, cards: prepared.cards.as_deref(), segments: &prepared.segments };
@@ -78,8 +85,9 @@ pub fn run(args: TrainArgs, app: App) -> anyhow::Result<Exit> {
         files: table.files.clone(),
         roles,
         order: prepared.order,
-        ignored: args.ignore.clone(),
+        ignored,
         left_out: prepared.left_out.clone(),
+        lake,
     };
     let manifest = keep(&registry, &name, began_us, &trained, &prepared, source)?;
     drop(steps);
@@ -102,16 +110,21 @@ pub fn run(args: TrainArgs, app: App) -> anyhow::Result<Exit> {
     }
 }
 
+/// Rows of the lake always have one.
+fn has_time(args: &TrainArgs) -> bool {
+    args.data.is_empty() || args.time.is_some()
+}
+
 fn settings(args: &TrainArgs, app: &App) -> TrainSettings {
     let mut settings = app.settings.train.train_settings();
     if let Some(seed) = args.seed {
         settings.seed = seed;
     }
-    match (&args.time, args.label_delay) {
+    match (has_time(args), args.label_delay) {
         // Rows without a time are no hours apart.
-        (None, _) => settings.label_delay_hours = 0,
-        (Some(_), Some(hours)) => settings.label_delay_hours = hours,
-        (Some(_), None) => {}
+        (false, _) => settings.label_delay_hours = 0,
+        (true, Some(hours)) => settings.label_delay_hours = hours,
+        (true, None) => {}
     }
     settings
 }
@@ -125,7 +138,7 @@ fn explained<E: std::error::Error + Send + Sync + 'static>(error: E, args: &Trai
             error.downcast_ref::<assay::model::table::TableError>(),
             Some(assay::model::table::TableError::Model(ModelError::Fold { .. }))
         );
-    if short && args.time.is_some() {
+    if short && has_time(args) {
         return usage(format!("{text} (--label-delay HOURS, or train.label_delay_hours)"));
     }
     error
@@ -144,7 +157,7 @@ fn show(steps: &Steps, progress: Progress) {
 }
 
 /// Writes the version with all its files.
-fn keep(
+pub fn keep(
     registry: &Registry,
     name: &ModelName,
     began_us: i64,
@@ -199,6 +212,10 @@ fn card_head(name: &ModelName, version: &Version, data: &DataSource) -> CardHead
         ("Label".to_owned(), format!("column `{}`", data.roles.label)),
         ("Time".to_owned(), order),
     ];
+    if let Some(lake) = &data.lake {
+        facts.push(("Lake".to_owned(), format!("{}, epoch {}", lake.location, lake.epoch)));
+        facts.push(("Without a label yet".to_owned(), format!("{} rows, left out", lake.unlabelled)));
+    }
     let no_features: Vec<String> = data.left_out.iter().map(|(name, why)| format!("`{name}` ({why})")).collect();
     if !no_features.is_empty() {
         facts.push(("Left out".to_owned(), no_features.join(", ")));

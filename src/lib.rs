@@ -10,6 +10,7 @@ pub mod lake;
 pub mod model;
 pub mod pipeline;
 pub mod refine;
+pub mod scoring;
 pub mod serve;
 pub mod settings;
 pub mod source;

@@ -68,6 +68,7 @@ fn as_json(run: &Run<'_>) -> serde_json::Value {
         "test": report.data.test,
         "order": manifest.data.order,
         "left_out": manifest.data.left_out,
+        "lake": manifest.data.lake,
         "elapsed_s": run.elapsed_s,
     })
 }
@@ -88,6 +89,10 @@ pub fn render(run: &Run<'_>, look: Look) -> anyhow::Result<String> {
     };
     lines.push(format!("learned from  {}", span(&report.data.development)));
     lines.push(format!("tested on     {} (the newest)", span(&report.data.test)));
+    if let Some(lake) = &manifest.data.lake {
+        let young = thousands(lake.unlabelled);
+        lines.push(format!("lake          {}, epoch {}; {young} rows have no label yet", lake.location, lake.epoch));
+    }
     if manifest.data.order == Order::Rows {
         lines.push("time          none given: the rows are taken to be in the order of time".to_owned());
     }

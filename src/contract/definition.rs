@@ -6,7 +6,7 @@ use arrow::datatypes::{Schema as ArrowSchema, SchemaRef};
 use serde_json::Value;
 
 use super::error::{ContractError, Problem};
-use super::field::{ContractField, fields_of};
+use super::field::{ContractField, Fill, Kind, fields_of};
 use super::resolve::resolve;
 use super::schema::{Schema, unqualified};
 
@@ -139,6 +139,24 @@ impl Contract {
     #[must_use]
     pub fn aliases(&self, field: &str) -> &[String] {
         self.fields.iter().find(|known| known.name == field).map_or(&[], |known| &known.aliases)
+    }
+
+    /// The same contract for messages that may lack these fields where they are booleans: false then stands in their
+    /// place. Columns stay as they are.
+    #[must_use]
+    pub fn with_false_defaults(&self, names: &[String]) -> Self {
+        let mut contract = self.clone();
+        let booleans =
+            contract.fields.iter_mut().filter(|field| field.kind == Kind::Boolean && names.contains(&field.name));
+        for field in booleans {
+            field.default.get_or_insert(Fill::Bool(false));
+        }
+        contract
+    }
+
+    /// The fields that every JSON message must have.
+    pub fn required(&self) -> impl Iterator<Item = &str> {
+        self.fields.iter().filter(|field| field.default.is_none() && !field.nullable).map(|field| field.name.as_str())
     }
 
     pub(super) fn fields(&self) -> &[ContractField] {

@@ -1,10 +1,12 @@
 //! A table of the user's own: read from CSV or Parquet files, and made into samples that models learn from.
 
+mod batches;
 mod csv;
 mod encoding;
 mod error;
 mod parquet;
 mod prepare;
+mod rows;
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::Read;
@@ -15,6 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use encoding::{CATEGORIES_MAX, Encoding, FeatureColumn, FeatureKind};
 pub use error::TableError;
 pub use prepare::{Order, Prepared, Roles, prepare};
+pub use rows::{Encoded, RowEncoder};
 
 use crate::domain::did_you_mean;
 

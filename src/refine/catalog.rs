@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{References, SqlFileError, TableDef, parse};
+use super::{References, SqlFileError, TableDef, TrainingDef, parse};
 use crate::domain::{Layer, TableName};
 use crate::features::{FeatureSettings, LabelDelay};
 
@@ -17,17 +17,22 @@ const EMBEDDED: &[(&str, &str)] = &[
     ("reference/high_risk_countries.csv", include_str!("../../sql/reference/high_risk_countries.csv")),
     ("silver/transaction_features.sql", include_str!("../../sql/silver/transaction_features.sql")),
     ("silver/transactions.sql", include_str!("../../sql/silver/transactions.sql")),
+    ("training/fraud.sql", include_str!("../../sql/training/fraud.sql")),
 ];
 
-/// The tables that follow from bronze, each after its source, and the reference lists that their SQL uses.
+/// The tables that follow from bronze, each after its source, the reference lists that their SQL uses, and the sets that
+/// models learn from.
 #[derive(Debug, Clone)]
 pub struct Catalog {
     pub tables: Vec<TableDef>,
     pub references: Arc<References>,
+    /// By name.
+    pub training: Vec<TrainingDef>,
 }
 
 impl Catalog {
-    /// The built-in files, overridden and widened by those of `folder` (`<layer>/<name>.sql`, `reference/<list>.csv`).
+    /// The built-in files, overridden and widened by those of `folder` (`<layer>/<name>.sql`, `training/<name>.sql`,
+    /// `reference/<list>.csv`).
     ///
     /// `bronze` names the tables that are filled from outside. Built-in tables that do not follow from one of them
     /// are left out, so that another source brings its own tables; a file of `folder` must follow from one.
@@ -69,7 +74,12 @@ impl Catalog {
     fn from_files(files: &BTreeMap<String, File>, bronze: &[TableName]) -> Result<Self, SqlFileError> {
         let mut references = References::default();
         let mut waiting = Vec::new();
+        let mut training = Vec::new();
         for (path, file) in files {
+            if let Some(name) = path.strip_prefix("training/").and_then(|name| name.strip_suffix(".sql")) {
+                training.push(TrainingDef::parse(name, &file.shown, &file.text)?);
+                continue;
+            }
             match (
                 path.strip_prefix("reference/").and_then(|name| name.strip_suffix(".csv")),
                 path.strip_suffix(".sql"),
@@ -89,14 +99,15 @@ impl Catalog {
                     waiting.push((def, file.built_in));
                 }
                 (None, None) => {
-                    let problem = "not a file of this folder: it holds <layer>/<name>.sql and reference/<list>.csv";
+                    let problem = "not a file of this folder: it holds <layer>/<name>.sql, training/<name>.sql \
+                                   and reference/<list>.csv";
                     return Err(SqlFileError::new(&file.shown, 1, problem));
                 }
             }
         }
         let tables = in_order(waiting, bronze)?;
         check_quarantines(&tables)?;
-        Ok(Self { tables, references: Arc::new(references) })
+        Ok(Self { tables, references: Arc::new(references), training })
     }
 }
 

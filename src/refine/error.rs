@@ -17,7 +17,7 @@ pub struct SqlFileError {
 }
 
 impl SqlFileError {
-    pub(super) fn new(file: &str, line: usize, problem: impl Into<String>) -> Self {
+    pub(crate) fn new(file: &str, line: usize, problem: impl Into<String>) -> Self {
         Self { file: file.to_owned(), line, column: 0, problem: problem.into() }
     }
 
@@ -27,7 +27,7 @@ impl SqlFileError {
     }
 
     /// An error of the SQL parser or planner, whose lines count from `sql_line`.
-    pub(super) fn in_sql(file: &str, sql_line: usize, error: &DataFusionError) -> Self {
+    pub(crate) fn in_sql(file: &str, sql_line: usize, error: &DataFusionError) -> Self {
         let told = Told::new(error);
         let mut placed = Self::new(file, sql_line + told.line.unwrap_or(1) - 1, told.problem);
         placed.column = told.column.unwrap_or(0);

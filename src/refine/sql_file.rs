@@ -42,14 +42,14 @@ const TRAILING_DAYS_MAX: i64 = 366;
 /// Each operator may stand within the next, and the planner needs some stack for each.
 const TOKENS_MAX: usize = 4_096;
 
-struct Split {
+pub(super) struct Split {
     /// Line by line as in the file, without the comment marks.
-    header: String,
-    sql: String,
-    sql_line: usize,
+    pub(super) header: String,
+    pub(super) sql: String,
+    pub(super) sql_line: usize,
 }
 
-fn split(text: &str) -> Split {
+pub(super) fn split(text: &str) -> Split {
     let mut header = String::new();
     let mut rest = text;
     let mut lines = 0;
@@ -133,9 +133,9 @@ enum DelayHeader {
 }
 
 /// The header of one file, to turn places in it into lines.
-struct Parsed<'a> {
-    file: &'a str,
-    text: &'a str,
+pub(super) struct Parsed<'a> {
+    pub(super) file: &'a str,
+    pub(super) text: &'a str,
 }
 
 impl Parsed<'_> {
@@ -322,12 +322,12 @@ impl Parsed<'_> {
         name.get_ref().parse().map_err(|error| self.at(self.line(&name.span()), format!("{error}")))
     }
 
-    fn toml_error(&self, error: &toml::de::Error) -> SqlFileError {
+    pub(super) fn toml_error(&self, error: &toml::de::Error) -> SqlFileError {
         let line = error.span().map_or(1, |span| self.line(&span));
         self.at(line, format!("the header is not right: {}", error.message().replace('\n', " ")))
     }
 
-    fn refuse<T>(&self, span: &Range<usize>, problem: impl Into<String>) -> Result<T, SqlFileError> {
+    pub(super) fn refuse<T>(&self, span: &Range<usize>, problem: impl Into<String>) -> Result<T, SqlFileError> {
         Err(self.at(self.line(span), problem))
     }
 
@@ -357,21 +357,28 @@ fn check_length(sql: &str) -> Result<(), String> {
     Err(format!("the SQL has {tokens} words and signs; at most {TOKENS_MAX} can be planned"))
 }
 
+/// The one query of a file.
+pub(super) fn check_query(file: &str, sql_line: usize, sql: &str) -> Result<Statement, SqlFileError> {
+    let at = |problem: String| SqlFileError::new(file, sql_line, problem);
+    check_length(sql).map_err(at)?;
+    let statements = DFParser::parse_sql(sql).map_err(|error| SqlFileError::in_sql(file, sql_line, &error))?;
+    let mut statements = statements.into_iter();
+    let (Some(statement), None) = (statements.next(), statements.next()) else {
+        return Err(at("a file holds exactly one query after its header".to_owned()));
+    };
+    let is_query = matches!(&statement, Statement::Statement(inner) if matches!(**inner, ast::Statement::Query(_)));
+    if !is_query {
+        return Err(at("the statement is not a query: write SELECT ... FROM layer.table".to_owned()));
+    }
+    Ok(statement)
+}
+
 /// The one table that the query reads.
 fn source(file: &str, def: &TableDef) -> Result<TableName, SqlFileError> {
     let sql_error = |error| SqlFileError::in_sql(file, def.sql_line, &error);
     let at = |problem: String| SqlFileError::new(file, def.sql_line, problem);
-    check_length(&def.sql).map_err(at)?;
-    let statements = DFParser::parse_sql(&def.sql).map_err(sql_error)?;
-    let mut statements = statements.iter();
-    let (Some(statement), None) = (statements.next(), statements.next()) else {
-        return Err(at("a file holds exactly one query after its header".to_owned()));
-    };
-    let is_query = matches!(statement, Statement::Statement(inner) if matches!(**inner, ast::Statement::Query(_)));
-    if !is_query {
-        return Err(at("the statement is not a query: write SELECT ... FROM layer.table".to_owned()));
-    }
-    let (tables, _ctes) = resolve_table_references(statement, true).map_err(sql_error)?;
+    let statement = check_query(file, def.sql_line, &def.sql)?;
+    let (tables, _ctes) = resolve_table_references(&statement, true).map_err(sql_error)?;
     match tables.as_slice() {
         [TableReference::Partial { schema, table }] => {
             format!("{schema}.{table}").parse().map_err(|error| at(format!("{error}")))

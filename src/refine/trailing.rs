@@ -108,6 +108,17 @@ impl TrailingCount {
         Ok(Int64Array::new(counts.into(), rows.nulls))
     }
 
+    /// The counts of rows that know nothing of each other: what had arrived before this batch, and the row itself.
+    ///
+    /// # Errors
+    /// When the past cannot be read.
+    pub fn count_apart(&mut self, batch: &RecordBatch, history: &dyn History) -> Result<Int64Array, HistoryError> {
+        let rows = self.rows(batch)?;
+        let mut counts = vec![1_i64; rows.keys.len()];
+        self.count_past(&rows, history, &mut counts)?;
+        Ok(Int64Array::new(counts.into(), rows.nulls))
+    }
+
     /// Takes the rows of a batch into memory, once they are sure to get into the history.
     ///
     /// # Errors

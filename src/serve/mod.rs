@@ -1,4 +1,4 @@
-//! The HTTP service: metrics, liveness and readiness.
+//! The HTTP service: metrics, liveness, readiness, and transactions scored by request.
 //!
 //! | route | answers |
 //! |---|---|
@@ -6,10 +6,24 @@
 //! | `GET /metrics` | Prometheus text |
 //! | `GET /health` | 200 `{"status":"live"}` while the process can answer at all |
 //! | `GET /ready` | 200 `{"status":"ready"}`, or 503 with the list of what is missing |
+//! | `POST /predict` | what is thought of one transaction |
+//! | `POST /predict/batch` | of many: a JSON array, NDJSON, or an Arrow IPC stream |
+//! | `GET /models` | the versions of the model, and which one answers |
+//! | `GET /openapi.json`, `GET /docs` | the routes, for machines and for people |
+//!
+//! The last five are there where a [`Predict`] is given. They ask for an API key where keys are set.
 //!
 //! Errors are problem details (RFC 9457). Everything is bounded: connections, idle and request time, bodies, shutdown.
 
+mod batching;
+mod body;
 mod bounded;
+mod bulk;
+mod keys;
+mod models;
+mod openapi;
+mod predict;
+mod predictions;
 mod problem;
 mod readiness;
 mod routes;
@@ -24,6 +38,8 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+pub use keys::{ApiKeys, KeyError};
+pub use predict::Predict;
 pub use problem::Problem;
 pub use readiness::{Missing, Readiness};
 pub use routes::router;
@@ -46,6 +62,19 @@ pub struct ServeSettings {
     pub body_bytes_max: usize,
     /// How long a shutdown waits for the requests under way.
     pub drain_timeout_ms: u64,
+    /// A file with the API keys of the routes that score, one a line: `blake3:<hash>`, or the key itself.
+    pub api_key_file: std::path::PathBuf,
+    /// Transactions that are scored one by one at a time; more are refused with 429.
+    pub requests_max: usize,
+    /// Batches at a time; more are refused with 429.
+    pub batches_max: usize,
+    /// Transactions of one batch; more are refused with 413.
+    pub batch_rows_max: usize,
+    /// Bytes of one batch; more are refused with 413.
+    pub batch_bytes_max: usize,
+    /// Hashes of keys that came by a variable, in hexadecimal.
+    #[serde(skip)]
+    pub api_keys: Vec<String>,
 }
 
 impl Default for ServeSettings {
@@ -57,6 +86,12 @@ impl Default for ServeSettings {
             connections_max: 256,
             body_bytes_max: 1 << 20,
             drain_timeout_ms: 5_000,
+            api_key_file: std::path::PathBuf::new(),
+            requests_max: 1024,
+            batches_max: 2,
+            batch_rows_max: 100_000,
+            batch_bytes_max: 64 << 20,
+            api_keys: Vec::new(),
         }
     }
 }
@@ -67,6 +102,8 @@ pub struct ServeState {
     pub metrics: Arc<Metrics>,
     pub readiness: Readiness,
     pub settings: ServeSettings,
+    /// Absent where the process scores nothing.
+    pub predict: Option<Predict>,
 }
 
 /// Serves until `shutdown` resolves and the requests under way are answered, or the drain timeout is over.

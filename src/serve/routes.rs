@@ -1,7 +1,7 @@
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -10,7 +10,13 @@ use axum::{Json, Router};
 use futures::FutureExt;
 use serde_json::json;
 
-use super::{Problem, ServeState};
+use super::{Problem, ServeState, predict};
+
+/// Where the process scores.
+const SCORING: &str = "POST /predict         what is thought of a transaction\n\
+                       POST /predict/batch   of many: a JSON array, NDJSON, or an Arrow IPC stream\n\
+                       GET /models    the versions of the model, and which one answers\n\
+                       GET /docs      how to call it; GET /openapi.json for machines\n";
 
 const INDEX: &str = concat!(
     "assay ",
@@ -23,11 +29,13 @@ const INDEX: &str = concat!(
 
 /// All routes, with their bounds, for [`serve`](super::serve) or for a test to call.
 pub fn router(state: ServeState) -> Router {
+    let index = if state.predict.is_some() { format!("{INDEX}{SCORING}") } else { INDEX.to_owned() };
     let routes = Router::new()
-        .route("/", get(|| async { INDEX }))
+        .route("/", get(move || async move { index }))
         .route("/metrics", get(metrics))
         .route("/health", get(|| async { Json(json!({ "status": "live" })) }))
         .route("/ready", get(ready))
+        .merge(predict::routes())
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method);
     bounded(routes, state)
@@ -35,10 +43,7 @@ pub fn router(state: ServeState) -> Router {
 
 /// Gives routes their limits and their state.
 pub(super) fn bounded(routes: Router<ServeState>, state: ServeState) -> Router {
-    routes
-        .layer(DefaultBodyLimit::max(state.settings.body_bytes_max))
-        .layer(middleware::from_fn_with_state(state.clone(), within_bounds))
-        .with_state(state)
+    routes.layer(middleware::from_fn_with_state(state.clone(), within_bounds)).with_state(state)
 }
 
 async fn metrics(State(state): State<ServeState>) -> Response {
@@ -74,8 +79,10 @@ async fn wrong_method(method: Method, uri: Uri) -> Problem {
 /// No request takes for ever, none brings the service down, and no answer is kept by a cache in between.
 async fn within_bounds(State(state): State<ServeState>, request: Request, next: Next) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    if declared_length(&request).is_some_and(|bytes| bytes > state.settings.body_bytes_max as u64) {
-        let detail = format!("a body may have {} bytes at most", state.settings.body_bytes_max);
+    let settings = &state.settings;
+    let bytes_max = if predict::is_batch(&path) { settings.batch_bytes_max } else { settings.body_bytes_max };
+    if declared_length(&request).is_some_and(|bytes| bytes > bytes_max as u64) {
+        let detail = format!("a body may have {bytes_max} bytes at most");
         return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail).into_response();
     }
     let limit = Duration::from_millis(state.settings.request_timeout_ms);
@@ -85,7 +92,7 @@ async fn within_bounds(State(state): State<ServeState>, request: Request, next: 
         Ok(Err(_)) => {
             tracing::warn!(%method, path, limit_ms = state.settings.request_timeout_ms, "a request took too long");
             let detail = format!("not answered within {} ms", state.settings.request_timeout_ms);
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).into_response()
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).with_header(header::RETRY_AFTER, "1").into_response()
         }
         Err(_) => {
             tracing::error!(%method, path, "a request handler panicked");

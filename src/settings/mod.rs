@@ -12,7 +12,8 @@ use crate::model::{ModelSettings, TrainJobSettings};
 use crate::pipeline::EpochSettings;
 use crate::refine::RefineSettings;
 use crate::refine::window::WindowSettings;
-use crate::serve::ServeSettings;
+use crate::scoring::ScoringSettings;
+use crate::serve::{ApiKeys, ServeSettings};
 use crate::source::{KafkaSettings, SourceError};
 use crate::telemetry::{LogFormat, check_filter};
 
@@ -27,7 +28,7 @@ pub const DEFAULTS: &str = include_str!("default.toml");
 /// Variables that begin so are settings.
 const PREFIX: &str = "ASSAY_";
 /// Passwords come from variables or files only.
-const SECRETS: [&str; 2] = ["REGISTRY_PASSWORD", "KAFKA_PASSWORD"];
+const SECRETS: [&str; 3] = ["REGISTRY_PASSWORD", "KAFKA_PASSWORD", "SERVE_API_KEY"];
 
 /// Everything that can be set.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -47,6 +48,7 @@ pub struct Settings {
     pub maintenance: CompactionSettings,
     pub model: ModelSettings,
     pub train: TrainJobSettings,
+    pub scoring: ScoringSettings,
     pub serve: ServeSettings,
     pub log: LogSettings,
 }
@@ -107,6 +109,7 @@ impl Default for Settings {
             maintenance: CompactionSettings::default(),
             model: ModelSettings::default(),
             train: TrainJobSettings::default(),
+            scoring: ScoringSettings::default(),
             serve: ServeSettings::default(),
             log: LogSettings::default(),
         }
@@ -164,13 +167,14 @@ impl Settings {
         for (key, value) in secrets {
             match key.as_str() {
                 "REGISTRY_PASSWORD" => settings.registry.password = Some(Secret(value)),
+                "SERVE_API_KEY" => settings.serve.api_keys.push(ApiKeys::hash(&value)),
                 _ => {
                     settings.kafka.properties.insert("sasl.password".into(), value);
                 }
             }
         }
         if let Some(folder) = file.and_then(Path::parent) {
-            for path in [&mut settings.contract.folder, &mut settings.sql.folder] {
+            for path in [&mut settings.contract.folder, &mut settings.sql.folder, &mut settings.serve.api_key_file] {
                 if path.as_os_str().is_empty() || path.is_absolute() {
                     continue;
                 }
@@ -211,7 +215,7 @@ impl Settings {
 
     /// The key that cannot work, and what it accepts.
     fn problem(&self) -> Option<(String, String)> {
-        let own: [(&str, bool, &str); 12] = [
+        let own: [(&str, bool, &str); 15] = [
             ("pipeline", self.pipeline.is_empty(), "is empty; give the pipeline a name"),
             ("lake.location", self.lake.location.is_empty(), "is empty; give a folder or s3://bucket/prefix"),
             (
@@ -231,6 +235,9 @@ impl Settings {
             ),
             ("maintenance.fan_in", self.maintenance.fan_in < 2, "must be at least 2"),
             ("model.folder", self.model.folder.as_os_str().is_empty(), "is empty; give a folder for models"),
+            ("scoring.follow_ms", self.scoring.follow_ms == 0, "must be at least 1"),
+            ("serve.requests_max", self.serve.requests_max == 0, "must be at least 1"),
+            ("serve.batches_max", self.serve.batches_max == 0, "must be at least 1"),
             ("serve.address", !is_address(&self.serve.address), "must be host:port, such as 127.0.0.1:9464"),
         ];
         if let Some((key, _, cause)) = own.into_iter().find(|(_, is_bad, _)| *is_bad) {

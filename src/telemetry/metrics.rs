@@ -17,6 +17,9 @@ const WORK_BUCKETS: &[f64] =
 /// Freshness: fine around the second that a commit takes, coarse up to the hour of a backlog.
 const FRESHNESS_BUCKETS: &[f64] =
     &[0.1, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0];
+/// Requests: from 50 µs (one transaction) to ten seconds (the limit of a request).
+const REQUEST_BUCKETS: &[f64] =
+    &[0.000_05, 0.000_1, 0.000_2, 0.000_3, 0.000_5, 0.000_75, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0];
 const NO_WATERMARK: i64 = i64::MIN;
 
 /// A metric could not be registered or written.
@@ -59,6 +62,12 @@ pub struct Metrics {
     /// Absent where the system does not tell: a zero would be a lie.
     resident_memory: Option<IntGauge>,
     source_connected: IntGauge,
+    requests: IntCounterVec,
+    request_seconds: HistogramVec,
+    predictions: IntCounterVec,
+    predictions_refused: IntCounterVec,
+    predictions_degraded: IntCounter,
+    features_epoch: IntGauge,
 }
 
 impl Metrics {
@@ -99,6 +108,12 @@ impl Metrics {
             panes_reloaded: make.gauge("assay_window_panes_reloaded", "Panes of closed windows read from silver again for late rows, since the start.")?,
             resident_memory,
             source_connected: make.gauge("assay_source_connected", "1 while the source answers, else 0.")?,
+            requests: make.counters("assay_requests_total", "Requests to score, by route and status.", &["route", "status"])?,
+            request_seconds: make.request_histograms("assay_request_seconds", "Seconds from a request to score to its answer.", &["route"])?,
+            predictions: make.counters("assay_predictions_total", "Transactions scored by request; the version is that of the model, or `rules` where they decided alone.", &["version", "decision"])?,
+            predictions_refused: make.counters("assay_predictions_refused_total", "Transactions of requests that do not fit the contract or break an expectation, by the first reason.", &["reason"])?,
+            predictions_degraded: make.counter("assay_predictions_degraded_total", "Transactions scored by the rules alone, because the model or features were missing.")?,
+            features_epoch: make.gauge("assay_features_epoch", "The epoch of the lake that requests are scored with.")?,
             registry: make.registry,
             catalog: make.catalog,
             clock,
@@ -239,6 +254,32 @@ impl Metrics {
         self.source_connected.set(i64::from(connected));
     }
 
+    /// A request to score was answered.
+    pub fn request_answered(&self, route: &str, status: u16, time: Duration) {
+        self.requests.with_label_values(&[route, &status.to_string()]).inc();
+        self.request_seconds.with_label_values(&[route]).observe(time.as_secs_f64());
+    }
+
+    /// Transactions were scored by this version of the model, or by the `rules`.
+    pub fn predicted(&self, version: &str, decision: &str, transactions: u64) {
+        self.predictions.with_label_values(&[version, decision]).inc_by(transactions);
+    }
+
+    /// Transactions of requests were refused.
+    pub fn prediction_refused(&self, reason: &str, transactions: u64) {
+        self.predictions_refused.with_label_values(&[reason]).inc_by(transactions);
+    }
+
+    /// Transactions were scored without the model or without all features.
+    pub fn predictions_degraded(&self, transactions: u64) {
+        self.predictions_degraded.inc_by(transactions);
+    }
+
+    /// The epoch of the features that requests are scored with.
+    pub fn set_features_epoch(&self, epoch: i64) {
+        self.features_epoch.set(epoch);
+    }
+
     #[allow(clippy::cast_precision_loss, reason = "a lag is far below 2^53 µs, which is 285 years")]
     fn watermark_lag_seconds(&self) -> f64 {
         match self.watermark_us.load(Ordering::Relaxed) {
@@ -290,6 +331,10 @@ impl Maker {
 
     fn histograms(&mut self, name: &str, help: &str, labels: &[&str]) -> Result<HistogramVec, MetricsError> {
         self.keep(HistogramVec::new(HistogramOpts::new(name, help).buckets(WORK_BUCKETS.to_vec()), labels))
+    }
+
+    fn request_histograms(&mut self, name: &str, help: &str, labels: &[&str]) -> Result<HistogramVec, MetricsError> {
+        self.keep(HistogramVec::new(HistogramOpts::new(name, help).buckets(REQUEST_BUCKETS.to_vec()), labels))
     }
 
     fn keep<C: Collector + Clone + 'static>(&mut self, made: prometheus::Result<C>) -> Result<C, MetricsError> {

@@ -27,6 +27,12 @@
 //! | `assay_resident_memory_bytes` | gauge | | bytes | of physical memory in use; only where the system tells it |
 //! | `assay_build_info` | gauge | `version` | | always 1 |
 //! | `assay_source_connected` | gauge | | 0 or 1 | whether the source answers |
+//! | `assay_requests_total` | counter | `route`, `status` | requests | to score, answered |
+//! | `assay_request_seconds` | histogram | `route` | seconds | from a request to score to its answer |
+//! | `assay_predictions_total` | counter | `version`, `decision` | transactions | scored by request; the version is that of the model, or `rules` |
+//! | `assay_predictions_refused_total` | counter | `reason` | transactions | of requests that do not fit the contract or break an expectation |
+//! | `assay_predictions_degraded_total` | counter | | transactions | scored by the rules alone, because the model or features were missing |
+//! | `assay_features_epoch` | gauge | | number | the epoch of the lake that requests are scored with |
 
 mod logging;
 mod memory;

@@ -40,7 +40,7 @@ const OF_THE_CUT: [&str; 9] = [
     "device_fraud_rate_30d",
 ];
 
-static RUNTIME: LazyLock<Runtime> =
+pub static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime"));
 static CONTRACT: LazyLock<Arc<Contract>> = LazyLock::new(|| Arc::new(Contract::embedded().expect("the contract")));
 static PLAN: LazyLock<Plan> = LazyLock::new(|| {

@@ -12,6 +12,7 @@ mod crash;
 mod fault;
 mod kit;
 mod rebuilding;
+mod serving;
 mod standing;
 mod training;
 mod values;

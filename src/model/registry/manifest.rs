@@ -59,6 +59,36 @@ pub struct DataSource {
     pub ignored: Vec<String>,
     /// Columns that are no features, and why.
     pub left_out: Vec<(String, String)>,
+    /// Where the rows were read from, when that was the lake; the file is then the SQL file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lake: Option<LakeSource>,
+}
+
+/// A lake as of one epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LakeSource {
+    pub location: String,
+    pub pipeline: String,
+    pub epoch: i64,
+    /// The name of the training set.
+    pub set: String,
+    /// Rows without a label yet: younger than the label delay at that epoch.
+    pub unlabelled: u64,
+    /// What each feature column is in the lake, in the order of the query.
+    pub columns: Vec<LakeColumn>,
+}
+
+/// A column that is one of a table, unchanged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LakeColumn {
+    /// As the model knows it.
+    pub column: String,
+    /// `layer.name`
+    pub table: String,
+    /// As the table calls it.
+    pub of: String,
 }
 
 /// A file, by its size and hash.

@@ -48,6 +48,7 @@ fn manifest(report: &TrainReport) -> Manifest {
             order: Order::Rows,
             ignored: Vec::new(),
             left_out: Vec::new(),
+            lake: None,
         },
         files: BTreeMap::new(),
     }

@@ -55,7 +55,8 @@ pub(super) fn read(path: &str, columns: &mut [Column]) -> Result<usize, TableErr
     Ok(rows)
 }
 
-fn push(path: &str, before: usize, column: &mut Column, array: &ArrayRef) -> Result<(), TableError> {
+/// Adds cells to a column; `before` rows are in it.
+pub(super) fn push(path: &str, before: usize, column: &mut Column, array: &ArrayRef) -> Result<(), TableError> {
     let as_type = |kind: &DataType| cast(array, kind).map_err(|cause| unreadable(path, cause));
     match &mut column.cells {
         Cells::Numbers(values) => {
@@ -88,7 +89,7 @@ fn push(path: &str, before: usize, column: &mut Column, array: &ArrayRef) -> Res
     Ok(())
 }
 
-fn kind_of(data_type: &DataType) -> Kind {
+pub(super) fn kind_of(data_type: &DataType) -> Kind {
     match data_type {
         DataType::Boolean => Kind::Boolean,
         DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 => Kind::Time,

@@ -1,0 +1,361 @@
+//! Scoring by HTTP over loopback: latency at a given rate, what is reached at saturation, batches, and the model alone.
+
+mod client;
+mod model;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::ipc::writer::StreamWriter;
+use assay::domain::{History, HistoryError, TableName};
+use assay::generate::{GenerateSettings, Generated, Generator};
+use assay::model::registry::{CHAMPION, ModelName, Registry};
+use assay::refine::{RefineSettings, TrailingCount};
+use assay::scoring::{FeatureSource, Models, Scorer, ScoringPipeline, Standing};
+use assay::serve::{ApiKeys, Predict, Readiness};
+use clap::Args;
+use serde_json::json;
+
+use super::machine::{Cpu, Machine, peak_rss_mib};
+use super::scratch::{Scratch, ScratchArgs};
+use crate::app::{App, nap, usage};
+use crate::exit::Exit;
+use crate::run::Server;
+use crate::ui::thousands;
+use client::{Connection, Request};
+
+/// Requests a second, their latency, and rows a second of batches, with a client on this machine
+#[derive(Debug, Clone, Args)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    pub scratch: ScratchArgs,
+    /// Requests a second for the latency
+    #[arg(long, default_value_t = 10_000)]
+    pub rate: u64,
+    /// How long each measurement takes
+    #[arg(long, default_value_t = 10)]
+    pub seconds: u64,
+    /// Connections of the client, kept alive
+    #[arg(long, default_value_t = 16)]
+    pub connections: usize,
+    /// Transactions of a batch
+    #[arg(long, default_value_t = 20_000)]
+    pub batch_rows: usize,
+    #[arg(long, default_value_t = 42)]
+    pub seed: u64,
+}
+
+/// Transactions that the model learns from and that are sent.
+const EVENTS: u64 = 60_000;
+
+pub fn run(args: &ServeArgs, mut app: App) -> anyhow::Result<Exit> {
+    let machine = Machine::look();
+    if args.rate == 0 || args.seconds == 0 || args.connections == 0 || args.batch_rows == 0 {
+        return Err(usage("--rate, --seconds, --connections and --batch-rows must be at least 1"));
+    }
+    app.stop_on_signals();
+    let scratch = Scratch::make(&args.scratch, &mut app)?;
+    app.settings.serve.address = "127.0.0.1:0".to_owned();
+    app.settings.serve.batch_rows_max = args.batch_rows.max(app.settings.serve.batch_rows_max);
+    let contract = app.contract()?;
+    let plan = app.plan(&contract)?;
+    let pipeline = Arc::new(ScoringPipeline::compile(&plan, &contract).map_err(usage)?);
+    let payloads = payloads(args, &app)?;
+    let past = Arc::new(Past::new(&plan, &pipeline)?);
+    let registry = Registry::new(scratch.lake().with_file_name("models"));
+    let name = ModelName::parse("bench")?;
+    let version = model::learn(&app, &registry, &name, &pipeline, past.as_ref(), &payloads)?;
+    registry.promote(&name, &version, CHAMPION, app.clock.now_us())?;
+    let models = Arc::new(Models::new(registry, name));
+    models.follow(&pipeline, past.as_ref());
+    if let Some(problem) = models.chosen().problem {
+        return Err(anyhow::anyhow!(problem));
+    }
+    let (settings, clock) = (app.settings.scoring.clone(), Arc::clone(&app.clock));
+    let scorer = Arc::new(Scorer::new(Arc::clone(&pipeline), past, models, settings, clock));
+    let predict = Predict::new(Arc::clone(&scorer), ApiKeys::default(), &app.settings.serve);
+    let server = Server::start(&app, Readiness::default(), Some(predict))?;
+    let requests: Vec<Request> = payloads.iter().take(4096).map(|text| Request::json("/predict", text)).collect();
+    let alone = model::evaluate(args.seed)?;
+    let inline = score_alone(&app, &scorer, &payloads)?;
+    let steady = steady(args, &app, &server, &requests)?;
+    let full = saturated(args, &app, &server, &requests)?;
+    let batch = batch_json(args, &payloads);
+    let json_rows_s = batches(args, &app, &server, &Request::json("/predict/batch", &batch))?;
+    let arrow = batch_arrow(args, &pipeline, &payloads)?;
+    let arrow_rows_s = batches(args, &app, &server, &Request::arrow("/predict/batch", &arrow))?;
+    drop(server);
+    let lines = [
+        format!(
+            "/predict at {} requests/s: p50 {} µs, p99 {} µs, max {} µs ({} answers of {} due)",
+            thousands(args.rate),
+            steady.p50_us,
+            steady.p99_us,
+            steady.max_us,
+            thousands(steady.answers),
+            thousands(steady.due)
+        ),
+        format!(
+            "/predict at saturation, {} connections: {} requests/s, p99 {} µs",
+            args.connections,
+            thousands(full.per_s),
+            full.p99_us
+        ),
+        format!(
+            "/predict/batch of {} transactions: JSON {} rows/s, Arrow {} rows/s",
+            thousands(args.batch_rows as u64),
+            thousands(json_rows_s),
+            thousands(arrow_rows_s)
+        ),
+        format!(
+            "the scorer alone: 1 transaction {:.1} µs, 64 together {:.2} µs each, 4,096 together {:.2} µs each (one core)",
+            inline[0] / 1e3,
+            inline[1] / 1e3,
+            inline[2] / 1e3
+        ),
+        format!(
+            "the model alone, {} trees of depth 6: {:.0} ns a row in a batch, {:.0} ns one by one (one core)",
+            alone.trees, alone.batch_ns, alone.single_ns
+        ),
+    ];
+    let figures = json!({
+        "rate": args.rate, "connections": args.connections, "batch_rows": args.batch_rows,
+        "steady": {"p50_us": steady.p50_us, "p99_us": steady.p99_us, "max_us": steady.max_us, "answers": steady.answers},
+        "saturated": {"requests_s": full.per_s, "p99_us": full.p99_us},
+        "batch_json_rows_s": json_rows_s, "batch_arrow_rows_s": arrow_rows_s,
+        "scorer_ns_a_row": {"1": inline[0], "64": inline[1], "4096": inline[2]},
+        "model_ns_a_row": {"batch": alone.batch_ns, "single": alone.single_ns, "trees": alone.trees},
+        "peak_rss_mib": peak_rss_mib(),
+    });
+    super::report(&app, &machine, "serve", &figures, &lines);
+    Ok(Exit::Done)
+}
+
+/// Transactions of the last day, as JSON.
+fn payloads(args: &ServeArgs, app: &App) -> anyhow::Result<Vec<Vec<u8>>> {
+    let began = chrono::DateTime::from_timestamp_micros(app.clock.now_us() - 86_400_000_000).unwrap_or_default();
+    let settings = GenerateSettings {
+        seed: args.seed,
+        events: Some(EVENTS),
+        start_at: began.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+        users: 20_000,
+        malformed: 0.0,
+        bad_rows: 0.0,
+        duplicates: 0.0,
+        fraud: 0.02,
+        json: 1.0,
+        ..GenerateSettings::default()
+    };
+    let mut generator = Generator::new(settings, 1).map_err(usage)?;
+    let (mut message, mut payloads) = (Generated::default(), Vec::new());
+    while generator.next_into(&mut message) {
+        payloads.extend(message.payload().map(<[u8]>::to_vec));
+    }
+    Ok(payloads)
+}
+
+/// Trailing counts of what was generated, as a server holds those of its lake.
+struct Past {
+    counts: Mutex<Vec<TrailingCount>>,
+}
+
+impl Past {
+    fn new(plan: &assay::pipeline::Plan, pipeline: &ScoringPipeline) -> anyhow::Result<Self> {
+        let (_, silver) = pipeline.silver();
+        let settings = RefineSettings::default();
+        let all = plan.rows.iter().flat_map(|def| &def.trailing);
+        let counts = all.map(|count| TrailingCount::new(count, silver, plan.event_time(), &settings, [7; 16]));
+        Ok(Self { counts: Mutex::new(counts.collect::<Result<_, _>>().map_err(usage)?) })
+    }
+
+    fn record(&self, silver: &RecordBatch) -> anyhow::Result<()> {
+        for count in self.counts.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
+            count.count(silver, &Nothing)?;
+            count.record(silver)?;
+        }
+        Ok(())
+    }
+}
+
+impl FeatureSource for Past {
+    fn added(&self, _: &TableName, silver: &RecordBatch) -> Result<Vec<ArrayRef>, String> {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = counts.iter_mut().map(|count| count.count_apart(silver, &Nothing));
+        told.map(|told| told.map(|told| Arc::new(told) as ArrayRef).map_err(|error| error.cause)).collect()
+    }
+
+    fn standing(&self) -> Standing {
+        Standing { epoch: 1, published_at_us: Some(0) }
+    }
+}
+
+struct Nothing;
+
+impl History for Nothing {
+    fn scan(&self, _: i64, _: i64, _: &[&str]) -> Result<Vec<RecordBatch>, HistoryError> {
+        Ok(Vec::new())
+    }
+
+    fn may_contain(&self, _: i64, _: i64) -> bool {
+        false
+    }
+}
+
+/// Nanoseconds of CPU a row, for 1, 64 and 4,096 rows at a time.
+fn score_alone(app: &App, scorer: &Scorer, payloads: &[Vec<u8>]) -> anyhow::Result<[f64; 3]> {
+    let mut figures = [0.0; 3];
+    for (figure, (rows, rounds)) in figures.iter_mut().zip([(1, 4000), (64, 400), (4096, 12)]) {
+        let before = Cpu::Thread.ns();
+        for round in 0..rounds {
+            let from = (round * rows) % (payloads.len().saturating_sub(rows)).max(1);
+            let part = payloads.get(from..from + rows).unwrap_or_default();
+            std::hint::black_box(scorer.score_json(part.iter().map(Vec::as_slice))?);
+            if app.stop.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+        *figure = (Cpu::Thread.ns() - before) as f64 / (rounds * rows) as f64;
+    }
+    Ok(figures)
+}
+
+struct Latency {
+    answers: u64,
+    due: u64,
+    per_s: u64,
+    p50_us: i64,
+    p99_us: i64,
+    max_us: i64,
+}
+
+impl Latency {
+    fn of(mut times_us: Vec<i64>, due: u64, elapsed_us: i64) -> Self {
+        times_us.sort_unstable();
+        let at = |share: f64| {
+            let place = (times_us.len() as f64 * share) as usize;
+            times_us.get(place.min(times_us.len().saturating_sub(1))).copied().unwrap_or_default()
+        };
+        let answers = times_us.len() as u64;
+        Self {
+            answers,
+            due,
+            per_s: (answers as f64 * 1e6 / elapsed_us.max(1) as f64) as u64,
+            p50_us: at(0.5),
+            p99_us: at(0.99),
+            max_us: at(1.0),
+        }
+    }
+}
+
+/// Requests are due at even times, whether or not those before were answered: a late answer makes the next ones late.
+fn steady(args: &ServeArgs, app: &App, server: &Server, requests: &[Request]) -> anyhow::Result<Latency> {
+    let began_us = app.clock.now_us() + 100_000;
+    let due = args.rate * args.seconds;
+    let times = on_connections(args, server, |number, connection| {
+        let mut times = Vec::new();
+        for request in (number as u64..due).step_by(args.connections) {
+            let due_us = began_us + i64::try_from(request * 1_000_000 / args.rate).unwrap_or(i64::MAX);
+            loop {
+                let left_us = due_us - app.clock.now_us();
+                if left_us <= 0 || app.stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                nap(Duration::from_micros(u64::try_from(left_us).unwrap_or(0)));
+            }
+            connection.ask(&requests[request as usize % requests.len()])?;
+            times.push(app.clock.now_us() - due_us);
+        }
+        Ok(times)
+    })?;
+    Ok(Latency::of(times, due, app.clock.now_us() - began_us))
+}
+
+/// As fast as answers come.
+fn saturated(args: &ServeArgs, app: &App, server: &Server, requests: &[Request]) -> anyhow::Result<Latency> {
+    let began_us = app.clock.now_us();
+    let until_us = began_us + i64::try_from(args.seconds).unwrap_or(10) * 1_000_000;
+    let times = on_connections(args, server, |number, connection| {
+        let mut times = Vec::new();
+        for request in (number..).step_by(args.connections) {
+            let sent_us = app.clock.now_us();
+            if sent_us >= until_us || app.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            connection.ask(&requests[request % requests.len()])?;
+            times.push(app.clock.now_us() - sent_us);
+        }
+        Ok(times)
+    })?;
+    let answers = times.len() as u64;
+    Ok(Latency::of(times, answers, app.clock.now_us() - began_us))
+}
+
+/// Rows a second of one batch, sent over two connections for the time of a measurement.
+fn batches(args: &ServeArgs, app: &App, server: &Server, batch: &Request) -> anyhow::Result<u64> {
+    let began_us = app.clock.now_us();
+    let until_us = began_us + i64::try_from(args.seconds).unwrap_or(10) * 1_000_000;
+    let two = ServeArgs { connections: 2, ..args.clone() };
+    let times = on_connections(&two, server, |_, connection| {
+        let mut times = Vec::new();
+        while app.clock.now_us() < until_us && !app.stop.load(Ordering::Relaxed) {
+            connection.ask(batch)?;
+            times.push(0);
+        }
+        Ok(times)
+    })?;
+    let elapsed_us = app.clock.now_us() - began_us;
+    Ok((times.len() as f64 * args.batch_rows as f64 * 1e6 / elapsed_us.max(1) as f64) as u64)
+}
+
+fn on_connections(
+    args: &ServeArgs,
+    server: &Server,
+    each: impl Fn(usize, &mut Connection) -> anyhow::Result<Vec<i64>> + Sync,
+) -> anyhow::Result<Vec<i64>> {
+    let failed = AtomicBool::new(false);
+    let all = std::thread::scope(|scope| {
+        let (each, failed) = (&each, &failed);
+        let threads: Vec<_> = (0..args.connections)
+            .map(|number| {
+                scope.spawn(move || {
+                    let done = Connection::open(server.address).and_then(|mut open| each(number, &mut open));
+                    if done.is_err() {
+                        failed.store(true, Ordering::Relaxed);
+                    }
+                    done
+                })
+            })
+            .collect();
+        threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect::<Vec<_>>()
+    });
+    let mut times = Vec::new();
+    for done in all {
+        times.extend(done.map_err(|_| anyhow::anyhow!("a client stopped without a word"))??);
+    }
+    Ok(times)
+}
+
+fn batch_json(args: &ServeArgs, payloads: &[Vec<u8>]) -> Vec<u8> {
+    let mut text = vec![b'['];
+    for (place, payload) in payloads.iter().cycle().take(args.batch_rows).enumerate() {
+        if place > 0 {
+            text.push(b',');
+        }
+        text.extend_from_slice(payload);
+    }
+    text.push(b']');
+    text
+}
+
+fn batch_arrow(args: &ServeArgs, pipeline: &ScoringPipeline, payloads: &[Vec<u8>]) -> anyhow::Result<Vec<u8>> {
+    let all: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).cycle().take(args.batch_rows).collect();
+    let rows = pipeline.decode(all.into_iter()).rows;
+    let mut text = Vec::new();
+    let mut writer = StreamWriter::try_new(&mut text, &rows.schema())?;
+    writer.write(&rows)?;
+    writer.finish()?;
+    drop(writer);
+    Ok(text)
+}

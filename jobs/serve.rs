@@ -1,0 +1,185 @@
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use assay::lake::LakeError;
+use assay::model::registry::{ModelName, Registry};
+use assay::pipeline::Compiled;
+use assay::scoring::{Followed, FollowedLake, LakeFollower, Models, Scorer, ScoringPipeline};
+use assay::serve::{ApiKeys, Predict, Readiness};
+use clap::Args;
+
+use crate::app::{App, nap, usage};
+use crate::exit::Exit;
+use crate::models::ModelsFolder;
+use crate::run::Server;
+use crate::ui::Look;
+
+/// Score transactions by HTTP with the champion of a model and what a lake knows, until it is stopped.
+#[derive(Debug, Clone, Args)]
+pub struct ServeArgs {
+    /// Serve here
+    #[arg(long, value_name = "HOST:PORT")]
+    pub http: Option<String>,
+    /// The model whose champion answers [default: that of the settings, fraud]
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    #[command(flatten)]
+    pub folder: ModelsFolder,
+    /// Read an API key from stdin, print the line for serve.api_key_file, and end
+    #[arg(long)]
+    pub hash_key: bool,
+}
+
+/// The lake is looked at this often at most: a look reads its log.
+const LAKE_EVERY: Duration = Duration::from_secs(1);
+
+pub fn run(args: ServeArgs, mut app: App) -> anyhow::Result<Exit> {
+    if args.hash_key {
+        return hash_key();
+    }
+    if let Some(address) = &args.http {
+        app.settings.serve.address.clone_from(address);
+    }
+    if let Some(model) = &args.model {
+        app.settings.scoring.model.clone_from(model);
+    }
+    if let Some(folder) = &args.folder.models {
+        app.settings.model.folder.clone_from(folder);
+    }
+    app.settings.check()?;
+    app.stop_on_signals();
+    let readiness = Readiness::awaiting(["model", "features"]);
+    let scoring = Scoring::start(&app, Some(readiness.clone()))?;
+    let server = Server::start(&app, readiness, Some(scoring.predict()))?;
+    let look = Look::of_stderr();
+    eprintln!("{}", look.fit(&format!("http://{}/docs says how to call it; Ctrl-C ends it", server.address)));
+    while !app.stop.load(Ordering::Relaxed) {
+        nap(Duration::from_millis(50));
+    }
+    drop(server);
+    Ok(Exit::Done)
+}
+
+fn hash_key() -> anyhow::Result<Exit> {
+    let mut key = String::new();
+    std::io::stdin().read_to_string(&mut key).map_err(usage)?;
+    if key.trim().is_empty() {
+        return Err(usage("there is no key on stdin: printf %s \"$KEY\" | assay serve --hash-key"));
+    }
+    println!("blake3:{}", ApiKeys::hash(&key));
+    Ok(Exit::Done)
+}
+
+/// What scores requests, and the thread that follows the model and the lake; ends when it is dropped.
+pub struct Scoring {
+    predict: Predict,
+    done: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Scoring {
+    /// Checks everything that the user wrote, and begins to follow. `readiness` hears of `model` and `features`.
+    pub fn start(app: &App, readiness: Option<Readiness>) -> anyhow::Result<Self> {
+        let settings = &app.settings;
+        let keys = ApiKeys::load(&settings.serve).map_err(usage)?;
+        keys.check_address(&settings.serve.address).map_err(usage)?;
+        let contract = app.contract()?;
+        let plan = app.plan(&contract)?;
+        Compiled::new(&plan, &app.stage_settings(), [0, 0])?;
+        let pipeline = Arc::new(ScoringPipeline::compile(&plan, &contract).map_err(usage)?);
+        let followed = FollowedLake {
+            place: &settings.lake,
+            pipeline: &settings.pipeline,
+            plan: &plan,
+            evolved: &contract.evolved_columns(),
+            hash_key: uuid::Uuid::new_v4().into_bytes(),
+        };
+        let clock = Arc::clone(&app.clock);
+        let follower = LakeFollower::new(followed, &settings.refine, &settings.scoring, app.handle.clone(), clock);
+        let follower = Arc::new(follower.map_err(usage)?);
+        let registry = Registry::new(settings.model.folder.clone());
+        let models = Models::new(registry, ModelName::parse(&settings.scoring.model)?);
+        let features = Arc::clone(&follower) as _;
+        let clock = Arc::clone(&app.clock);
+        let scorer = Scorer::new(pipeline, features, Arc::new(models), settings.scoring.clone(), clock);
+        let scorer = Arc::new(scorer);
+        let predict = Predict::new(Arc::clone(&scorer), keys, &settings.serve);
+        let done = Arc::new(AtomicBool::new(false));
+        let following = Following {
+            scorer,
+            follower,
+            readiness,
+            metrics: Arc::clone(&app.metrics),
+            every: Duration::from_millis(settings.scoring.follow_ms),
+            done: Arc::clone(&done),
+        };
+        let thread = std::thread::Builder::new().name("assay-follow".to_owned()).spawn(move || following.run())?;
+        Ok(Self { predict, done, thread: Some(thread) })
+    }
+
+    pub fn predict(&self) -> Predict {
+        self.predict.clone()
+    }
+}
+
+impl Drop for Scoring {
+    fn drop(&mut self) {
+        self.done.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Following {
+    scorer: Arc<Scorer>,
+    follower: Arc<LakeFollower>,
+    readiness: Option<Readiness>,
+    metrics: Arc<assay::telemetry::Metrics>,
+    every: Duration,
+    done: Arc<AtomicBool>,
+}
+
+impl Following {
+    fn run(&self) {
+        let mut since_lake = LAKE_EVERY;
+        while !self.done.load(Ordering::Relaxed) {
+            self.scorer.models.follow(&self.scorer.pipeline, self.scorer.features.as_ref());
+            let chosen = self.scorer.models.chosen();
+            self.tell("model", chosen.problem.map_or(Ok(()), Err));
+            if since_lake >= LAKE_EVERY {
+                since_lake = Duration::ZERO;
+                self.look_at_lake();
+            }
+            since_lake += self.every;
+            nap(self.every);
+        }
+    }
+
+    fn look_at_lake(&self) {
+        match self.follower.follow() {
+            Ok(Followed::Unchanged) => self.tell("features", Ok(())),
+            Ok(Followed::Empty) => self.tell("features", Err("the lake has no complete epoch yet".to_owned())),
+            Ok(Followed::To(epoch)) => {
+                self.metrics.set_features_epoch(epoch);
+                self.metrics.set_cache("serving", self.follower.bytes());
+                self.tell("features", Ok(()));
+            }
+            Err(error @ (LakeError::NoLake { .. } | LakeError::Missing { .. })) => {
+                self.tell("features", Err(error.to_string()));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the lake could not be followed");
+                self.tell("features", Err(error.to_string()));
+            }
+        }
+    }
+
+    fn tell(&self, condition: &str, state: Result<(), String>) {
+        if let Some(readiness) = &self.readiness {
+            readiness.set(condition, state);
+        }
+    }
+}

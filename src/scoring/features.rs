@@ -1,0 +1,65 @@
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::datatypes::SchemaRef;
+
+use crate::domain::TableName;
+
+/// What is known of the past when a transaction comes by request.
+///
+/// Rows are told apart from each other: what stands beside a row in a batch is not its past. Nothing here may wait for
+/// a disk or a network: what is not in memory is not known.
+pub trait FeatureSource: Send + Sync {
+    /// The columns that a table's header adds to rows of silver (its trailing counts), in the order of the header; NULL
+    /// where it cannot be told.
+    ///
+    /// # Errors
+    /// Why none can be told.
+    fn added(&self, table: &TableName, silver: &RecordBatch) -> Result<Vec<ArrayRef>, String>;
+
+    /// The columns of a table that has one row for each transaction and no SQL of its own; `None` when it is not known.
+    fn schema(&self, _table: &TableName) -> Option<SchemaRef> {
+        None
+    }
+
+    /// The rows of such a table for rows of silver, in their order.
+    ///
+    /// # Errors
+    /// Why they cannot be told.
+    fn rows(&self, table: &TableName, _silver: &RecordBatch) -> Result<RecordBatch, String> {
+        Err(format!("{table} is not kept for requests"))
+    }
+
+    /// Which state of the lake it knows.
+    fn standing(&self) -> Standing;
+}
+
+/// A complete epoch of the lake.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// 0 before the first.
+    pub epoch: i64,
+    /// Microseconds since 1970; `None` before the first.
+    pub published_at_us: Option<i64>,
+}
+
+/// A past in which nothing happened: each transaction is the first of its user.
+#[derive(Debug, Clone)]
+pub struct NoPast {
+    /// How many counts each table has.
+    pub counts: usize,
+}
+
+impl FeatureSource for NoPast {
+    fn added(&self, _: &TableName, silver: &RecordBatch) -> Result<Vec<ArrayRef>, String> {
+        let first: ArrayRef = Arc::new(Int64Array::from_value(1, silver.num_rows()));
+        Ok(vec![first; self.counts])
+    }
+
+    fn standing(&self) -> Standing {
+        Standing::default()
+    }
+}
+
+/// For several users of one source.
+pub type SharedFeatures = Arc<dyn FeatureSource>;

@@ -1,0 +1,292 @@
+//! Many transactions in one request: JSON in and out, or Arrow.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, BooleanBuilder, Float64Builder, Int32Builder, RecordBatch, RecordBatchOptions, StringBuilder,
+    new_null_array,
+};
+use arrow::buffer::Buffer;
+use arrow::compute::{CastOptions, cast_with_options, concat_batches};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::ipc::reader::StreamDecoder;
+use arrow::ipc::writer::StreamWriter;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use rayon::prelude::*;
+
+use super::Problem;
+use super::body::{ARROW, BodyKind, LINES, elements, lines};
+use super::predictions::{Answered, Counted, FRAUD, LEGITIMATE, push_item};
+use crate::contract::Decoded;
+use crate::scoring::{CHUNK_ROWS, DecidedBy, Item, Scorer, Scores, ScoringError};
+use crate::telemetry::Metrics;
+
+/// Scores a body. Blocking, for a thread of its own.
+pub(super) fn score(
+    scorer: &Scorer,
+    metrics: &Metrics,
+    kind: BodyKind,
+    body: &Bytes,
+    rows_max: usize,
+    contributions: usize,
+) -> Result<Response, Problem> {
+    match kind {
+        BodyKind::Arrow => score_arrow(scorer, metrics, body, rows_max),
+        BodyKind::Json => {
+            let items = elements(body).map_err(|cause| bad(format!("the body is no JSON array: {cause}")))?;
+            score_json(scorer, metrics, &items, rows_max, contributions, false)
+        }
+        BodyKind::Lines => score_json(scorer, metrics, &lines(body), rows_max, contributions, true),
+    }
+}
+
+fn bad(detail: String) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, detail)
+}
+
+fn too_many(rows: usize, rows_max: usize) -> Problem {
+    let detail = format!("a batch may have {rows_max} transactions at most, and this one has {rows}");
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+}
+
+fn not_computed(error: &ScoringError) -> Problem {
+    tracing::warn!(%error, "a batch could not be scored");
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "the batch cannot be computed; the log says more")
+        .with("code", "evaluates")
+}
+
+fn score_json(
+    scorer: &Scorer,
+    metrics: &Metrics,
+    items: &[&[u8]],
+    rows_max: usize,
+    contributions: usize,
+    by_line: bool,
+) -> Result<Response, Problem> {
+    if items.len() > rows_max {
+        return Err(too_many(items.len(), rows_max));
+    }
+    let parts: Result<Vec<(Vec<u8>, Scores)>, ScoringError> = items
+        .par_chunks(CHUNK_ROWS)
+        .map(|items| {
+            let scores = scorer.score_json(items.iter().copied())?;
+            let mut text = Vec::with_capacity(items.len() * 320);
+            let mut counts = Counts::default();
+            for (place, item) in scores.items.iter().enumerate() {
+                if place > 0 {
+                    text.push(if by_line { b'\n' } else { b',' });
+                }
+                counts.add(push_item(scorer, &scores, item, contributions, &mut text), item);
+            }
+            counts.tell(metrics, &scores);
+            Ok((text, scores))
+        })
+        .collect();
+    let parts = parts.map_err(|error| not_computed(&error))?;
+    let mut body = Vec::with_capacity(parts.iter().map(|(text, _)| text.len() + 1).sum::<usize>() + 256);
+    if by_line {
+        for (text, _) in &parts {
+            body.extend_from_slice(text);
+            body.push(b'\n');
+        }
+        return Ok(([(header::CONTENT_TYPE, LINES)], body).into_response());
+    }
+    body.extend_from_slice(b"{\"results\":[");
+    for (place, (text, _)) in parts.iter().enumerate() {
+        if place > 0 {
+            body.push(b',');
+        }
+        body.extend_from_slice(text);
+    }
+    body.push(b']');
+    if let Some((_, scores)) = parts.first() {
+        let answered = serde_json::to_vec(&Answered::of(scores)).unwrap_or_default();
+        // The members of an object, within another one.
+        body.push(b',');
+        body.extend_from_slice(answered.get(1..answered.len().saturating_sub(1)).unwrap_or_default());
+    }
+    body.push(b'}');
+    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+/// Items by what became of them.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    /// By who decided, the rules or the model, and whether it is fraud.
+    scored: [[u64; 2]; 2],
+    degraded: u64,
+    refused: std::collections::BTreeMap<String, u64>,
+}
+
+impl Counts {
+    pub(super) fn add(&mut self, counted: Counted, item: &Item) {
+        match (counted, item) {
+            (Counted::Scored { fraud, by_model, degraded }, _) => {
+                self.scored[usize::from(by_model)][usize::from(fraud)] += 1;
+                self.degraded += u64::from(degraded);
+            }
+            (Counted::Refused, Item::Refused(refusal)) => *self.refused.entry(refusal.code.clone()).or_default() += 1,
+            (Counted::Refused, Item::Scored { .. }) => {}
+        }
+    }
+
+    pub(super) fn tell(&self, metrics: &Metrics, scores: &Scores) {
+        let model = scores.model.as_ref().map_or("rules", |model| model.version.as_str());
+        for (version, of) in ["rules", model].into_iter().zip(self.scored) {
+            for (decision, count) in [LEGITIMATE, FRAUD].into_iter().zip(of).filter(|(_, count)| *count > 0) {
+                metrics.predicted(version, decision, count);
+            }
+        }
+        metrics.predictions_degraded(self.degraded);
+        self.refused.iter().for_each(|(reason, count)| metrics.prediction_refused(reason, *count));
+    }
+}
+
+/// The columns of an answer in Arrow: one row for each that came, in its order.
+pub(super) fn answer_schema() -> SchemaRef {
+    let field = |name: &str, kind: DataType| Field::new(name, kind, true);
+    Arc::new(Schema::new(vec![
+        field("transaction_id", DataType::Utf8),
+        field("fraud_probability", DataType::Float64),
+        field("is_fraud", DataType::Boolean),
+        field("decided_by", DataType::Utf8),
+        field("rule_score", DataType::Int32),
+        field("rule_class", DataType::Utf8),
+        field("degraded_reason", DataType::Utf8),
+        field("error", DataType::Utf8),
+        field("error_fields", DataType::Utf8),
+    ]))
+}
+
+fn score_arrow(scorer: &Scorer, metrics: &Metrics, body: &Bytes, rows_max: usize) -> Result<Response, Problem> {
+    let unreadable = |cause: String| bad(format!("the body is no Arrow IPC stream: {cause}"));
+    let contract = scorer.pipeline.contract().arrow_schema();
+    let required: Vec<&str> = scorer.pipeline.contract().required().collect();
+    // It takes what is there; a reader would set aside what the lengths in the body promise, be it gigabytes.
+    let mut decoder = StreamDecoder::new();
+    let mut rest = Buffer::from(body.clone());
+    let mut batches = Vec::new();
+    let mut rows = 0;
+    while let Some(batch) = decoder.decode(&mut rest).map_err(|error| unreadable(error.to_string()))? {
+        rows += batch.num_rows();
+        if rows > rows_max {
+            return Err(too_many(rows, rows_max));
+        }
+        let mut from = 0;
+        let whole = in_contract(&batch, &contract, &required)?;
+        while from < whole.num_rows() {
+            let count = CHUNK_ROWS.min(whole.num_rows() - from);
+            batches.push(whole.slice(from, count));
+            from += count;
+        }
+    }
+    decoder.finish().map_err(|error| unreadable(error.to_string()))?;
+    if decoder.schema().is_none() {
+        return Err(unreadable("it has no schema".to_owned()));
+    }
+    let answers: Result<Vec<RecordBatch>, ScoringError> = batches
+        .into_par_iter()
+        .map(|rows| {
+            let count = rows.num_rows();
+            let decoded = Decoded {
+                message_of_row: (0..u32::try_from(count).unwrap_or(u32::MAX)).collect(),
+                schema_ids: Vec::new(),
+                newest_version_rows: false,
+                rejected: Vec::new(),
+                rows,
+            };
+            let scores = scorer.score(decoded)?;
+            answer(scorer, metrics, &scores)
+        })
+        .collect();
+    let answers = answers.map_err(|error| not_computed(&error))?;
+    let schema = answer_schema();
+    let whole = concat_batches(&schema, &answers).map_err(|error| unreadable(error.to_string()))?;
+    let mut text = Vec::new();
+    let written = StreamWriter::try_new(&mut text, &schema).and_then(|mut writer| {
+        writer.write(&whole)?;
+        writer.finish()
+    });
+    written.map_err(|error| unreadable(error.to_string()))?;
+    Ok(([(header::CONTENT_TYPE, ARROW)], text).into_response())
+}
+
+/// The columns of the contract, by name; what is not sent is NULL, or false where it need not be sent.
+fn in_contract(batch: &RecordBatch, contract: &SchemaRef, required: &[&str]) -> Result<RecordBatch, Problem> {
+    let rows = batch.num_rows();
+    let wrong = |field: &Field, what: String| {
+        let name = field.name().clone();
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("field `{name}`: {what}")).with("field", name)
+    };
+    let strict = CastOptions { safe: false, ..CastOptions::default() };
+    let mut columns: Vec<ArrayRef> = Vec::with_capacity(contract.fields().len());
+    for field in contract.fields() {
+        let column = match batch.column_by_name(field.name()) {
+            Some(column) if column.data_type() == field.data_type() => Arc::clone(column),
+            Some(column) => cast_with_options(column, field.data_type(), &strict)
+                .map_err(|error| wrong(field, format!("expected {}: {error}", field.data_type())))?,
+            None if required.contains(&field.name().as_str()) => {
+                return Err(wrong(field, "absent, but the contract requires it".to_owned()));
+            }
+            None if *field.data_type() == DataType::Boolean && !field.is_nullable() => {
+                Arc::new(arrow::array::BooleanArray::from(vec![false; rows]))
+            }
+            None => new_null_array(field.data_type(), rows),
+        };
+        if !field.is_nullable() && column.null_count() > 0 {
+            return Err(wrong(field, "null, but the contract requires a value".to_owned()));
+        }
+        columns.push(column);
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    RecordBatch::try_new_with_options(Arc::clone(contract), columns, &options).map_err(|error| bad(error.to_string()))
+}
+
+fn answer(scorer: &Scorer, metrics: &Metrics, scores: &Scores) -> Result<RecordBatch, ScoringError> {
+    let rows = scores.items.len();
+    let text = || StringBuilder::with_capacity(rows, rows * 16);
+    let (mut ids, mut by, mut class, mut degraded) = (text(), text(), text(), text());
+    let (mut errors, mut fields) = (text(), text());
+    let mut probabilities = Float64Builder::with_capacity(rows);
+    let mut frauds = BooleanBuilder::with_capacity(rows);
+    let mut points = Int32Builder::with_capacity(rows);
+    let mut counts = Counts::default();
+    for item in &scores.items {
+        let told = match item {
+            Item::Scored { chunk, row } => scorer.prediction(scores, *chunk, *row),
+            Item::Refused(_) => None,
+        };
+        let counted = told.as_ref().map_or(Counted::Refused, |told| Counted::Scored {
+            fraud: told.is_fraud,
+            by_model: told.decided_by == DecidedBy::Model,
+            degraded: told.degraded.is_some(),
+        });
+        counts.add(counted, item);
+        ids.append_option(told.as_ref().map(|told| told.transaction_id.as_str()));
+        probabilities.append_option(told.as_ref().and_then(|told| told.fraud_probability));
+        frauds.append_option(told.as_ref().map(|told| told.is_fraud));
+        by.append_option(told.as_ref().map(|told| told.decided_by.as_str()));
+        let rules = told.as_ref().and_then(|told| told.rules.as_ref());
+        points.append_option(rules.map(|rules| rules.score));
+        class.append_option(rules.map(|rules| rules.class.as_str()));
+        degraded.append_option(told.as_ref().and_then(|told| told.degraded.as_deref()));
+        let refusal = if let Item::Refused(refusal) = item { Some(refusal) } else { None };
+        errors.append_option(refusal.map(|refusal| refusal.detail.as_str()));
+        fields.append_option(refusal.map(|refusal| refusal.fields.join(",")));
+    }
+    counts.tell(metrics, scores);
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(ids.finish()),
+        Arc::new(probabilities.finish()),
+        Arc::new(frauds.finish()),
+        Arc::new(by.finish()),
+        Arc::new(points.finish()),
+        Arc::new(class.finish()),
+        Arc::new(degraded.finish()),
+        Arc::new(errors.finish()),
+        Arc::new(fields.finish()),
+    ];
+    RecordBatch::try_new(answer_schema(), columns).map_err(|error| ScoringError::Contract(error.to_string()))
+}

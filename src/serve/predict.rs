@@ -1,0 +1,214 @@
+//! The routes that score.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde::Deserialize;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::batching::Batching;
+use super::body::{self, BodyKind};
+use super::bulk::{self, Counts};
+use super::predictions::{Told, refused};
+use super::{ApiKeys, Problem, ServeSettings, ServeState, models, openapi};
+use crate::scoring::{Item, Scorer};
+use crate::telemetry::Metrics;
+
+/// What the routes that score answer from. Clones share their state.
+#[derive(Clone)]
+pub struct Predict(Arc<Inner>);
+
+struct Inner {
+    scorer: Arc<Scorer>,
+    batching: Arc<Batching>,
+    keys: ApiKeys,
+    requests: Semaphore,
+    batches: Semaphore,
+    openapi: String,
+}
+
+/// What a batch asks for beside its transactions.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BatchQuery {
+    /// How many contributions each answer names.
+    #[serde(default)]
+    contributions: usize,
+}
+
+impl Predict {
+    #[must_use]
+    pub fn new(scorer: Arc<Scorer>, keys: ApiKeys, settings: &ServeSettings) -> Self {
+        let permits = |count: usize| Semaphore::new(count.clamp(1, Semaphore::MAX_PERMITS));
+        let openapi = openapi::document(&scorer, settings, &keys);
+        Self(Arc::new(Inner {
+            batching: Arc::new(Batching::new(Arc::clone(&scorer))),
+            scorer,
+            keys,
+            requests: permits(settings.requests_max),
+            batches: permits(settings.batches_max),
+            openapi,
+        }))
+    }
+
+    pub(super) fn scorer(&self) -> &Arc<Scorer> {
+        &self.0.scorer
+    }
+}
+
+impl std::fmt::Debug for Predict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Predict").field("keys", &self.0.keys).finish_non_exhaustive()
+    }
+}
+
+/// The routes of a process that scores.
+pub(super) fn routes() -> Router<ServeState> {
+    Router::new()
+        .route("/predict", post(one))
+        .route("/predict/batch", post(many))
+        .route("/models", get(list))
+        .route("/openapi.json", get(document))
+        .route("/docs", get(openapi::page))
+}
+
+/// Whether a route takes bodies of a batch.
+pub(super) fn is_batch(path: &str) -> bool {
+    path == "/predict/batch"
+}
+
+async fn one(State(state): State<ServeState>, request: Request) -> Response {
+    let began = Instant::now();
+    let answer = match &state.predict {
+        Some(predict) => score_one(predict, &state, request, began).await,
+        None => Err(missing()),
+    };
+    finish(&state.metrics, "/predict", began, answer)
+}
+
+async fn score_one(
+    predict: &Predict,
+    state: &ServeState,
+    request: Request,
+    began: Instant,
+) -> Result<Response, Problem> {
+    let inner = &predict.0;
+    inner.keys.admit(request.headers())?;
+    BodyKind::of(request.headers(), &[BodyKind::Json])?;
+    let _permit = inner.requests.try_acquire().map_err(|_| {
+        Problem::busy(format!("{} transactions are being scored already; try again", state.settings.requests_max))
+    })?;
+    let payload = body::read(request, state.settings.body_bytes_max).await?;
+    let (scores, place) = inner.batching.score(payload).await.map_err(|cause| failed(&cause))?;
+    let most = inner.scorer.settings.contributions_max;
+    match scores.items.get(place) {
+        Some(item @ Item::Scored { chunk, row }) => {
+            let told = Told::of(&inner.scorer, &scores, *chunk, *row, most).ok_or_else(|| failed("a row is gone"))?;
+            let mut counts = Counts::default();
+            counts.add(told.counted(), item);
+            counts.tell(&state.metrics, &scores);
+            let latency_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+            let text = serde_json::to_vec(&told.with_answered(&scores, latency_us));
+            let text = text.map_err(|error| failed(&error.to_string()))?;
+            Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
+        }
+        Some(Item::Refused(refusal)) => {
+            state.metrics.prediction_refused(&refusal.code, 1);
+            Err(refused(refusal))
+        }
+        None => Err(failed("an item is gone")),
+    }
+}
+
+async fn many(State(state): State<ServeState>, request: Request) -> Response {
+    let began = Instant::now();
+    let answer = match &state.predict {
+        Some(predict) => score_many(predict, &state, request).await,
+        None => Err(missing()),
+    };
+    finish(&state.metrics, "/predict/batch", began, answer)
+}
+
+async fn score_many(predict: &Predict, state: &ServeState, request: Request) -> Result<Response, Problem> {
+    let inner = &predict.0;
+    inner.keys.admit(request.headers())?;
+    let kind = BodyKind::of(request.headers(), &[BodyKind::Json, BodyKind::Lines, BodyKind::Arrow])?;
+    let query = request.uri().query().unwrap_or_default();
+    let BatchQuery { contributions } = parse_query(query)?;
+    // Before the body is read: batches that wait hold no memory.
+    let _permit = inner.batches.try_acquire().map_err(|_| {
+        Problem::busy(format!("{} batches are being scored already; try again", state.settings.batches_max))
+    })?;
+    let text = body::read(request, state.settings.batch_bytes_max).await?;
+    let (scorer, metrics) = (Arc::clone(&inner.scorer), Arc::clone(&state.metrics));
+    let rows_max = state.settings.batch_rows_max;
+    let scored =
+        tokio::task::spawn_blocking(move || bulk::score(&scorer, &metrics, kind, &text, rows_max, contributions));
+    match scored.await {
+        Ok(answer) => answer,
+        Err(error) => {
+            tracing::error!(%error, "a batch could not be scored");
+            Err(Problem::new(StatusCode::BAD_REQUEST, "the batch could not be read; the log says more"))
+        }
+    }
+}
+
+fn parse_query(query: &str) -> Result<BatchQuery, Problem> {
+    let uri = axum::http::Uri::builder().path_and_query(format!("/?{query}")).build();
+    let parsed = uri.ok().and_then(|uri| axum::extract::Query::<BatchQuery>::try_from_uri(&uri).ok());
+    parsed.map(|query| query.0).ok_or_else(|| {
+        Problem::new(StatusCode::BAD_REQUEST, "the query takes contributions=N, how many each answer names")
+            .with("field", "contributions")
+    })
+}
+
+async fn list(State(state): State<ServeState>, headers: HeaderMap) -> Response {
+    let Some(predict) = &state.predict else { return missing().into_response() };
+    if let Err(problem) = predict.0.keys.admit(&headers) {
+        return problem.into_response();
+    }
+    let scorer = Arc::clone(predict.scorer());
+    // Manifests are files.
+    let told = tokio::task::spawn_blocking(move || models::told(&scorer)).await;
+    match told {
+        Ok(Ok(told)) => Json(told).into_response(),
+        Ok(Err(cause)) => {
+            let detail = format!("the registry cannot be read: {cause}");
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).with_header(header::RETRY_AFTER, "1").into_response()
+        }
+        Err(error) => failed(&error.to_string()).into_response(),
+    }
+}
+
+async fn document(State(state): State<ServeState>) -> Response {
+    match &state.predict {
+        Some(predict) => ([(header::CONTENT_TYPE, "application/json")], predict.0.openapi.clone()).into_response(),
+        None => missing().into_response(),
+    }
+}
+
+pub(super) fn missing() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "this process scores nothing; `assay serve` does")
+}
+
+/// The SQL could not be computed for a transaction that fits the contract.
+fn failed(cause: &str) -> Problem {
+    tracing::warn!(cause, "a transaction could not be scored");
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "the transaction cannot be computed; the log says more")
+        .with("code", "evaluates")
+}
+
+fn finish(metrics: &Metrics, route: &str, began: Instant, answer: Result<Response, Problem>) -> Response {
+    let response = answer.unwrap_or_else(IntoResponse::into_response);
+    metrics.request_answered(route, response.status().as_u16(), began.elapsed());
+    response
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,112 @@
+#!/usr/bin/env bash
+# Serving: a model trained from a lake answers curl and a Python client that keeps asking while models are promoted and
+# rolled back (no request fails); limits, keys, and what is documented hold; a signal lets requests under way finish.
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/e2e.sh"
+EVENTS="${EVENTS:-60000}"
+
+PYTHON="$("$SERVICES_DIR/python" serving)" || exit $?
+need curl curl
+# Sparse in time, so that the span is longer than labels take to arrive.
+assay demo --events "$EVENTS" --event-rate 0.02 --users 2000 --seed 7 --lake "$LAKE" --json >"$WORK/demo.log" 2>&1 ||
+  { log_end demo && die "demo failed"; }
+MODELS="$WORK/models"
+# Whether the generated frauds are learned well is not what is tested here.
+export ASSAY_TRAIN_PRECISION_MIN=0.1 ASSAY_TRAIN_RECALL_MIN=0.1 ASSAY_TRAIN_F1_MIN=0.1
+export ASSAY_TRAIN_FAMILIES='["logistic"]' ASSAY_MODEL_FOLDER="$MODELS"
+for seed in 1 2; do
+  assay train --lake "$LAKE" --seed "$seed" --label-delay 24 --json >"$WORK/train$seed.log" 2>&1 ||
+    { log_end "train$seed" && die "train failed"; }
+  sleep 1.1
+done
+mapfile -t VERSIONS < <(assay models --json 2>/dev/null | python3 -c 'import json, sys
+for line in json.load(sys.stdin): print(line["version"])')
+[ "${#VERSIONS[@]}" -eq 2 ] || die "expected two versions: ${VERSIONS[*]}"
+
+export ASSAY_LOG_FILTER=info ASSAY_SERVE_API_KEY=open-sesame ASSAY_SCORING_HORIZON_S=4000000
+PORT="$(free_port)"
+URL="http://127.0.0.1:$PORT"
+background serve "$ASSAY" serve --lake "$LAKE" --http "127.0.0.1:$PORT"
+SERVER=$CHILD
+for _ in $(seq 600); do
+  ready="$(curl -s -o /dev/null -w '%{http_code}' "$URL/ready" || true)"
+  [ "$ready" != 200 ] || break
+  kill -0 "$SERVER" 2>/dev/null || { log_end serve && die "serve ended"; }
+  sleep 0.1
+done
+[ "$ready" = 200 ] || { log_end serve && die "serve is not ready"; }
+
+# status WANTED CURL-ARGUMENTS...
+status() {
+  local wanted="$1" got
+  shift
+  got="$(curl -s -o "$WORK/answer" -w '%{http_code}' "$@")"
+  [ "$got" = "$wanted" ] || { cat "$WORK/answer" >&2 && die "$got instead of $wanted: $*"; }
+}
+BODY='{"transaction_id":"c-1","user_id":7,"amount":12.5,"merchant":"Shop","timestamp":"2026-01-20T12:00:00Z","payment_method":"paypal","location":"Lyon, France","device_id":"d"}'
+JSON="content-type: application/json"
+KEY="x-api-key: open-sesame"
+status 401 "$URL/predict" -H "$JSON" -d "$BODY"
+status 200 "$URL/predict" -H "$JSON" -H "$KEY" -d "$BODY"
+python3 -c 'import json, sys
+told = json.load(open(sys.argv[1]))
+assert told["degraded"] is False and told["model"] and 0 <= told["fraud_probability"] <= 1, told
+assert told["features"]["epoch"] > 0, told' "$WORK/answer"
+status 422 "$URL/predict" -H "$JSON" -H "$KEY" -d '{"transaction_id":"c-1"}'
+grep -q '"field":"user_id"' "$WORK/answer" || die "the field is not named: $(cat "$WORK/answer")"
+status 415 "$URL/predict" -H "content-type: text/csv" -H "$KEY" -d "$BODY"
+status 405 "$URL/predict" -H "$KEY"
+status 413 "$URL/predict" -H "$JSON" -H "$KEY" -d "$(head -c 1100000 /dev/zero | tr '\0' x)"
+status 200 "$URL/docs"
+
+say "asking while models are promoted and rolled back"
+"$PYTHON" "$ORACLE/serving.py" --url "$URL" --key open-sesame --seconds "${SECONDS_LOAD:-15}" --lake "$LAKE" \
+  >"$WORK/client.log" 2>&1 &
+CLIENT=$!
+CHILDREN+=("$CLIENT")
+for round in $(seq 6); do
+  assay promote "fraud@${VERSIONS[$((round % 2))]}" >/dev/null
+  sleep 1
+  [ $((round % 3)) -ne 0 ] || { assay rollback fraud >/dev/null && sleep 1; }
+done
+finish "$CLIENT" 120 client
+tail -n 3 "$WORK/client.log" >&2
+
+say "driven by its own description"
+timeout 240 "$(dirname "$PYTHON")/schemathesis" run "$URL/openapi.json" -H "X-Api-Key: open-sesame" \
+  --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,response_headers_conformance \
+  --max-examples 60 --seed 1 --workers 2 >"$WORK/schemathesis.log" 2>&1 || { log_end schemathesis && die "schemathesis found something"; }
+tail -n 5 "$WORK/schemathesis.log" >&2
+status 200 "$URL/metrics"
+! grep -E 'assay_requests_total\{[^}]*status="5' "$WORK/answer" || die "answers with 5xx"
+
+say "a damaged champion is not taken"
+cp -r "$MODELS" "$WORK/kept"
+serving="$(curl -s "$URL/models" -H "$KEY" | python3 -c 'import json, sys; print(json.load(sys.stdin)["serving"]["version"])')"
+other="${VERSIONS[0]}"
+[ "$other" != "$serving" ] || other="${VERSIONS[1]}"
+assay promote "fraud@$serving" >/dev/null
+printf x >>"$MODELS/fraud/$other/model.json"
+python3 - "$MODELS/fraud/aliases.json" "$other" <<'PY'
+import json, sys
+path, version = sys.argv[1:]
+aliases = json.load(open(path))
+aliases["aliases"]["champion"] = version
+aliases["champions"].append({"version": version, "at_us": 1})
+json.dump(aliases, open(path + ".new", "w"))
+import os
+os.replace(path + ".new", path)
+PY
+sleep 1.5
+status 503 "$URL/ready"
+status 200 "$URL/predict" -H "$JSON" -H "$KEY" -d "$BODY"
+grep -q "\"version\":\"$serving\"" "$WORK/answer" || die "another model answers: $(cat "$WORK/answer")"
+rm -rf "$MODELS" && mv "$WORK/kept" "$MODELS"
+
+say "without a key, only loopback is served"
+status=0
+env -u ASSAY_SERVE_API_KEY "$ASSAY" serve --lake "$LAKE" --http "0.0.0.0:$PORT" >"$WORK/open.log" 2>&1 || status=$?
+[ "$status" -eq 2 ] || die "serve on 0.0.0.0 without a key ended with $status"
+kill -s TERM "$SERVER"
+finish "$SERVER" 20 serve
+say "serving: all held"
