@@ -13,7 +13,7 @@ use assay::domain::{History, HistoryError, TableName};
 use assay::generate::{GenerateSettings, Generated, Generator};
 use assay::model::registry::{CHAMPION, ModelName, Registry};
 use assay::refine::{RefineSettings, TrailingCount};
-use assay::scoring::{FeatureSource, Models, Scorer, ScoringPipeline, Standing};
+use assay::scoring::{Added, FeatureSource, Models, Scorer, ScoringPipeline, Standing};
 use assay::serve::{ApiKeys, Predict, Readiness};
 use clap::Args;
 use serde_json::json;
@@ -180,10 +180,11 @@ impl Past {
 }
 
 impl FeatureSource for Past {
-    fn added(&self, _: &TableName, silver: &RecordBatch) -> Result<Vec<ArrayRef>, String> {
+    fn added(&self, _: &TableName, silver: &RecordBatch) -> Result<Added, String> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let told = counts.iter_mut().map(|count| count.count_apart(silver, &Nothing));
-        told.map(|told| told.map(|told| Arc::new(told) as ArrayRef).map_err(|error| error.cause)).collect()
+        let told = told.map(|told| told.map(|told| Arc::new(told) as ArrayRef).map_err(|error| error.cause));
+        told.collect::<Result<_, _>>().map(Added::counts)
     }
 
     fn standing(&self) -> Standing {

@@ -83,6 +83,12 @@ impl Features {
         self
     }
 
+    /// The columns that it reads of a batch, the event time first.
+    #[must_use]
+    pub fn reads(&self) -> Vec<String> {
+        self.sources.names().into_iter().map(str::to_owned).collect()
+    }
+
     /// The columns, in the order of their declarations. A feature of a row without entity or event time is NULL.
     #[must_use]
     pub fn fields(&self) -> Vec<Field> {

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 
 use crate::domain::TableName;
@@ -10,12 +10,12 @@ use crate::domain::TableName;
 /// Rows are told apart from each other: what stands beside a row in a batch is not its past. Nothing here may wait for
 /// a disk or a network: what is not in memory is not known.
 pub trait FeatureSource: Send + Sync {
-    /// The columns that a table's header adds to rows of silver (its trailing counts), in the order of the header; NULL
-    /// where it cannot be told.
+    /// The columns that a table's header adds to rows of silver: its trailing counts, then its features, in the order of
+    /// the header.
     ///
     /// # Errors
     /// Why none can be told.
-    fn added(&self, table: &TableName, silver: &RecordBatch) -> Result<Vec<ArrayRef>, String>;
+    fn added(&self, table: &TableName, silver: &RecordBatch) -> Result<Added, String>;
 
     /// The columns of a table that has one row for each transaction and no SQL of its own; `None` when it is not known.
     fn schema(&self, _table: &TableName) -> Option<SchemaRef> {
@@ -32,6 +32,27 @@ pub trait FeatureSource: Send + Sync {
 
     /// Which state of the lake it knows.
     fn standing(&self) -> Standing;
+}
+
+/// What a header adds to rows.
+#[derive(Debug, Clone)]
+pub struct Added {
+    pub columns: Vec<ArrayRef>,
+    /// For each row whether it could not be told; empty when it could for all.
+    pub unknown: Vec<bool>,
+}
+
+impl Added {
+    /// Of counts alone: a row that has none is not known.
+    #[must_use]
+    pub fn counts(columns: Vec<ArrayRef>) -> Self {
+        let mut unknown = Vec::new();
+        for column in columns.iter().filter(|column| column.null_count() > 0) {
+            unknown.resize(column.len(), false);
+            unknown.iter_mut().enumerate().for_each(|(row, unknown)| *unknown |= column.is_null(row));
+        }
+        Self { columns, unknown }
+    }
 }
 
 /// A complete epoch of the lake.
@@ -51,9 +72,9 @@ pub struct NoPast {
 }
 
 impl FeatureSource for NoPast {
-    fn added(&self, _: &TableName, silver: &RecordBatch) -> Result<Vec<ArrayRef>, String> {
+    fn added(&self, _: &TableName, silver: &RecordBatch) -> Result<Added, String> {
         let first: ArrayRef = Arc::new(Int64Array::from_value(1, silver.num_rows()));
-        Ok(vec![first; self.counts])
+        Ok(Added::counts(vec![first; self.counts]))
     }
 
     fn standing(&self) -> Standing {

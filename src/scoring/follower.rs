@@ -1,16 +1,17 @@
-//! The past of a lake that somebody else writes, held in memory: trailing counts, brought up to each new epoch.
+//! The past of a lake that somebody else writes, held in memory: trailing counts and features, brought up to each new epoch.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
-use arrow::compute::filter_record_batch;
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, TimestampMicrosecondArray, UInt32Array};
+use arrow::compute::{concat_batches, filter_record_batch, take};
 use arrow::datatypes::{Schema, SchemaRef, TimestampMicrosecondType};
 use tokio::runtime::Handle;
 
-use super::{FeatureSource, ScoringSettings, Standing};
+use super::{Added, FeatureSource, ScoringSettings, Standing};
 use crate::domain::{Clock, EpochKind, History, HistoryError, TableName, schema};
+use crate::features::Features;
 use crate::lake::{
     Encoding, EpochLedger, FileHistory, FileReader, Lake, LakeError, LakeSettings, RangeFilter, Table, TableSpec,
     require_tables,
@@ -43,12 +44,36 @@ pub struct LakeFollower {
 
 #[derive(Default)]
 struct State {
-    counts: BTreeMap<TableName, Vec<TrailingCount>>,
+    kept: BTreeMap<TableName, Kept>,
     history: Option<FileHistory>,
     /// Older instants are not held.
     floor_us: i64,
     /// The newest row that was taken in.
     newest_us: i64,
+}
+
+/// What is kept for the rows of a table.
+struct Kept {
+    counts: Vec<TrailingCount>,
+    features: Option<Features>,
+}
+
+impl Kept {
+    fn bytes(&self) -> usize {
+        let features = self.features.as_ref().map_or(0, Features::bytes);
+        self.counts.iter().map(TrailingCount::bytes).sum::<usize>() + features
+    }
+
+    /// In the order of the header.
+    fn added(&mut self, silver: &RecordBatch, history: &dyn History) -> Result<Vec<ArrayRef>, HistoryError> {
+        let counts = self.counts.iter_mut().map(|count| count.count_apart(silver, history));
+        let mut columns =
+            counts.map(|told| told.map(|told| Arc::new(told) as ArrayRef)).collect::<Result<Vec<_>, _>>()?;
+        if let Some(features) = &self.features {
+            columns.extend(features.lookup(silver)?);
+        }
+        Ok(columns)
+    }
 }
 
 impl State {
@@ -59,7 +84,7 @@ impl State {
         let mut at = from_us;
         while at <= to_us {
             let asked = follower.asked(at)?;
-            for count in self.counts.values_mut().flatten() {
+            for count in self.kept.values_mut().flat_map(|kept| &mut kept.counts) {
                 count.count_apart(&asked, history)?;
             }
             at = if at == to_us { break } else { at.saturating_add(step).min(to_us) };
@@ -128,7 +153,7 @@ impl LakeFollower {
             about: plan.silver.about.clone(),
             encoding: Encoding::default(),
         };
-        let follower = Self {
+        let mut follower = Self {
             tables: plan.rows.clone(),
             refine: refine.clone(),
             hash_key,
@@ -147,7 +172,13 @@ impl LakeFollower {
             published_at_us: AtomicI64::new(NO_TIME),
         };
         // What does not fit is told at the start.
-        follower.fresh_counts()?;
+        for features in follower.fresh()?.values().filter_map(|kept| kept.features.as_ref()) {
+            for column in features.reads() {
+                if !follower.columns.contains(&column) {
+                    follower.columns.push(column);
+                }
+            }
+        }
         Ok(follower)
     }
 
@@ -185,10 +216,10 @@ impl LakeFollower {
         Ok(Followed::To(last))
     }
 
-    /// Memory that the counts hold, in bytes.
+    /// Memory that counts and features hold, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.state().counts.values().flatten().map(TrailingCount::bytes).sum()
+        self.state().kept.values().map(Kept::bytes).sum()
     }
 
     fn opened(&self) -> Result<Lake, LakeError> {
@@ -207,28 +238,43 @@ impl LakeFollower {
         history.reached(epoch, table.files().cloned());
         // Beside what is held, which goes on answering until all of it is there.
         let unfit = |error: SqlFileError| LakeError::read(table.name(), error);
-        let counts = self.fresh_counts().map_err(unfit)?;
-        let mut state = State { counts, history: Some(history), floor_us: NO_TIME, newest_us: NO_TIME };
+        let kept = self.fresh().map_err(unfit)?;
+        let mut state = State { kept, history: Some(history), floor_us: NO_TIME, newest_us: NO_TIME };
         if let Some(newest) = newest {
             (state.newest_us, state.floor_us) = (newest, newest.saturating_sub(self.horizon_us));
             let from_us = state.floor_us;
-            state.warm(self, from_us, newest).map_err(|error| LakeError::read(table.name(), error.cause))?;
+            let error = |error: HistoryError| LakeError::read(table.name(), error.cause);
+            state.warm(self, from_us, newest).map_err(error)?;
+            let State { kept, history, .. } = &mut state;
+            if let Some(history) = history {
+                for features in kept.values_mut().filter_map(|kept| kept.features.as_mut()) {
+                    features.warm_up(newest, history).map_err(error)?;
+                }
+            }
         }
         *self.state() = state;
         Ok(())
     }
 
-    fn fresh_counts(&self) -> Result<BTreeMap<TableName, Vec<TrailingCount>>, SqlFileError> {
-        let mut counts = BTreeMap::new();
+    fn fresh(&self) -> Result<BTreeMap<TableName, Kept>, SqlFileError> {
+        let mut kept = BTreeMap::new();
         for def in &self.tables {
             let time = def.event_time.as_deref().unwrap_or(&self.event_time);
             let of_table = def.trailing.iter().map(|trailing| {
                 let count = TrailingCount::new(trailing, &self.silver.schema, time, &self.refine, self.hash_key);
                 count.map_err(|problem| SqlFileError::new(&def.file, 1, problem))
             });
-            counts.insert(def.table.clone(), of_table.collect::<Result<Vec<_>, _>>()?);
+            let counts = of_table.collect::<Result<Vec<_>, _>>()?;
+            let features = match def.features.as_slice() {
+                [] => None,
+                declared => {
+                    let features = Features::new(declared, &self.silver.schema, time, self.hash_key);
+                    Some(features.map_err(|problem| SqlFileError::new(&def.file, 1, problem))?)
+                }
+            };
+            kept.insert(def.table.clone(), Kept { counts, features });
         }
-        Ok(counts)
+        Ok(kept)
     }
 
     /// Adds the rows of epochs after `held`.
@@ -249,12 +295,20 @@ impl LakeFollower {
             state.warm(self, from_us, newest).map_err(error)?;
             state.newest_us = newest;
         }
+        let State { kept, history, .. } = &mut *state;
         for batch in &new {
-            for count in state.counts.values_mut().flatten() {
+            for count in kept.values_mut().flat_map(|kept| &mut kept.counts) {
                 count.record(batch).map_err(error)?;
             }
         }
-        if let Some(history) = &mut state.history {
+        if let (Some(history), Some(first)) = (&history, new.first()) {
+            // As one batch: the history has none of them yet.
+            let all = concat_batches(&first.schema(), &new).map_err(|error| LakeError::read(table.name(), error))?;
+            for features in kept.values_mut().filter_map(|kept| kept.features.as_mut()) {
+                features.compute(&all, history).map_err(error)?;
+            }
+        }
+        if let Some(history) = history {
             history.reached(last, table.files().cloned());
         }
         Ok(())
@@ -284,27 +338,28 @@ impl LakeFollower {
 }
 
 impl FeatureSource for LakeFollower {
-    fn added(&self, table: &TableName, silver: &RecordBatch) -> Result<Vec<ArrayRef>, String> {
+    fn added(&self, table: &TableName, silver: &RecordBatch) -> Result<Added, String> {
         let times = silver
             .column_by_name(&self.event_time)
             .and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>())
             .ok_or("rows without an event time")?;
         let mut state = self.state();
-        let State { counts, history, floor_us, .. } = &mut *state;
+        let State { kept, history, floor_us, .. } = &mut *state;
         let history = history.as_ref().ok_or("the past of the lake is not loaded yet")?;
-        let Some(counts) = counts.get_mut(table) else { return Err(format!("{table} has no counts")) };
+        let Some(kept) = kept.get_mut(table) else { return Err(format!("nothing is kept for {table}")) };
         let in_memory = InMemory(history);
         let is_held = |at: Option<i64>| at.is_none_or(|at| at >= *floor_us);
         if times.iter().all(is_held) {
-            let told = counts.iter_mut().map(|count| count.count_apart(silver, &in_memory));
-            let told = told.map(|told| told.map(|told| Arc::new(told) as ArrayRef));
-            return told.collect::<Result<_, _>>().map_err(|error| error.cause);
+            let columns = kept.added(silver, &in_memory).map_err(|error| error.cause)?;
+            return Ok(Added { columns, unknown: Vec::new() });
         }
         let held: BooleanArray = times.iter().map(|at| Some(is_held(at))).collect();
         let asked = filter_record_batch(silver, &held).map_err(|error| error.to_string())?;
-        let told = counts.iter_mut().map(|count| count.count_apart(&asked, &in_memory));
-        let told = told.collect::<Result<Vec<_>, _>>().map_err(|error| error.cause)?;
-        Ok(told.iter().map(|told| Arc::new(spread(told, &held)) as ArrayRef).collect())
+        let told = kept.added(&asked, &in_memory).map_err(|error| error.cause)?;
+        let places = places(&held);
+        let columns = told.iter().map(|told| take(told, &places, None)).collect::<Result<_, _>>();
+        let columns = columns.map_err(|error| error.to_string())?;
+        Ok(Added { columns, unknown: held.values().iter().map(|held| !held).collect() })
     }
 
     fn standing(&self) -> Standing {
@@ -340,16 +395,14 @@ fn newest_of(batch: &RecordBatch, event_time: &str) -> Option<i64> {
     arrow::compute::max(batch.column_by_name(event_time)?.as_primitive_opt::<TimestampMicrosecondType>()?)
 }
 
-/// Puts what was told of some rows in the places of these rows, NULL in the others.
-fn spread(told: &Int64Array, rows: &BooleanArray) -> Int64Array {
+/// For each row where it is among those that are held; NULL when it is not.
+fn places(held: &BooleanArray) -> UInt32Array {
     let mut next = 0;
-    let place = |is_told: bool| {
-        if !is_told {
-            return None;
-        }
-        let value = (next < told.len() && told.is_valid(next)).then(|| told.value(next));
-        next += 1;
-        value
+    let place = |is_held: bool| {
+        is_held.then(|| {
+            next += 1;
+            next - 1
+        })
     };
-    rows.values().iter().map(place).collect()
+    held.values().iter().map(place).collect()
 }

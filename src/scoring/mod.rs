@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`TrainingSet`] | reads the rows of a `training/` file from the lake, as of an epoch |
 //! | [`ScoringPipeline`] | contract, silver and rules, compiled for requests |
-//! | [`FeatureSource`] | what is known of the past; [`LakeFollower`] keeps the trailing counts of a lake |
+//! | [`FeatureSource`] | what is known of the past; [`LakeFollower`] keeps the trailing counts and features of a lake |
 //! | [`Models`] | the champion of the registry, followed; [`Served`] is one, ready to be asked |
 //! | [`Scorer`] | rows in, decisions out |
 
@@ -26,7 +26,7 @@ mod tests;
 mod training_set;
 
 pub use error::ScoringError;
-pub use features::{FeatureSource, NoPast, SharedFeatures, Standing};
+pub use features::{Added, FeatureSource, NoPast, SharedFeatures, Standing};
 pub use follower::{Followed, FollowedLake, LakeFollower};
 pub use models::{Chosen, Models};
 pub use pipeline::{CHUNK_ROWS, ScoringPipeline};

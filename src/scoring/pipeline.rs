@@ -11,7 +11,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::sql::parser::DFParser;
 
 use super::training_set::{lineage, with_added};
-use super::{FeatureSource, ScoringError};
+use super::{Added, FeatureSource, ScoringError};
 use crate::contract::{Contract, Decoded, Decoder, Format, LocalSchemas};
 use crate::domain::{MessageBatchBuilder, TableName, schema};
 use crate::pipeline::Plan;
@@ -188,22 +188,19 @@ impl Following {
         let added = self.source.fields().get(self.own..).unwrap_or_default();
         if !added.is_empty() {
             let told = features.added(&self.name, silver).and_then(|told| {
-                let all = told.len() == added.len();
+                let all = told.columns.len() == added.len();
                 if all { Ok(told) } else { Err(format!("not all that {} counts is kept for requests", self.name)) }
             });
             let told = told.unwrap_or_else(|cause| {
                 missing = Some(cause);
-                added.iter().map(|field| new_null_array(field.data_type(), rows)).collect()
+                let nulls = added.iter().map(|field| new_null_array(field.data_type(), rows)).collect();
+                Added { columns: nulls, unknown: vec![true; rows] }
             });
-            for column in &told {
-                if column.null_count() == 0 {
-                    continue;
-                }
+            if told.unknown.contains(&true) {
                 missing.get_or_insert_with(|| NOT_HELD.to_owned());
-                unknown.resize(rows, false);
-                unknown.iter_mut().enumerate().for_each(|(row, unknown)| *unknown |= column.is_null(row));
             }
-            columns.extend(told);
+            unknown = told.unknown;
+            columns.extend(told.columns);
         }
         let source =
             RecordBatch::try_new(Arc::clone(&self.source), columns).map_err(|error| unfit(error.to_string()))?;

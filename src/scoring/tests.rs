@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::array::{Int64Array, RecordBatch};
 use serde_json::{Value, json};
 
 use super::testing::{Kept, NOON_US, plan_with, transaction};
@@ -102,14 +102,14 @@ fn the_label_need_not_be_sent_and_is_no_feature() {
 struct Patchy(bool);
 
 impl FeatureSource for Patchy {
-    fn added(&self, _: &TableName, silver: &RecordBatch) -> Result<Vec<ArrayRef>, String> {
+    fn added(&self, _: &TableName, silver: &RecordBatch) -> Result<Added, String> {
         use arrow::array::AsArray;
         let users = silver.column_by_name("user_id").unwrap().as_primitive::<arrow::datatypes::Int32Type>();
         if !self.0 {
             return Err("the store is away".to_owned());
         }
         let counts: Int64Array = users.iter().map(|user| user.filter(|user| user % 2 == 1).map(|_| 9)).collect();
-        Ok(vec![Arc::new(counts)])
+        Ok(Added::counts(vec![Arc::new(counts)]))
     }
 
     fn standing(&self) -> Standing {

@@ -126,6 +126,9 @@ fn what_a_request_is_told_of_the_past_is_what_the_stream_knew() {
     let follower = follower(&lab, &everything);
     assert!(follower.follow().is_err(), "there is no lake yet");
     let scores = TableName::new(Layer::Gold, "fraud_scores");
+    let features = plan().rows.into_iter().find(|def| !def.features.is_empty()).unwrap();
+    let known: Vec<String> = features.features.iter().map(|feature| format!("k.{}", feature.column)).collect();
+    let known = known.join(", ");
     let mut compared = 0;
     for sent in 1..=stream.len() {
         lab.run(&stream[..sent], &Cut::every(1)).unwrap();
@@ -135,15 +138,22 @@ fn what_a_request_is_told_of_the_past_is_what_the_stream_knew() {
         if held > 0 {
             let silver = wait_for(async {
                 let sql = format!(
-                    "SELECT t.*, f.user_transactions_30m AS told FROM silver.transactions t JOIN gold.fraud_scores f \
-                     ON f.transaction_id = t.transaction_id WHERE t.epoch > {held}"
+                    "SELECT t.*, f.user_transactions_30m AS told, {known} FROM silver.transactions t \
+                     JOIN gold.fraud_scores f ON f.transaction_id = t.transaction_id \
+                     JOIN {} k ON k.transaction_id = t.transaction_id WHERE t.epoch > {held}",
+                    features.table
                 );
                 session.context.sql(&sql).await.unwrap().collect().await.unwrap()
             });
             for batch in silver.iter().filter(|batch| batch.num_rows() == 1) {
                 let told = batch.column_by_name("told").unwrap().as_primitive::<Int64Type>().value(0);
-                let asked = follower.added(&scores, batch).unwrap();
+                let asked = follower.added(&scores, batch).unwrap().columns;
                 assert_eq!(asked[0].as_primitive::<Int64Type>().value(0), told, "message {sent}");
+                let asked = follower.added(&features.table, batch).unwrap().columns;
+                assert_eq!(asked.len(), features.features.len());
+                for (feature, asked) in features.features.iter().zip(&asked) {
+                    assert_eq!(batch.column_by_name(&feature.column), Some(asked), "{}, message {sent}", feature.column);
+                }
                 compared += 1;
             }
         }
@@ -170,7 +180,7 @@ fn what_is_older_than_the_horizon_is_not_known() {
         let decoded = pipeline.decode([text.as_bytes()].into_iter());
         let silver = pipeline.refine(&decoded.rows, lab.clock.now_us()).unwrap().rows;
         let counts = follower.added(&TableName::new(Layer::Gold, "fraud_scores"), &silver).unwrap();
-        counts[0].as_primitive::<Int64Type>().iter().next().unwrap()
+        counts.columns[0].as_primitive::<Int64Type>().iter().next().unwrap()
     };
     // The user's last one was at 08:10.
     assert_eq!(ask("2026-03-01T08:20:00Z"), Some(2));
