@@ -23,7 +23,7 @@ mapfile -t VERSIONS < <(assay models --json 2>/dev/null | python3 -c 'import jso
 for line in json.load(sys.stdin): print(line["version"])')
 [ "${#VERSIONS[@]}" -eq 2 ] || die "expected two versions: ${VERSIONS[*]}"
 
-export ASSAY_LOG_FILTER=info ASSAY_SERVE_API_KEY=open-sesame ASSAY_SCORING_HORIZON_S=4000000
+export ASSAY_LOG_FILTER=info ASSAY_SERVE_API_KEY=open-sesame ASSAY_SCORING_HORIZON_S=60000
 PORT="$(free_port)"
 URL="http://127.0.0.1:$PORT"
 background serve "$ASSAY" serve --lake "$LAKE" --http "127.0.0.1:$PORT"
@@ -43,7 +43,8 @@ status() {
   got="$(curl -s -o "$WORK/answer" -w '%{http_code}' "$@")"
   [ "$got" = "$wanted" ] || { cat "$WORK/answer" >&2 && die "$got instead of $wanted: $*"; }
 }
-BODY='{"transaction_id":"c-1","user_id":7,"amount":12.5,"merchant":"Shop","timestamp":"2026-01-20T12:00:00Z","payment_method":"paypal","location":"Lyon, France","device_id":"d"}'
+NEWEST="$(assay sql --lake "$LAKE" --format csv "SELECT max(event_at) AS newest FROM silver.transactions" 2>/dev/null | tail -n 1)"
+BODY='{"transaction_id":"c-1","user_id":7,"amount":12.5,"merchant":"Shop","timestamp":"'"$NEWEST"'","payment_method":"paypal","location":"Lyon, France","device_id":"d"}'
 JSON="content-type: application/json"
 KEY="x-api-key: open-sesame"
 status 401 "$URL/predict" -H "$JSON" -d "$BODY"
