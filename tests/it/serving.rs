@@ -122,7 +122,7 @@ fn what_a_request_is_told_of_the_past_is_what_the_stream_knew() {
     // Few users and some minutes between events, so that counts grow and spans end.
     (settings.users, settings.rate) = (3, 0.02);
     let (stream, _) = generated(settings);
-    let everything = ScoringSettings { horizon_s: 400 * 86_400, ..ScoringSettings::default() };
+    let everything = ScoringSettings { horizon_s: 7_200, ..ScoringSettings::default() };
     let follower = follower(&lab, &everything);
     assert!(follower.follow().is_err(), "there is no lake yet");
     let scores = TableName::new(Layer::Gold, "fraud_scores");
