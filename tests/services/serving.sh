@@ -57,7 +57,8 @@ status 422 "$URL/predict" -H "$JSON" -H "$KEY" -d '{"transaction_id":"c-1"}'
 grep -q '"field":"user_id"' "$WORK/answer" || die "the field is not named: $(cat "$WORK/answer")"
 status 415 "$URL/predict" -H "content-type: text/csv" -H "$KEY" -d "$BODY"
 status 405 "$URL/predict" -H "$KEY"
-status 413 "$URL/predict" -H "$JSON" -H "$KEY" -d "$(head -c 1100000 /dev/zero | tr '\0' x)"
+head -c 1100000 /dev/zero | tr '\0' x >"$WORK/large"
+status 413 "$URL/predict" -H "$JSON" -H "$KEY" --data-binary "@$WORK/large"
 status 200 "$URL/docs"
 
 say "asking while models are promoted and rolled back"
