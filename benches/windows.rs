@@ -122,6 +122,7 @@ fn tables() -> Vec<WindowTable> {
             quarantine: None,
             expectations: Vec::new(),
             trailing: Vec::new(),
+            features: Vec::new(),
             sql: (*sql).to_owned(),
             file: format!("sql/gold/{name}.sql"),
             sql_line: 1,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use assay::contract::{Contract, Decoder, LocalSchemas, Registry, RegistryError, SchemaLookup};
 use assay::domain::{Clock, Layer, Positions, Reaction, SystemClock, TableName};
+use assay::features::FeatureSettings;
 use assay::lake::{EpochLedger, FileHistory, Lake, LakeError, LakeSettings, Lease, missing_tables, require_tables};
 use assay::model::ModelError;
 use assay::model::registry::RegistryError as ModelRegistryError;
@@ -135,10 +136,15 @@ impl App {
     }
 
     pub fn plan(&self, contract: &Contract) -> anyhow::Result<Plan> {
-        let bronze = bronze_name(contract.name());
+        let catalog = self.catalog(contract, &self.settings.features)?;
+        Ok(Plan::new(catalog, bronze_name(contract.name()), bronze_schema(contract))?)
+    }
+
+    /// The SQL files.
+    pub fn catalog(&self, contract: &Contract, features: &FeatureSettings) -> anyhow::Result<Catalog> {
         let folder = Some(self.settings.sql.folder.as_path()).filter(|folder| !folder.as_os_str().is_empty());
-        let catalog = Catalog::load(folder, std::slice::from_ref(&bronze)).map_err(usage)?;
-        Ok(Plan::new(catalog, bronze, bronze_schema(contract))?)
+        let catalog = Catalog::load(folder, &[bronze_name(contract.name())]).map_err(usage)?;
+        Ok(catalog.with_features(features))
     }
 
     pub fn stage_settings(&self) -> StageSettings {

@@ -46,6 +46,8 @@ pub struct DemoArgs {
 
 pub fn run(args: DemoArgs, mut app: App) -> anyhow::Result<Exit> {
     app.settings.serve.address.clone_from(&args.http);
+    // All of it, at whatever cost.
+    app.settings.features.enabled = true;
     app.stop_on_signals();
     let mut settings = GenerateSettings { seed: args.seed, events: Some(args.events), ..GenerateSettings::default() };
     args.shape.apply(&mut settings);
@@ -126,6 +128,7 @@ pub fn run(args: DemoArgs, mut app: App) -> anyhow::Result<Exit> {
     ledger.try_next = [
         "SELECT window_start, merchant, transactions, revenue, fraud_rate FROM gold.merchant_activity ORDER BY revenue DESC LIMIT 10",
         "SELECT class, count(*) AS transactions, sum(amount) AS amount FROM gold.fraud_scores GROUP BY class ORDER BY amount DESC",
+        "SELECT user_id, event_at, user_count_5m, user_amount_sum_5m, amount_to_user_avg_30d FROM silver.transaction_features ORDER BY user_count_5m DESC LIMIT 10",
         "SELECT reason, count(*) AS messages FROM bronze.dead_letters GROUP BY reason ORDER BY messages DESC",
     ]
     .map(|query| format!("assay sql --lake {location} \"{query}\""))

@@ -5,6 +5,7 @@ mod app;
 mod bench;
 mod demo;
 mod exit;
+mod features;
 mod generate;
 mod ingest;
 mod load;
@@ -52,6 +53,7 @@ enum Job {
     Register(register::RegisterArgs),
     Sql(sql::SqlArgs),
     Verify(verify::VerifyArgs),
+    Features(features::FeaturesArgs),
     Rebuild(rebuild::RebuildArgs),
     Train(train::TrainArgs),
     Models(models::ModelsArgs),
@@ -92,6 +94,7 @@ fn start(cli: Cli) -> anyhow::Result<Exit> {
         Job::Register(args) => register::run(args, app),
         Job::Sql(args) => summary::sql(args, &app),
         Job::Verify(args) => verify::run(args, app),
+        Job::Features(args) => features::run(args, &app),
         Job::Rebuild(args) => rebuild::run(args, app),
         Job::Train(args) => train::run(args, app),
         Job::Models(args) => models::run(&args, &app),

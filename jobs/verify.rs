@@ -1,5 +1,8 @@
+use assay::features::FeatureSettings;
 use assay::lake::open_session;
-use assay::pipeline::{Finding, Subject, Verification, lost_versions, verify};
+use assay::pipeline::{
+    Finding, Plan, Subject, Verification, bronze_name, bronze_schema, lost_versions, verify, verify_features,
+};
 use assay::refine::{Mode, TableDef};
 use assay::source::end_offsets;
 use clap::Args;
@@ -13,11 +16,24 @@ use crate::run::BROKER_PATIENCE;
 pub struct VerifyArgs {
     #[command(flatten)]
     pub kafka: KafkaArgs,
+    /// Hold features against their definition instead: a sample of what stands there, recomputed from silver row by row.
+    /// Also beside a running job
+    #[arg(long)]
+    pub features: bool,
+    /// How many rows of features are recomputed
+    #[arg(long, value_name = "ROWS", default_value_t = 1000, requires = "features")]
+    pub sample: usize,
+    /// Another seed gives another sample
+    #[arg(long, default_value_t = 0, requires = "features")]
+    pub seed: u64,
 }
 
 pub fn run(args: VerifyArgs, mut app: App) -> anyhow::Result<Exit> {
     args.kafka.apply(&mut app.settings);
     app.settings.check()?;
+    if args.features {
+        return features(&args, &app);
+    }
     let Reading { plan, lake, _lease, tables, unfilled } = app.open_to_read()?;
     let ends = match args.kafka.brokers {
         Some(_) => Some(end_offsets(&app.settings.kafka, BROKER_PATIENCE)?),
@@ -39,11 +55,31 @@ pub fn run(args: VerifyArgs, mut app: App) -> anyhow::Result<Exit> {
         Verification { epochs: tables.ledger.last_epoch(), findings: lost, ..Verification::default() }
     };
     report.findings.splice(0..0, unfilled.iter().map(unfilled_table));
-    print(&app, &report)?;
+    outcome(&app, &report, &lake.location())
+}
+
+/// A lake that is written meanwhile is looked at as of its newest epoch.
+fn features(args: &VerifyArgs, app: &App) -> anyhow::Result<Exit> {
+    let contract = app.contract()?;
+    // Whoever asks for them has a lake that holds them, whatever is set for the stream.
+    let wanted = FeatureSettings { enabled: true, ..app.settings.features.clone() };
+    let catalog = app.catalog(&contract, &wanted)?;
+    let plan = Plan::new(catalog, bronze_name(contract.name()), bronze_schema(&contract))?;
+    let lake = app.open_lake(false)?;
+    let now_ms = app.clock.now_us() / 1000;
+    let session = app.handle.block_on(open_session(&lake, None, now_ms, None))?;
+    let report = app.handle.block_on(verify_features(&session.context, &plan, args.sample, args.seed));
+    let mut report = report?;
+    report.epochs = session.record.as_ref().map_or(0, |record| record.epoch);
+    outcome(app, &report, &lake.location())
+}
+
+fn outcome(app: &App, report: &Verification, location: &str) -> anyhow::Result<Exit> {
+    print(app, report)?;
     match report.findings.len() {
         0 => Ok(Exit::Done),
-        1 => Err(Refused(format!("1 check of the lake at {} does not hold", lake.location())).into()),
-        count => Err(Refused(format!("{count} checks of the lake at {} do not hold", lake.location())).into()),
+        1 => Err(Refused(format!("1 check of the lake at {location} does not hold")).into()),
+        count => Err(Refused(format!("{count} checks of the lake at {location} do not hold")).into()),
     }
 }
 

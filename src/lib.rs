@@ -4,6 +4,7 @@
 
 pub mod contract;
 pub mod domain;
+pub mod features;
 pub mod generate;
 pub mod lake;
 pub mod model;

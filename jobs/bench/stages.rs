@@ -46,19 +46,21 @@ pub struct StagesArgs {
 }
 
 /// The stages in the order in which an event meets them.
-const STAGES: [&str; 13] = [
+const STAGES: [&str; 15] = [
     "fetch",
     "decode",
     "bronze rows",
     "silver",
     "dedup",
     "scores",
+    "features",
     "windows",
     "windows finish",
     "restate",
     "bronze encode",
     "silver encode",
     "scores encode",
+    "features encode",
     "gold encode",
 ];
 
@@ -294,8 +296,9 @@ impl Line {
                 None => refined.silver.clone(),
             })
         })?;
-        for (refiner, out) in self.rows.iter_mut().zip(&mut self.work.rows) {
-            out.push(meter.time("scores", || refiner.refine(&kept, history))?.silver);
+        for ((def, refiner), out) in self.plan.rows.iter().zip(&mut self.rows).zip(&mut self.work.rows) {
+            let stage = if def.features.is_empty() { "scores" } else { "features" };
+            out.push(meter.time(stage, || refiner.refine(&kept, history))?.silver);
         }
         let (windows, before) = (&mut self.windows, self.watermark.before());
         meter.time("windows", || windows.update(&kept, history, before))?;
@@ -349,8 +352,9 @@ impl Line {
         };
         encode("bronze encode", &tables.bronze, &work.bronze)?;
         encode("silver encode", &tables.silver, &work.silver)?;
-        for (table, rows) in tables.rows.iter().zip(&work.rows) {
-            encode("scores encode", table, rows)?;
+        for ((def, table), rows) in self.plan.rows.iter().zip(&tables.rows).zip(&work.rows) {
+            let stage = if def.features.is_empty() { "scores encode" } else { "features encode" };
+            encode(stage, table, rows)?;
         }
         for (table, changes) in tables.windows.iter().zip(&work.changes) {
             let TableChanges { closed, open, restated, .. } = changes;

@@ -22,7 +22,7 @@ use crate::refine::window::Phase;
 use crate::telemetry::Metrics;
 
 /// Batches read ahead.
-const BATCHES_AHEAD: usize = 4;
+const BATCHES_AHEAD: usize = 2;
 
 /// Restated rows of a table before those that others have replaced are dropped for the first time.
 const RESTATED_MIN: usize = if cfg!(test) { 8 } else { 1 << 15 };

@@ -16,7 +16,7 @@ use super::watermark::Watermark;
 use crate::domain::{Clock, Layer, TableName, schema};
 use crate::lake::{DataFile, FileHistory};
 use crate::refine::window::{WindowEngine, WindowSettings, WindowTable};
-use crate::refine::{Catalog, Mode, RefineSettings, Refiner, TableDef, functions};
+use crate::refine::{Catalog, Mode, RefineError, RefineSettings, Refiner, TableDef, functions};
 use crate::telemetry::Metrics;
 
 /// The SQL files of a pipeline, in their roles.
@@ -189,7 +189,7 @@ impl Compiled {
         let mut remembered: BTreeSet<String> = self.windows.source_columns().into_iter().collect();
         remembered.insert(self.plan.event_time().to_owned());
         remembered.extend(self.plan.silver.key.iter().cloned());
-        remembered.extend(self.plan.rows.iter().flat_map(|def| &def.trailing).map(|count| count.key.clone()));
+        remembered.extend(self.plan.rows.iter().flat_map(TableDef::remembered).cloned());
         Stages {
             remembered,
             silver: self.silver,
@@ -213,11 +213,16 @@ impl Stages {
         self.watermark.now()
     }
 
-    /// Loads the windows that were open when the lake was left. Blocking.
+    /// Loads the windows that were open when the lake was left, and what features know. Blocking.
     ///
     /// # Errors
     /// When silver cannot be read.
     pub fn warm_up(&mut self) -> Result<(), PipelineError> {
+        if let Some(watermark_us) = self.watermark() {
+            for refiner in &mut self.rows {
+                refiner.warm_up(watermark_us, &self.history).map_err(RefineError::from)?;
+            }
+        }
         Ok(self.windows.warm_up(&self.history, self.watermark())?)
     }
 

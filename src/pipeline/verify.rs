@@ -22,7 +22,7 @@ use crate::refine::{functions, run_batch};
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Finding {
     /// The law that is broken: `ledger`, `tables`, `versions`, `conservation`, `uniqueness`, `recomputation`,
-    /// `end_offsets`.
+    /// `end_offsets`, `features`.
     pub check: &'static str,
     pub epoch: Option<i64>,
     pub table: Option<String>,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{References, SqlFileError, TableDef, TrainingDef, parse};
 use crate::domain::{Layer, TableName};
+use crate::features::{FeatureSettings, LabelDelay};
 
 /// Every file under `sql/`, by its path there.
 const EMBEDDED: &[(&str, &str)] = &[
@@ -14,6 +15,7 @@ const EMBEDDED: &[(&str, &str)] = &[
     ("gold/segment_activity.sql", include_str!("../../sql/gold/segment_activity.sql")),
     ("gold/user_activity.sql", include_str!("../../sql/gold/user_activity.sql")),
     ("reference/high_risk_countries.csv", include_str!("../../sql/reference/high_risk_countries.csv")),
+    ("silver/transaction_features.sql", include_str!("../../sql/silver/transaction_features.sql")),
     ("silver/transactions.sql", include_str!("../../sql/silver/transactions.sql")),
     ("training/fraud.sql", include_str!("../../sql/training/fraud.sql")),
 ];
@@ -54,6 +56,19 @@ impl Catalog {
     #[must_use]
     pub fn get(&self, table: &TableName) -> Option<&TableDef> {
         self.tables.iter().find(|def| def.table == *table)
+    }
+
+    /// Sets the delay of labels where a feature leaves it to the settings, and leaves out tables of features when they are
+    /// not wanted.
+    #[must_use]
+    pub fn with_features(mut self, settings: &FeatureSettings) -> Self {
+        self.tables.retain(|def| settings.enabled || def.features.is_empty());
+        for feature in self.tables.iter_mut().flat_map(|def| &mut def.features) {
+            if let Some(LabelDelay::Setting(delay_us)) = &mut feature.label_delay {
+                *delay_us = settings.label_delay_us();
+            }
+        }
+        self
     }
 
     fn from_files(files: &BTreeMap<String, File>, bronze: &[TableName]) -> Result<Self, SqlFileError> {
@@ -209,7 +224,7 @@ mod tests {
         let catalog = Catalog::load(None, &bronze("transactions")).unwrap();
         let names = catalog.tables.iter().map(|def| def.table.to_string()).collect::<Vec<_>>();
         assert_eq!(names.first().unwrap(), "silver.transactions");
-        assert_eq!(names.len(), 7);
+        assert_eq!(names.len(), 8);
         assert!(catalog.references.list("high_risk_countries").is_some());
     }
 
@@ -233,7 +248,7 @@ mod tests {
         let catalog = Catalog::load(Some(folder.path()), &bronze("transactions")).unwrap();
         let def = catalog.get(&TableName::new(Layer::Gold, "platform_hourly")).unwrap();
         assert_eq!(def.window.unwrap().size_us, 7_200_000_000);
-        assert_eq!(catalog.tables.len(), 7);
+        assert_eq!(catalog.tables.len(), 8);
         std::fs::write(folder.path().join("gold/other.sql"), text).unwrap();
         let error = Catalog::load(Some(folder.path()), &bronze("transactions")).unwrap_err();
         assert!(error.problem.contains("gold/platform_hourly.sql"), "{error}");

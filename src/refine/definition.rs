@@ -1,4 +1,5 @@
 use crate::domain::TableName;
+use crate::features::Feature;
 
 /// How a table follows from its source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,9 +72,19 @@ pub struct TableDef {
     pub quarantine: Option<TableName>,
     pub expectations: Vec<Expectation>,
     pub trailing: Vec<Trailing>,
+    /// Columns about entities that the SQL may use.
+    pub features: Vec<Feature>,
     pub sql: String,
     /// Path of the file as shown in errors.
     pub file: String,
     /// The line of the file on which `sql` begins, from 1.
     pub sql_line: usize,
+}
+
+impl TableDef {
+    /// The columns of its source whose past the table depends on, beside the event time and its own key.
+    pub fn remembered(&self) -> impl Iterator<Item = &String> {
+        let counted = self.trailing.iter().map(|count| &count.key);
+        counted.chain(self.features.iter().flat_map(Feature::columns))
+    }
 }

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use arrow::array::{AsArray, BooleanArray, ListBuilder, RecordBatch, StringBuilder, UInt32Array};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, ListBuilder, RecordBatch, StringBuilder, UInt32Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::{filter, filter_record_batch, take_record_batch};
 use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, SchemaRef};
@@ -8,9 +8,9 @@ use arrow::error::ArrowError;
 
 use super::checks::{Checks, Outcome, kept};
 use super::rows::Evaluated;
-use super::trailing::with_columns;
 use super::{Dedup, OnFail, References, RefineError, RefineSettings, RowsTable, SqlFileError, TableDef, TrailingCount};
-use crate::domain::{History, TableName, schema};
+use crate::domain::{History, HistoryError, TableName, schema};
+use crate::features::Features;
 
 /// The built-in expectation that the SQL can be computed for the row: no overflow, no bad cast.
 pub const EVALUATES: &str = "evaluates";
@@ -18,14 +18,15 @@ pub const EVALUATES: &str = "evaluates";
 /// of quarantine are not charged with it.
 pub const EVENT_TIME_PRESENT: &str = "event_time_present";
 
-/// Runs one `rows` table batch by batch: trailing counts, SQL, expectations, deduplication.
+/// Runs one `rows` table batch by batch: trailing counts, features, SQL, expectations, deduplication.
 #[derive(Debug)]
 pub struct Refiner {
     def: TableDef,
-    /// The source with the trailing counts.
+    /// The source with the trailing counts and features.
     counted: SchemaRef,
     quarantine: SchemaRef,
     trailing: Vec<TrailingCount>,
+    features: Option<Features>,
     rows: RowsTable,
     checks: Checks,
     dedup: Option<Dedup>,
@@ -64,7 +65,12 @@ impl Refiner {
         let trailing =
             def.trailing.iter().map(|count| TrailingCount::new(count, source, event_time, settings, hash_key));
         let trailing = trailing.collect::<Result<Vec<_>, _>>().map_err(in_header)?;
-        let counts = trailing.iter().map(|count| Arc::new(count.field(source)));
+        let features = match def.features.as_slice() {
+            [] => None,
+            declared => Some(Features::new(declared, source, event_time, hash_key).map_err(in_header)?),
+        };
+        let counts = trailing.iter().map(|count| count.field(source));
+        let counts = counts.chain(features.iter().flat_map(Features::fields)).map(Arc::new);
         let counted = Arc::new(Schema::new(source.fields().iter().cloned().chain(counts).collect::<Vec<_>>()));
         let rows = RowsTable::compile(def, &counted, references)?;
         let dedup = if def.deduplicate {
@@ -78,6 +84,7 @@ impl Refiner {
             checks: Checks::compile(def, rows.schema(), &counted, references)?,
             counted,
             trailing,
+            features,
             rows,
             dedup,
         })
@@ -103,7 +110,9 @@ impl Refiner {
     /// Memory that the caches hold, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.dedup.as_ref().map_or(0, Dedup::bytes) + self.trailing.iter().map(TrailingCount::bytes).sum::<usize>()
+        let features = self.features.as_ref().map_or(0, Features::bytes);
+        let counts = self.trailing.iter().map(TrailingCount::bytes).sum::<usize>();
+        self.dedup.as_ref().map_or(0, Dedup::bytes) + counts + features
     }
 
     /// Forgets what is held of the past; it is loaded again when needed. To be called when a batch that was refined did
@@ -111,6 +120,15 @@ impl Refiner {
     pub fn forget(&mut self) {
         self.dedup.iter_mut().for_each(Dedup::forget);
         self.trailing.iter_mut().for_each(TrailingCount::forget);
+        self.features.iter_mut().for_each(Features::forget);
+    }
+
+    /// Loads what rows at `at_us` need of the past for features, so that the first of them does not wait.
+    ///
+    /// # Errors
+    /// When the past cannot be read.
+    pub fn warm_up(&mut self, at_us: i64, history: &dyn History) -> Result<(), HistoryError> {
+        self.features.as_mut().map_or(Ok(()), |features| features.warm_up(at_us, history))
     }
 
     /// Refines a batch of the source, and remembers its ids and counts.
@@ -122,6 +140,15 @@ impl Refiner {
     /// When an expectation that is set to fail is broken, the SQL fails where there is no quarantine, or the past cannot
     /// be read. Nothing of the batch is then remembered.
     pub fn refine(&mut self, input: &RecordBatch, history: &dyn History) -> Result<Refined, RefineError> {
+        let refined = self.refine_all(input, history);
+        if refined.is_err() {
+            // They have recorded the batch already.
+            self.features.iter_mut().for_each(Features::forget);
+        }
+        refined
+    }
+
+    fn refine_all(&mut self, input: &RecordBatch, history: &dyn History) -> Result<Refined, RefineError> {
         let counted = self.with_counts(input, history)?;
         let evaluated = self.rows.evaluate_rows(&counted)?;
         let origin = self.origin(&evaluated, input)?;
@@ -149,12 +176,17 @@ impl Refiner {
     }
 
     fn with_counts(&mut self, input: &RecordBatch, history: &dyn History) -> Result<RecordBatch, RefineError> {
-        if self.trailing.is_empty() {
+        if self.trailing.is_empty() && self.features.is_none() {
             return Ok(input.clone());
         }
-        let counts = self.trailing.iter_mut().map(|count| count.count(input, history));
-        let counts = counts.collect::<Result<Vec<_>, _>>()?;
-        with_columns(input, &self.counted, counts).map_err(|error| self.mismatch(&error))
+        let mut columns = input.columns().to_vec();
+        for count in &mut self.trailing {
+            columns.push(Arc::new(count.count(input, history)?) as ArrayRef);
+        }
+        if let Some(features) = &mut self.features {
+            columns.extend(features.compute(input, history)?);
+        }
+        RecordBatch::try_new(Arc::clone(&self.counted), columns).map_err(|error| self.mismatch(&error))
     }
 
     /// For each row that could be computed, its row in the input; `None` when that is all of them.

@@ -12,7 +12,8 @@ use toml::Spanned;
 use super::duration::parse_us;
 use super::{EVALUATES, EVENT_TIME_PRESENT};
 use super::{Expectation, Mode, OnFail, SqlFileError, TableDef, Told, Trailing, WindowSpec};
-use crate::domain::{Layer, TableName};
+use crate::domain::{Layer, TableName, did_you_mean};
+use crate::features::{Aggregate, Feature, LabelDelay};
 
 /// Reads one SQL file: its leading comment lines are the header in TOML, the rest is one query.
 ///
@@ -81,6 +82,8 @@ struct Header {
     expectations: Vec<Spanned<ExpectationHeader>>,
     #[serde(default)]
     trailing: Vec<Spanned<TrailingHeader>>,
+    #[serde(default)]
+    features: Vec<Spanned<FeatureHeader>>,
 }
 
 #[derive(Deserialize)]
@@ -104,6 +107,29 @@ struct TrailingHeader {
     column: String,
     key: String,
     window: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FeatureHeader {
+    column: String,
+    entity: String,
+    aggregate: String,
+    of: Option<String>,
+    filter: Option<String>,
+    window: String,
+    grain: Option<String>,
+    last: Option<usize>,
+    label_delay: Option<DelayHeader>,
+    about: String,
+}
+
+/// `true` for the delay of the settings, or a length of time.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum DelayHeader {
+    Flag(bool),
+    Length(String),
 }
 
 /// The header of one file, to turn places in it into lines.
@@ -131,9 +157,11 @@ impl Parsed<'_> {
         let window = self.window(mode, &raw)?;
         let expectations = self.expectations(&raw, quarantine.as_ref())?;
         let trailing = self.trailing(&raw)?;
-        let needs_time = mode == Mode::Window || deduplicate || !trailing.is_empty();
+        let features = self.features(&raw, &trailing)?;
+        let needs_time = mode == Mode::Window || deduplicate || !trailing.is_empty() || !features.is_empty();
         if needs_time && raw.event_time.is_none() {
-            return Err(self.at(1, "`event_time` is missing: windows, deduplication and trailing counts need it"));
+            let problem = "`event_time` is missing: windows, deduplication, trailing counts and features need it";
+            return Err(self.at(1, problem));
         }
         if raw.key.is_empty() && (mode == Mode::Window || deduplicate) {
             return Err(self.at(1, "`key` is missing: name the columns that identify a row"));
@@ -152,6 +180,7 @@ impl Parsed<'_> {
             quarantine,
             expectations,
             trailing,
+            features,
             sql: String::new(),
             file: self.file.to_owned(),
             sql_line: 1,
@@ -174,6 +203,7 @@ impl Parsed<'_> {
             (raw.quarantine.as_ref().map(Spanned::span), "quarantine"),
             (raw.expectations.first().map(Spanned::span), "expectations"),
             (raw.trailing.first().map(Spanned::span), "trailing"),
+            (raw.features.first().map(Spanned::span), "features"),
         ];
         for (span, name) in rows_only {
             if let Some(span) = span {
@@ -242,6 +272,48 @@ impl Parsed<'_> {
                 return self.refuse(&spanned.span(), problem);
             }
             known.push(Trailing { column: column.clone(), key: key.clone(), window_us });
+        }
+        Ok(known)
+    }
+
+    fn features(&self, raw: &Header, trailing: &[Trailing]) -> Result<Vec<Feature>, SqlFileError> {
+        let mut known: Vec<Feature> = Vec::with_capacity(raw.features.len());
+        for spanned in &raw.features {
+            let header = spanned.get_ref();
+            let line = self.line(&spanned.span());
+            let length = |text: &String| parse_us(text).map_err(|problem| self.at(line, problem));
+            let found = Aggregate::ALL.into_iter().find(|aggregate| aggregate.as_str() == header.aggregate);
+            let Some(aggregate) = found else {
+                let names = Aggregate::ALL.map(Aggregate::as_str);
+                let near = did_you_mean(&header.aggregate, names);
+                let problem = format!("aggregate `{}` is not one of: {}{near}", header.aggregate, names.join(", "));
+                return Err(self.at(line, problem));
+            };
+            let label_delay = match &header.label_delay {
+                None | Some(DelayHeader::Flag(false)) => None,
+                Some(DelayHeader::Flag(true)) => Some(LabelDelay::standard()),
+                Some(DelayHeader::Length(text)) => Some(LabelDelay::Own(length(text)?)),
+            };
+            let feature = Feature {
+                column: header.column.clone(),
+                entity: header.entity.clone(),
+                aggregate,
+                of: header.of.clone(),
+                filter: header.filter.clone(),
+                window_us: length(&header.window)?,
+                grain_us: header.grain.as_ref().map(length).transpose()?,
+                last: header.last,
+                label_delay,
+                about: header.about.clone(),
+            };
+            let column = &feature.column;
+            let is_taken = known.iter().map(|other| &other.column).chain(trailing.iter().map(|count| &count.column));
+            if !is_plain(column) || is_taken.into_iter().any(|other| other == column) {
+                let problem = format!("the feature `{column}` needs a name of its own of a-z, 0-9 and _");
+                return Err(self.at(line, problem));
+            }
+            feature.check().map_err(|problem| self.at(line, problem))?;
+            known.push(feature);
         }
         Ok(known)
     }

@@ -1,8 +1,7 @@
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use ahash::AHashMap;
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
+use arrow::array::{Array, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType};
 
 use super::buckets::Buckets;
@@ -10,13 +9,12 @@ use super::key_hash::in_type;
 use super::times::Times;
 use super::{RefineSettings, Trailing};
 use crate::domain::{History, HistoryError};
+use crate::features::Keys;
 
 mod frozen;
-mod keys;
 mod recent;
 mod span;
 
-use keys::Keys;
 use span::{Asked, Span};
 
 /// A running count per key: for each row, the rows of the source with the same key and an event time in
@@ -283,16 +281,6 @@ impl Rows {
 #[inline]
 fn offset(at_us: i64, from_us: i64) -> u32 {
     u32::try_from(at_us - from_us).unwrap_or(u32::MAX)
-}
-
-/// The batch with the counts as further columns.
-pub(super) fn with_columns(
-    batch: &RecordBatch,
-    schema: &SchemaRef,
-    counts: Vec<Int64Array>,
-) -> Result<RecordBatch, arrow::error::ArrowError> {
-    let counts = counts.into_iter().map(|column| Arc::new(column) as ArrayRef);
-    RecordBatch::try_new(Arc::clone(schema), batch.columns().iter().cloned().chain(counts).collect())
 }
 
 #[cfg(test)]

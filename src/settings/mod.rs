@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use crate::contract::{Format, RegistryError, RegistrySettings, Secret};
 use crate::domain::did_you_mean;
+use crate::features::FeatureSettings;
 use crate::lake::{CompactionSettings, LakeSettings};
 use crate::model::{ModelSettings, TrainJobSettings};
 use crate::pipeline::EpochSettings;
@@ -43,6 +44,7 @@ pub struct Settings {
     pub epoch: EpochSettings,
     pub refine: RefineSettings,
     pub windows: WindowSettings,
+    pub features: FeatureSettings,
     pub maintenance: CompactionSettings,
     pub model: ModelSettings,
     pub train: TrainJobSettings,
@@ -103,6 +105,7 @@ impl Default for Settings {
             epoch: EpochSettings::default(),
             refine: RefineSettings::default(),
             windows: WindowSettings::default(),
+            features: FeatureSettings::default(),
             maintenance: CompactionSettings::default(),
             model: ModelSettings::default(),
             train: TrainJobSettings::default(),
@@ -212,7 +215,7 @@ impl Settings {
 
     /// The key that cannot work, and what it accepts.
     fn problem(&self) -> Option<(String, String)> {
-        let own: [(&str, bool, &str); 14] = [
+        let own: [(&str, bool, &str); 15] = [
             ("pipeline", self.pipeline.is_empty(), "is empty; give the pipeline a name"),
             ("lake.location", self.lake.location.is_empty(), "is empty; give a folder or s3://bucket/prefix"),
             (
@@ -225,6 +228,11 @@ impl Settings {
             ("epoch.messages_max", self.epoch.messages_max == 0, "must be at least 1"),
             ("epoch.bytes_max", self.epoch.bytes_max == 0, "must be at least 1"),
             ("refine.dedup_span_seconds", self.refine.dedup_span_seconds == 0, "must be at least 1"),
+            (
+                "features.label_delay_hours",
+                self.features.label_delay_hours > 8784,
+                "must be at most 8784, which are 366 days",
+            ),
             ("maintenance.fan_in", self.maintenance.fan_in < 2, "must be at least 2"),
             ("model.folder", self.model.folder.as_os_str().is_empty(), "is empty; give a folder for models"),
             ("scoring.follow_ms", self.scoring.follow_ms == 0, "must be at least 1"),

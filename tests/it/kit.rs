@@ -26,7 +26,19 @@ pub const TOPIC: &str = "shop";
 /// 2026-01-06T12:00:00Z: after every valid event that the tests make.
 pub const NOON_US: i64 = 1_767_700_800_000_000;
 /// Columns that tell when and in which epoch a row came: they follow from the cut.
-const OF_THE_CUT: [&str; 3] = [schema::EPOCH, schema::INGESTED_AT, schema::PROCESSING_DATE];
+///
+/// Features of a merchant or device are among them: who came first is up to how partitions were interleaved.
+const OF_THE_CUT: [&str; 9] = [
+    schema::EPOCH,
+    schema::INGESTED_AT,
+    schema::PROCESSING_DATE,
+    "merchant_count_24h",
+    "merchant_amount_24h",
+    "merchant_fraud_rate_30d",
+    "device_count_24h",
+    "device_amount_24h",
+    "device_fraud_rate_30d",
+];
 
 pub static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime"));

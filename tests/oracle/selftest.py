@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Tests the oracles: they accept a right lake, and they name the table of each wrong value.
 
-    selftest.py [PART…]        parts: values, recompute, topic, same, retail, readers; all by default
+    selftest.py [PART…]        parts: values, recompute, features, topic, same, retail, readers; all by default
 
 The lake is written with the `deltalake` package from a few dozen messages with duplicates, bad rows, late rows and
 broken bytes. The values that matter are computed by hand, below.
@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 
 import exactly_once
 import expected
+import features
 import recompute
 import retail
 import same
@@ -53,7 +54,7 @@ SCHEMAS = {1: fastavro.parse_schema(V1), 2: fastavro.parse_schema(V2)}
 
 
 def main() -> int:
-    parts = {"values": values, "recompute": recomputation, "topic": topic, "same": same_lakes, "retail": retail_lake, "readers": readers}
+    parts = {"values": values, "recompute": recomputation, "features": feature_values, "topic": topic, "same": same_lakes, "retail": retail_lake, "readers": readers}
     for name in sys.argv[1:] or parts:
         parts[name]()
         print(f"ok {name}")
@@ -144,6 +145,60 @@ def check_by_hand(con) -> None:
     assert one("SELECT is_suspicious, countries FROM expected_user_activity WHERE user_id = 3") == (True, 3)
     assert one("SELECT count(*) FILTER (WHERE is_suspicious) FROM expected_user_activity") == (1,)
     assert one("SELECT sum(other_transactions) FROM expected_platform_hourly") == (1,)
+
+
+def feature_values() -> None:
+    """A few rows in the order of their arrival, with features that a person computed."""
+    noon = datetime(2026, 3, 8, 12, 0, tzinfo=UTC)
+    usual = {"user_id": 1, "merchant": "A", "device_id": "d", "country": "France", "is_fraud": False, "cents": 1000}
+    rows = [
+        ("label", noon - timedelta(days=9), {"is_fraud": True}),
+        ("young", noon - timedelta(days=6), {"is_fraud": True}),
+        ("first", noon, {}),
+        ("five-minutes", noon + timedelta(minutes=5), {"cents": 500, "device_id": "e"}),
+        # Exactly five minutes: the one before is just out.
+        ("ten-minutes", noon + timedelta(minutes=10), {"merchant": "B", "country": "Iran"}),
+        ("late", noon + timedelta(minutes=4), {}),
+        # The first hour that does not see that of noon any more, and the first day that does not see the one of "young".
+        ("next-day", noon + timedelta(hours=24), {"user_id": 1}),
+        ("other", noon + timedelta(minutes=11), {"user_id": 2, "device_id": "f"}),
+    ]
+    con = tables.database()
+    con.register("given", pa.table({
+        "transaction_id": [name for name, _, _ in rows],
+        "event_at": [at for _, at, _ in rows],
+        "source_offset": list(range(len(rows))),
+        **{column: [{**usual, **changes}[column] for _, _, changes in rows] for column in usual},
+    }))
+    con.execute(
+        """
+        CREATE TABLE silver AS SELECT *, CAST(CAST(cents AS VARCHAR) || 'e-2' AS DECIMAL(18, 2)) AS amount, 1 AS epoch, event_at AS ingested_at,
+            't' AS source_topic, 0 AS source_partition, 'x' AS amount_category, 'x' AS payment_method, 0 AS hour, 0 AS day_of_week,
+            false AS is_weekend, CAST(event_at AS DATE) AS transaction_date
+        FROM given
+        """
+    )
+    con.execute("UPDATE silver SET ingested_at = TIMESTAMPTZ '2026-03-10 00:00:00+00'")
+    features.build(con, 7 * features.DAY_US, expected.REPOSITORY / "sql/reference/high_risk_countries.csv")
+
+    def values(name, *columns):
+        return con.execute(f"SELECT {', '.join(columns)} FROM expected_features WHERE transaction_id = '{name}'").fetchone()
+
+    assert values("label", "user_count_7d", "user_amount_sum_30d", "user_amount_avg_30d", "user_seconds_since_previous") == (0, Decimal("0.00"), None, None)
+    assert values("first", "user_count_5m", "user_count_7d", "user_amount_sum_30d", "user_seconds_since_previous") == (0, 1, Decimal("20.00"), 6 * 86400.0)
+    # The fraud of nine days ago is known, that of six days ago is not.
+    assert values("first", "merchant_fraud_rate_30d", "merchant_count_24h") == (1.0, 0)
+    assert values("five-minutes", "user_count_5m", "user_count_30m", "device_seen_before", "device_mismatch_rate_20") == (0, 1, False, 1.0)
+    assert values("ten-minutes", "user_count_5m", "user_count_30m", "user_amount_avg_24h", "user_distinct_devices_24h") == (0, 2, 7.5, 2)
+    assert values("ten-minutes", "country_seen_before", "country_mismatch_rate_20", "is_high_risk_country", "amount_to_user_avg_30d") == (False, 1.0, True, 10 / 8.75)
+    # It came last: of the day before it knows all, of the minutes only those before its time.
+    assert values("late", "user_count_5m", "user_count_24h", "user_distinct_countries_24h", "user_seconds_since_previous") == (1, 3, 2, 240.0)
+    assert values("next-day", "user_count_24h", "user_amount_sum_24h", "user_count_7d") == (0, Decimal("0.00"), 4)
+    assert values("other", "user_count_24h", "merchant_count_24h", "device_count_24h", "device_fraud_rate_30d") == (0, 3, 0, None)
+    con.execute("CREATE TABLE actual AS FROM expected_features")
+    assert features.differences(con) == []
+    con.execute("UPDATE actual SET user_amount_avg_24h = user_amount_avg_24h + 1e-15 WHERE transaction_id = 'ten-minutes'")
+    assert features.differences(con)[0] == 'column "user_amount_avg_24h" differs in 1 rows', features.differences(con)
 
 
 # --- the lake ---------------------------------------------------------------------------------------------------------

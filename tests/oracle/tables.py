@@ -12,6 +12,7 @@ DEAD_LETTERS = "bronze.dead_letters"
 SILVER = "silver.transactions"
 QUARANTINE = "silver.quarantine"
 SCORES = "gold.fraud_scores"
+FEATURES = "silver.transaction_features"
 EPOCHS = "ops.epochs"
 
 # What a lake on an object store is asked for; a local one is searched.
@@ -19,6 +20,7 @@ KNOWN = [
     BRONZE,
     DEAD_LETTERS,
     SILVER,
+    FEATURES,
     QUARANTINE,
     "gold.segment_activity",
     "gold.merchant_activity",

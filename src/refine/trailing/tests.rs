@@ -1,6 +1,7 @@
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use arrow::array::{Int32Array, StringArray};
+use arrow::array::{ArrayRef, Int32Array, StringArray};
 use proptest::prelude::*;
 
 use super::*;

@@ -94,6 +94,7 @@ pub fn def(name: &str, sql: &str, size: i64, slide: i64) -> TableDef {
         quarantine: None,
         expectations: Vec::new(),
         trailing: Vec::new(),
+        features: Vec::new(),
         sql: sql.to_owned(),
         file: format!("sql/gold/{name}.sql"),
         sql_line: 8,

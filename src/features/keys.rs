@@ -6,15 +6,15 @@ use siphasher::sip::SipHasher13;
 
 /// Makes keys of evenly spread numbers: whole numbers one to one, those of up to 32 bits within the upper half; texts
 /// as a 64-bit hash. Secret, so that nobody can choose keys that meet.
-#[derive(Debug)]
-pub(super) struct Keys {
+#[derive(Debug, Clone)]
+pub(crate) struct Keys {
     hash_key: [u8; 16],
     add: u64,
     multiply: u64,
 }
 
 impl Keys {
-    pub(super) fn new(hash_key: [u8; 16]) -> Self {
+    pub(crate) fn new(hash_key: [u8; 16]) -> Self {
         let secret = |number: u8| {
             let mut hasher = SipHasher13::new_with_key(&hash_key);
             hasher.write(&[number]);
@@ -23,12 +23,12 @@ impl Keys {
         Self { hash_key, add: secret(0), multiply: secret(1) | 1 }
     }
 
-    pub(super) fn can_be(kind: &DataType) -> bool {
+    pub(crate) fn can_be(kind: &DataType) -> bool {
         matches!(kind, DataType::Utf8 | DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64)
     }
 
     /// One for each row; that of a NULL means nothing.
-    pub(super) fn of(&self, column: &ArrayRef) -> Vec<u64> {
+    pub(crate) fn of(&self, column: &ArrayRef) -> Vec<u64> {
         match column.data_type() {
             DataType::Int8 => {
                 column.as_primitive::<Int8Type>().values().iter().map(|v| self.narrow((*v).into())).collect()

@@ -1,0 +1,139 @@
+//! Every event of an entity, for windows that are exact to the microsecond.
+
+use super::columns::{Column, Inputs};
+use super::plan::{Output, SUMS_MAX, Table};
+
+/// Features over `(t - window, t]`.
+#[derive(Debug)]
+pub(super) struct LogWindow {
+    pub(super) window_us: i64,
+    pub(super) outputs: Vec<Output>,
+}
+
+/// Events by entity: event times in order, each with the sums of those before it. So a window is the difference of two
+/// places, whatever lies between.
+///
+/// An event takes 8 bytes and 8 for each measure; it is inserted at the end when it comes in order, and otherwise moves
+/// those that are newer.
+#[derive(Debug)]
+pub(super) struct Log {
+    measures: Vec<usize>,
+    windows: Vec<LogWindow>,
+    /// For each entity, time and sums of each event; the last entry is no event and has the sums of all.
+    entities: Vec<Vec<i64>>,
+    bytes: usize,
+}
+
+impl Log {
+    pub(super) fn new(measures: Vec<usize>, windows: Vec<LogWindow>) -> Self {
+        Self { measures, windows, entities: Vec::new(), bytes: 0 }
+    }
+
+    fn stride(&self) -> usize {
+        1 + self.measures.len()
+    }
+}
+
+/// How many events are at or before `at`; the newest are looked at first.
+#[inline]
+fn rank(log: &[i64], stride: usize, at: i64) -> usize {
+    let time = |index: usize| log.get(index * stride).copied().unwrap_or(i64::MAX);
+    let events = (log.len() / stride).saturating_sub(1);
+    if events == 0 || time(events - 1) <= at {
+        return events;
+    }
+    let (mut low, mut high) = (0, events - 1);
+    while low < high {
+        let middle = usize::midpoint(low, high);
+        if time(middle) <= at { low = middle + 1 } else { high = middle }
+    }
+    low
+}
+
+impl Table for Log {
+    #[inline]
+    fn read(&self, entity: u32, row: usize, inputs: &Inputs, out: &mut [Column]) {
+        let stride = self.stride();
+        let log = self.entities.get(entity as usize).map_or(&[][..], Vec::as_slice);
+        let at_us = inputs.times.value(row);
+        let until = rank(log, stride, at_us);
+        for window in &self.windows {
+            let from = rank(log, stride, at_us.saturating_sub(window.window_us));
+            let mut sums = [0_i64; SUMS_MAX];
+            for (measure, sum) in (1..stride).zip(&mut sums) {
+                let before = |place: usize| log.get(place * stride + measure).copied().unwrap_or(0);
+                *sum = before(until).wrapping_sub(before(from));
+            }
+            let count = i64::try_from(until - from).unwrap_or(i64::MAX);
+            window.outputs.iter().for_each(|output| output.put(row, count, &sums, out));
+        }
+    }
+
+    #[inline]
+    fn add(&mut self, entity: u32, row: usize, inputs: &Inputs) {
+        let stride = self.stride();
+        let Some(log) = self.entities.get_mut(entity as usize) else { return };
+        let before = log.capacity();
+        if log.is_empty() {
+            log.push(i64::MAX);
+            log.resize(stride, 0);
+        }
+        let at_us = inputs.times.value(row);
+        let place = rank(log, stride, at_us) * stride;
+        let number = |index: &usize| inputs.measures.get(*index).and_then(|all| all.get(row)).copied().unwrap_or(0);
+        let grown = log.len() + stride;
+        log.resize(grown, 0);
+        log.copy_within(place..grown - stride, place + stride);
+        if let Some(time) = log.get_mut(place) {
+            *time = at_us;
+        }
+        for (slot, index) in self.measures.iter().enumerate() {
+            let number = number(index);
+            let later = log.iter_mut().skip(place + stride + 1 + slot).step_by(stride);
+            later.for_each(|sum| *sum = sum.wrapping_add(number));
+        }
+        self.bytes += (log.capacity() - before) * size_of::<i64>();
+    }
+
+    #[inline]
+    fn touch(&self, entity: u32) -> u64 {
+        let ends = |words: &Vec<i64>| words.first().unwrap_or(&0) ^ words.last().unwrap_or(&0);
+        self.entities.get(entity as usize).map_or(0, ends).cast_unsigned()
+    }
+
+    fn grow(&mut self, entities: usize) {
+        if entities > self.entities.len() {
+            self.entities.resize_with(entities, Vec::new);
+        }
+    }
+
+    fn trim(&mut self, floor_us: i64) {
+        let stride = self.stride();
+        for log in &mut self.entities {
+            let gone = rank(log, stride, floor_us.saturating_sub(1));
+            if gone == 0 {
+                continue;
+            }
+            let before = log.capacity();
+            log.drain(..gone * stride);
+            if log.len() == stride {
+                *log = Vec::new();
+            } else {
+                log.shrink_to(2 * log.len());
+            }
+            self.bytes -= (before - log.capacity()) * size_of::<i64>();
+        }
+    }
+
+    fn is_empty(&self, entity: u32) -> bool {
+        self.entities.get(entity as usize).is_none_or(Vec::is_empty)
+    }
+
+    fn clear(&mut self) {
+        (self.entities, self.bytes) = (Vec::new(), 0);
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes + self.entities.capacity() * size_of::<Vec<i64>>()
+    }
+}
