@@ -54,7 +54,9 @@ async fn check(
     let finding =
         |detail: String| Finding { check: "features", epoch: None, table: Some(def.table.to_string()), detail };
     let Ok(table) = context.table(def.table.to_string()).await else {
-        report.findings.push(finding("the newest epoch has it not: set enabled = true in [features] and run `assay rebuild scores`".to_owned()));
+        report.findings.push(finding(
+            "the newest epoch has it not: set enabled = true in [features] and run `assay rebuild scores`".to_owned(),
+        ));
         return Ok(());
     };
     let names: BTreeSet<String> = table.schema().fields().iter().map(|field| field.name().clone()).collect();

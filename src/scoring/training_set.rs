@@ -12,6 +12,7 @@ use datafusion::logical_expr::{LogicalPlan, ident};
 use datafusion::prelude::DataFrame;
 
 use crate::domain::{did_you_mean, schema};
+use crate::features::Features;
 use crate::lake::Session;
 use crate::model::registry::{LakeColumn, LakeSource};
 use crate::model::table::{Roles, Table, TableError, TableFile};
@@ -157,7 +158,7 @@ pub fn lineage(plan: &Plan) -> Result<Lineage, SqlFileError> {
     Ok(lineage)
 }
 
-/// The columns of a source with those that the header of a table adds to them: its trailing counts.
+/// The columns of a source with those that the header of a table adds to them: trailing counts, features.
 pub(super) fn with_added(def: &crate::refine::TableDef, source: &SchemaRef) -> Result<SchemaRef, SqlFileError> {
     let event_time = def.event_time.as_deref().unwrap_or_default();
     let mut fields = source.fields().to_vec();
@@ -165,6 +166,11 @@ pub(super) fn with_added(def: &crate::refine::TableDef, source: &SchemaRef) -> R
         let count = TrailingCount::new(trailing, source, event_time, &RefineSettings::default(), [0; 16]);
         let count = count.map_err(|problem| SqlFileError::new(&def.file, 1, problem))?;
         fields.push(Arc::new(count.field(source)));
+    }
+    if !def.features.is_empty() {
+        let features = Features::new(&def.features, source, event_time, [0; 16])
+            .map_err(|problem| SqlFileError::new(&def.file, 1, problem))?;
+        fields.extend(features.fields().into_iter().map(Arc::new));
     }
     Ok(Arc::new(Schema::new(fields)))
 }
