@@ -18,6 +18,7 @@ const EMBEDDED: &[(&str, &str)] = &[
     ("silver/transaction_features.sql", include_str!("../../sql/silver/transaction_features.sql")),
     ("silver/transactions.sql", include_str!("../../sql/silver/transactions.sql")),
     ("training/fraud.sql", include_str!("../../sql/training/fraud.sql")),
+    ("training/fraud_features.sql", include_str!("../../sql/training/fraud_features.sql")),
 ];
 
 /// The tables that follow from bronze, each after its source, the reference lists that their SQL uses, and the sets that

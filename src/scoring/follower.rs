@@ -81,13 +81,17 @@ impl State {
     fn warm(&mut self, follower: &LakeFollower, from_us: i64, to_us: i64) -> Result<(), HistoryError> {
         let Some(history) = &self.history else { return Ok(()) };
         let step = (follower.widest_us / 2).clamp(60_000_000, 1_800_000_000);
-        let mut at = from_us;
-        while at <= to_us {
+        // The newest first: what nobody asked for since time went on by some spans is forgotten.
+        let mut at = to_us;
+        loop {
             let asked = follower.asked(at)?;
             for count in self.kept.values_mut().flat_map(|kept| &mut kept.counts) {
                 count.count_apart(&asked, history)?;
             }
-            at = if at == to_us { break } else { at.saturating_add(step).min(to_us) };
+            if at <= from_us {
+                break;
+            }
+            at = at.saturating_sub(step).max(from_us);
         }
         Ok(())
     }
@@ -288,12 +292,13 @@ impl LakeFollower {
         let error = |error: HistoryError| LakeError::read(table.name(), error.cause);
         let mut state = self.state();
         let newest = new.iter().filter_map(|batch| newest_of(batch, &self.event_time)).max();
-        if let Some(newest) = newest.filter(|newest| *newest > state.newest_us) {
+        if let Some(newest) = newest {
+            state.newest_us = state.newest_us.max(newest);
             state.floor_us = state.floor_us.max(newest.saturating_sub(self.horizon_us));
-            // Rows are only taken into what is loaded already, and a request loads nothing.
-            let from_us = state.floor_us.max(state.newest_us);
-            state.warm(self, from_us, newest).map_err(error)?;
-            state.newest_us = newest;
+            // Rows are only taken into what is loaded already, and a request loads nothing. What is loaded is asked for
+            // too, so that it is not forgotten.
+            let (from_us, to_us) = (state.floor_us, state.newest_us);
+            state.warm(self, from_us, to_us).map_err(error)?;
         }
         let State { kept, history, .. } = &mut *state;
         for batch in &new {

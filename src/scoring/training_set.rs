@@ -158,7 +158,7 @@ pub fn lineage(plan: &Plan) -> Result<Lineage, SqlFileError> {
     Ok(lineage)
 }
 
-/// The columns of a source with those that the header of a table adds to them: its trailing counts, then its features.
+/// The columns of a source with those that the header of a table adds to them: trailing counts, features.
 pub(super) fn with_added(def: &crate::refine::TableDef, source: &SchemaRef) -> Result<SchemaRef, SqlFileError> {
     let event_time = def.event_time.as_deref().unwrap_or_default();
     let mut fields = source.fields().to_vec();

@@ -23,7 +23,7 @@ mapfile -t VERSIONS < <(assay models --json 2>/dev/null | python3 -c 'import jso
 for line in json.load(sys.stdin): print(line["version"])')
 [ "${#VERSIONS[@]}" -eq 2 ] || die "expected two versions: ${VERSIONS[*]}"
 
-export ASSAY_LOG_FILTER=info ASSAY_SERVE_API_KEY=open-sesame ASSAY_SCORING_HORIZON_S=4000000
+export ASSAY_LOG_FILTER=info ASSAY_SERVE_API_KEY=open-sesame ASSAY_SCORING_HORIZON_S=60000
 PORT="$(free_port)"
 URL="http://127.0.0.1:$PORT"
 background serve "$ASSAY" serve --lake "$LAKE" --http "127.0.0.1:$PORT"
@@ -43,7 +43,8 @@ status() {
   got="$(curl -s -o "$WORK/answer" -w '%{http_code}' "$@")"
   [ "$got" = "$wanted" ] || { cat "$WORK/answer" >&2 && die "$got instead of $wanted: $*"; }
 }
-BODY='{"transaction_id":"c-1","user_id":7,"amount":12.5,"merchant":"Shop","timestamp":"2026-01-20T12:00:00Z","payment_method":"paypal","location":"Lyon, France","device_id":"d"}'
+NEWEST="$(assay sql --lake "$LAKE" --format csv "SELECT max(event_at) AS newest FROM silver.transactions" 2>/dev/null | tail -n 1)"
+BODY='{"transaction_id":"c-1","user_id":7,"amount":12.5,"merchant":"Shop","timestamp":"'"$NEWEST"'","payment_method":"paypal","location":"Lyon, France","device_id":"d"}'
 JSON="content-type: application/json"
 KEY="x-api-key: open-sesame"
 status 401 "$URL/predict" -H "$JSON" -d "$BODY"
@@ -56,7 +57,8 @@ status 422 "$URL/predict" -H "$JSON" -H "$KEY" -d '{"transaction_id":"c-1"}'
 grep -q '"field":"user_id"' "$WORK/answer" || die "the field is not named: $(cat "$WORK/answer")"
 status 415 "$URL/predict" -H "content-type: text/csv" -H "$KEY" -d "$BODY"
 status 405 "$URL/predict" -H "$KEY"
-status 413 "$URL/predict" -H "$JSON" -H "$KEY" -d "$(head -c 1100000 /dev/zero | tr '\0' x)"
+head -c 1100000 /dev/zero | tr '\0' x >"$WORK/large"
+status 413 "$URL/predict" -H "$JSON" -H "$KEY" --data-binary "@$WORK/large"
 status 200 "$URL/docs"
 
 say "asking while models are promoted and rolled back"
@@ -73,9 +75,9 @@ finish "$CLIENT" 120 client
 tail -n 3 "$WORK/client.log" >&2
 
 say "driven by its own description"
-timeout 240 "$(dirname "$PYTHON")/schemathesis" run "$URL/openapi.json" -H "X-Api-Key: open-sesame" \
+(cd "$WORK" && timeout 240 "$(dirname "$PYTHON")/schemathesis" run "$URL/openapi.json" -H "X-Api-Key: open-sesame" \
   --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,response_headers_conformance \
-  --max-examples 60 --seed 1 --workers 2 >"$WORK/schemathesis.log" 2>&1 || { log_end schemathesis && die "schemathesis found something"; }
+  --max-examples 60 --seed 1 --workers 2) >"$WORK/schemathesis.log" 2>&1 || { log_end schemathesis && die "schemathesis found something"; }
 tail -n 5 "$WORK/schemathesis.log" >&2
 status 200 "$URL/metrics"
 ! grep -E 'assay_requests_total\{[^}]*status="5' "$WORK/answer" || die "answers with 5xx"
