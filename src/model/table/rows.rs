@@ -1,4 +1,4 @@
-//! Rows that come one by one, made into features: the rules of [`Encoding`](super::Encoding), compiled for the columns of
+//! Rows that come one by one, made into features: the rules of [`Encoding`], compiled for the columns of
 //! Arrow batches.
 
 use arrow::array::{Array, ArrayRef, AsArray};
