@@ -146,7 +146,7 @@ impl Following {
     fn run(&self) {
         let mut since_lake = LAKE_EVERY;
         while !self.done.load(Ordering::Relaxed) {
-            self.scorer.models.follow(&self.scorer.pipeline, self.scorer.features.as_ref());
+            self.scorer.models.follow(&self.scorer.pipeline);
             let chosen = self.scorer.models.chosen();
             self.tell("model", chosen.problem.map_or(Ok(()), Err));
             if since_lake >= LAKE_EVERY {

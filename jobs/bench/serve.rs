@@ -69,7 +69,7 @@ pub fn run(args: &ServeArgs, mut app: App) -> anyhow::Result<Exit> {
     let version = model::learn(&app, &registry, &name, &pipeline, past.as_ref(), &payloads)?;
     registry.promote(&name, &version, CHAMPION, app.clock.now_us())?;
     let models = Arc::new(Models::new(registry, name));
-    models.follow(&pipeline, past.as_ref());
+    models.follow(&pipeline);
     if let Some(problem) = models.chosen().problem {
         return Err(anyhow::anyhow!(problem));
     }

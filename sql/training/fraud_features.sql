@@ -41,7 +41,8 @@ SELECT
     features.merchant_amount_24h,
     features.merchant_fraud_rate_30d,
     features.device_count_24h,
-    features.device_amount_24h,
-    features.device_fraud_rate_30d
+    -- Not device_fraud_rate_30d: few devices have a fraud that is known, and where none has, the column never varies,
+    -- which a training refuses.
+    features.device_amount_24h
 FROM silver.transactions AS transactions
 JOIN silver.transaction_features AS features ON features.transaction_id = transactions.transaction_id

@@ -1,7 +1,6 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch};
-use arrow::datatypes::SchemaRef;
 
 use crate::domain::TableName;
 
@@ -16,19 +15,6 @@ pub trait FeatureSource: Send + Sync {
     /// # Errors
     /// Why none can be told.
     fn added(&self, table: &TableName, silver: &RecordBatch) -> Result<Added, String>;
-
-    /// The columns of a table that has one row for each transaction and no SQL of its own; `None` when it is not known.
-    fn schema(&self, _table: &TableName) -> Option<SchemaRef> {
-        None
-    }
-
-    /// The rows of such a table for rows of silver, in their order.
-    ///
-    /// # Errors
-    /// Why they cannot be told.
-    fn rows(&self, table: &TableName, _silver: &RecordBatch) -> Result<RecordBatch, String> {
-        Err(format!("{table} is not kept for requests"))
-    }
 
     /// Which state of the lake it knows.
     fn standing(&self) -> Standing;

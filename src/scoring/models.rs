@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::{FeatureSource, ScoringPipeline, Served};
+use super::{ScoringPipeline, Served};
 use crate::model::registry::{Aliases, CHAMPION, ModelName, Registry, Version};
 
 /// The champion of a model, exchanged as a whole when its alias moves. A request keeps the one that it began with.
@@ -56,7 +56,7 @@ impl Models {
 
     /// Looks where the alias points, and loads that version if it is another one. Requests go on meanwhile; a version that
     /// does not verify is not taken, and the one before goes on. Blocking. Returns whether the champion changed.
-    pub fn follow(&self, pipeline: &ScoringPipeline, features: &dyn FeatureSource) -> bool {
+    pub fn follow(&self, pipeline: &ScoringPipeline) -> bool {
         let wanted = match self.registry.aliases(&self.name) {
             Ok(aliases) => champion(&aliases),
             // A file that is half replaced is read again soon; the champion stays.
@@ -78,7 +78,7 @@ impl Models {
                 return self.set_problem(None, None);
             }
         }
-        match Served::load(&self.registry, &self.name, &wanted, pipeline, features) {
+        match Served::load(&self.registry, &self.name, &wanted, pipeline) {
             Ok(served) => {
                 tracing::info!(model = %self.name, version = %wanted, "the champion is loaded");
                 let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);

@@ -208,7 +208,7 @@ impl Scorer {
             scores.set(message(*input), Item::Scored { chunk, row });
         }
         let answers = match &scores.model {
-            Some(model) => model.ask(&screened.rows, &followed, features),
+            Some(model) => model.ask(&screened.rows, &followed),
             None => Err(problem.unwrap_or("no model is loaded").to_owned()),
         };
         scores.chunks.push(Chunk { silver: screened.rows, following: followed, answers });

@@ -3,8 +3,8 @@
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
 
+use super::ScoringPipeline;
 use super::pipeline::Followed;
-use super::{FeatureSource, ScoringPipeline};
 use crate::domain::TableName;
 use crate::model::registry::{MODEL_FILE, Manifest, ModelName, Registry, Version};
 use crate::model::table::{Encoded, RowEncoder};
@@ -29,8 +29,6 @@ enum Column {
     Silver(usize),
     /// Of the tables that follow from silver, by number.
     Following(usize, usize),
-    /// Kept by the source of features.
-    Kept(TableName, usize),
 }
 
 /// What a model says of rows.
@@ -53,7 +51,6 @@ impl Served {
         name: &ModelName,
         version: &Version,
         pipeline: &ScoringPipeline,
-        features: &dyn FeatureSource,
     ) -> Result<Self, String> {
         let stored = registry.load(name, version).map_err(|error| error.to_string())?;
         let manifest = stored.manifest;
@@ -61,7 +58,7 @@ impl Served {
         let mut columns = Vec::new();
         let mut types = Vec::new();
         for (column, _) in manifest.encoding.wanted() {
-            let (found, kind) = find(&manifest, &column, pipeline, features)?;
+            let (found, kind) = find(&manifest, &column, pipeline)?;
             columns.push(found);
             types.push(kind);
         }
@@ -101,7 +98,7 @@ impl Served {
     pub fn lacks<'a>(&self, following: &'a [Followed], row: usize) -> Option<&'a str> {
         self.columns.iter().find_map(|column| match column {
             Column::Following(table, _) => following.get(*table).and_then(|table| table.lacks(row)),
-            Column::Silver(_) | Column::Kept(..) => None,
+            Column::Silver(_) => None,
         })
     }
 
@@ -109,25 +106,13 @@ impl Served {
     ///
     /// # Errors
     /// In words, when a column cannot be told.
-    pub fn ask(
-        &self,
-        silver: &RecordBatch,
-        following: &[Followed],
-        features: &dyn FeatureSource,
-    ) -> Result<Answers, Unanswered> {
+    pub fn ask(&self, silver: &RecordBatch, following: &[Followed]) -> Result<Answers, Unanswered> {
         let rows = silver.num_rows();
-        let mut kept: Vec<(&TableName, RecordBatch)> = Vec::new();
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.columns.len());
         for column in &self.columns {
             let (batch, index) = match column {
                 Column::Silver(index) => (Some(silver), *index),
                 Column::Following(table, index) => (following.get(*table).map(|table| &table.rows), *index),
-                Column::Kept(table, index) => {
-                    if !kept.iter().any(|(known, _)| *known == table) {
-                        kept.push((table, features.rows(table, silver)?));
-                    }
-                    (kept.iter().find(|(known, _)| *known == table).map(|(_, batch)| batch), *index)
-                }
             };
             let found = batch.and_then(|batch| batch.columns().get(index));
             columns.push(ArrayRef::clone(found.ok_or("a column that the model reads is gone")?));
@@ -168,12 +153,7 @@ impl Served {
     }
 }
 
-fn find(
-    manifest: &Manifest,
-    column: &str,
-    pipeline: &ScoringPipeline,
-    features: &dyn FeatureSource,
-) -> Result<(Column, DataType), String> {
+fn find(manifest: &Manifest, column: &str, pipeline: &ScoringPipeline) -> Result<(Column, DataType), String> {
     let in_schema = |schema: &SchemaRef, name: &str| {
         let (index, field) = schema.column_with_name(name)?;
         Some((index, field.data_type().clone()))
@@ -183,12 +163,8 @@ fn find(
         if table == silver {
             return in_schema(silver_schema, name).map(|(index, kind)| (Column::Silver(index), kind));
         }
-        let following = pipeline.tables().enumerate().find(|(_, (known, _))| *known == table);
-        if let Some((number, (_, schema))) = following {
-            return in_schema(schema, name).map(|(index, kind)| (Column::Following(number, index), kind));
-        }
-        let (index, kind) = in_schema(&features.schema(table)?, name)?;
-        Some((Column::Kept(table.clone(), index), kind))
+        let (number, (_, schema)) = pipeline.tables().enumerate().find(|(_, (known, _))| *known == table)?;
+        in_schema(schema, name).map(|(index, kind)| (Column::Following(number, index), kind))
     };
     let source = manifest.data.lake.iter().flat_map(|lake| &lake.columns).find(|known| known.column == column);
     let found = match source {

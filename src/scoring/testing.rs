@@ -142,7 +142,7 @@ impl Kept {
     pub fn scorer_of(&self, plan: &Plan, features: SharedFeatures) -> Scorer {
         let pipeline = Arc::new(ScoringPipeline::compile(plan, &contract()).unwrap());
         let models = Arc::new(Models::new(self.registry.clone(), self.name.clone()));
-        models.follow(&pipeline, features.as_ref());
+        models.follow(&pipeline);
         Scorer::new(pipeline, features, models, ScoringSettings::default(), Arc::new(ManualClock::at(NOON_US)))
     }
 

@@ -174,8 +174,8 @@ fn an_alias_is_followed_and_a_damaged_version_is_not() {
     let second = kept.record(NOON_US + 5_000_000, 100.0);
     let before = predictions(&scorer, &[transaction("t", 1, 800.0)])[0].clone().unwrap();
     kept.registry.promote(&kept.name, &second, CHAMPION, NOON_US).unwrap();
-    assert!(scorer.models.follow(&scorer.pipeline, scorer.features.as_ref()));
-    assert!(!scorer.models.follow(&scorer.pipeline, scorer.features.as_ref()), "nothing moved");
+    assert!(scorer.models.follow(&scorer.pipeline));
+    assert!(!scorer.models.follow(&scorer.pipeline), "nothing moved");
     let after = predictions(&scorer, &[transaction("t", 1, 800.0)])[0].clone().unwrap();
     assert_eq!((before.is_fraud, after.is_fraud), (false, true));
     // The former champion is damaged: it is not returned to, and the present one goes on.
@@ -186,13 +186,13 @@ fn an_alias_is_followed_and_a_damaged_version_is_not() {
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[40] ^= 1;
     std::fs::write(&path, bytes).unwrap();
-    assert!(!scorer.models.follow(&scorer.pipeline, scorer.features.as_ref()));
+    assert!(!scorer.models.follow(&scorer.pipeline));
     let chosen = scorer.models.chosen();
     assert_eq!(chosen.champion.unwrap().version, second);
     assert!(chosen.problem.unwrap().contains("not what was written"));
     assert_eq!(predictions(&scorer, &[transaction("t", 1, 800.0)])[0].clone().unwrap().degraded, None);
     std::fs::write(&aliases, text).unwrap();
-    scorer.models.follow(&scorer.pipeline, scorer.features.as_ref());
+    scorer.models.follow(&scorer.pipeline);
     assert_eq!(scorer.models.chosen().problem, None);
 }
 

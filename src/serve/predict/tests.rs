@@ -292,7 +292,7 @@ async fn models_are_told_and_exchanged_without_a_failed_request() {
         // Not in step with the requests: each takes the same number of turns.
         let version = if moved / 37 % 2 == 0 { &second } else { &first };
         service.kept.registry.promote(&service.kept.name, version, CHAMPION, NOON_US + moved).unwrap();
-        service.scorer.models.follow(&service.scorer.pipeline, service.scorer.features.as_ref());
+        service.scorer.models.follow(&service.scorer.pipeline);
         moved += 1;
         tokio::task::yield_now().await;
     }
