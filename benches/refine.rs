@@ -16,7 +16,7 @@ use arrow::array::{
     TimestampMicrosecondArray, new_null_array,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use assay::domain::{History, HistoryError, Layer, TableName, schema};
+use assay::domain::{Layer, NoHistory, TableName, schema};
 use assay::refine::{Catalog, Dedup, RefineSettings, Refiner, RowsTable, TableDef, TrailingCount};
 use chrono::DateTime;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
@@ -29,18 +29,6 @@ const USERS: i32 = 1_000_000;
 const START_US: i64 = 1_795_161_600_000_000;
 /// 5,000 events a second.
 const STEP_US: i64 = 200;
-
-struct NoHistory;
-
-impl History for NoHistory {
-    fn scan(&self, _: i64, _: i64, _: &[&str]) -> Result<Vec<RecordBatch>, HistoryError> {
-        Ok(Vec::new())
-    }
-
-    fn may_contain(&self, _: i64, _: i64) -> bool {
-        false
-    }
-}
 
 fn bronze_schema() -> SchemaRef {
     let field = |name: &str, kind: DataType| Field::new(name, kind, false);

@@ -15,7 +15,7 @@ use arrow::array::{ArrayRef, BooleanArray, Decimal128Array, Int32Array, StringAr
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use assay::domain::schema::timestamp;
-use assay::domain::{History, HistoryError, Layer, TableName};
+use assay::domain::{Layer, NoHistory, TableName};
 use assay::refine::window::{WindowEngine, WindowSettings, WindowTable};
 use assay::refine::{Mode, TableDef, WindowSpec};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
@@ -182,19 +182,6 @@ impl Stream {
     }
 }
 
-/// The stream is all there is.
-struct Nothing;
-
-impl History for Nothing {
-    fn scan(&self, _: i64, _: i64, _: &[&str]) -> Result<Vec<RecordBatch>, HistoryError> {
-        Ok(Vec::new())
-    }
-
-    fn may_contain(&self, _: i64, _: i64) -> bool {
-        false
-    }
-}
-
 struct Running {
     engine: WindowEngine,
     stream: Stream,
@@ -214,7 +201,7 @@ impl Running {
     }
 
     fn update(&mut self, rows: &RecordBatch) {
-        self.engine.update(rows, &Nothing, self.watermark).unwrap();
+        self.engine.update(rows, &NoHistory, self.watermark).unwrap();
     }
 
     fn finish(&mut self) -> usize {

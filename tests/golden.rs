@@ -17,25 +17,12 @@ use arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch
 use arrow::compute::{SortColumn, cast, concat_batches, lexsort_to_indices, take_record_batch};
 use arrow::csv::{ReaderBuilder, WriterBuilder};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use assay::domain::{History, HistoryError, Layer, TableName, schema};
+use assay::domain::{Layer, NoHistory, TableName, schema};
 use assay::refine::{Catalog, Mode, RefineSettings, Refiner, functions, run_batch};
 use datafusion::prelude::SessionContext;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// The inputs come whole, so there is no past.
-struct NoHistory;
-
-impl History for NoHistory {
-    fn scan(&self, _: i64, _: i64, _: &[&str]) -> Result<Vec<RecordBatch>, HistoryError> {
-        Ok(Vec::new())
-    }
-
-    fn may_contain(&self, _: i64, _: i64) -> bool {
-        false
-    }
 }
 
 /// Refines the input and runs every table that follows from it; the goldens stand in `tests/golden/`.

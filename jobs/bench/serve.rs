@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::ipc::writer::StreamWriter;
-use assay::domain::{History, HistoryError, TableName};
+use assay::domain::{NoHistory, TableName};
 use assay::generate::{GenerateSettings, Generated, Generator};
 use assay::model::registry::{CHAMPION, ModelName, Registry};
 use assay::refine::{RefineSettings, TrailingCount};
@@ -172,7 +172,7 @@ impl Past {
 
     fn record(&self, silver: &RecordBatch) -> anyhow::Result<()> {
         for count in self.counts.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
-            count.count(silver, &Nothing)?;
+            count.count(silver, &NoHistory)?;
             count.record(silver)?;
         }
         Ok(())
@@ -182,25 +182,13 @@ impl Past {
 impl FeatureSource for Past {
     fn added(&self, _: &TableName, silver: &RecordBatch) -> Result<Added, String> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let told = counts.iter_mut().map(|count| count.count_apart(silver, &Nothing));
+        let told = counts.iter_mut().map(|count| count.count_apart(silver, &NoHistory));
         let told = told.map(|told| told.map(|told| Arc::new(told) as ArrayRef).map_err(|error| error.cause));
         told.collect::<Result<_, _>>().map(Added::counts)
     }
 
     fn standing(&self) -> Standing {
         Standing { epoch: 1, published_at_us: Some(0) }
-    }
-}
-
-struct Nothing;
-
-impl History for Nothing {
-    fn scan(&self, _: i64, _: i64, _: &[&str]) -> Result<Vec<RecordBatch>, HistoryError> {
-        Ok(Vec::new())
-    }
-
-    fn may_contain(&self, _: i64, _: i64) -> bool {
-        false
     }
 }
 

@@ -15,7 +15,7 @@ mod table_name;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use epoch::{EpochKind, EpochRecord, STAGES, StageTime, TableVersion};
-pub use history::{History, HistoryError};
+pub use history::{History, HistoryError, NoHistory};
 pub use message::{Header, Message, MessageBatch, MessageBatchBuilder};
 pub use position::{OffsetRange, Partition, Positions, Ranges};
 pub use reaction::Reaction;

@@ -2,6 +2,7 @@
 
 use super::columns::{Column, Inputs};
 use super::plan::{Output, SUMS_MAX, Table};
+use super::words::{Words, open_at};
 
 /// Features over `(t - window, t]`.
 #[derive(Debug)]
@@ -20,13 +21,12 @@ pub(super) struct Log {
     measures: Vec<usize>,
     windows: Vec<LogWindow>,
     /// For each entity, time and sums of each event; the last entry is no event and has the sums of all.
-    entities: Vec<Vec<i64>>,
-    bytes: usize,
+    entities: Words<i64>,
 }
 
 impl Log {
     pub(super) fn new(measures: Vec<usize>, windows: Vec<LogWindow>) -> Self {
-        Self { measures, windows, entities: Vec::new(), bytes: 0 }
+        Self { measures, windows, entities: Words::new() }
     }
 
     fn stride(&self) -> usize {
@@ -54,7 +54,7 @@ impl Table for Log {
     #[inline]
     fn read(&self, entity: u32, row: usize, inputs: &Inputs, out: &mut [Column]) {
         let stride = self.stride();
-        let log = self.entities.get(entity as usize).map_or(&[][..], Vec::as_slice);
+        let log = self.entities.get(entity);
         let at_us = inputs.times.value(row);
         let until = rank(log, stride, at_us);
         for window in &self.windows {
@@ -72,68 +72,53 @@ impl Table for Log {
     #[inline]
     fn add(&mut self, entity: u32, row: usize, inputs: &Inputs) {
         let stride = self.stride();
-        let Some(log) = self.entities.get_mut(entity as usize) else { return };
-        let before = log.capacity();
-        if log.is_empty() {
-            log.push(i64::MAX);
-            log.resize(stride, 0);
-        }
         let at_us = inputs.times.value(row);
-        let place = rank(log, stride, at_us) * stride;
         let number = |index: &usize| inputs.measures.get(*index).and_then(|all| all.get(row)).copied().unwrap_or(0);
-        let grown = log.len() + stride;
-        log.resize(grown, 0);
-        log.copy_within(place..grown - stride, place + stride);
-        if let Some(time) = log.get_mut(place) {
-            *time = at_us;
-        }
-        for (slot, index) in self.measures.iter().enumerate() {
-            let number = number(index);
-            let later = log.iter_mut().skip(place + stride + 1 + slot).step_by(stride);
-            later.for_each(|sum| *sum = sum.wrapping_add(number));
-        }
-        self.bytes += (log.capacity() - before) * size_of::<i64>();
+        self.entities.change(entity, |log| {
+            if log.is_empty() {
+                log.push(i64::MAX);
+                log.resize(stride, 0);
+            }
+            let place = rank(log, stride, at_us) * stride;
+            open_at(log, place, stride);
+            if let Some(time) = log.get_mut(place) {
+                *time = at_us;
+            }
+            for (slot, index) in self.measures.iter().enumerate() {
+                let number = number(index);
+                let later = log.iter_mut().skip(place + stride + 1 + slot).step_by(stride);
+                later.for_each(|sum| *sum = sum.wrapping_add(number));
+            }
+        });
     }
 
     #[inline]
     fn touch(&self, entity: u32) -> u64 {
-        let ends = |words: &Vec<i64>| words.first().unwrap_or(&0) ^ words.last().unwrap_or(&0);
-        self.entities.get(entity as usize).map_or(0, ends).cast_unsigned()
+        self.entities.touch(entity).cast_unsigned()
     }
 
     fn grow(&mut self, entities: usize) {
-        if entities > self.entities.len() {
-            self.entities.resize_with(entities, Vec::new);
-        }
+        self.entities.grow(entities);
     }
 
     fn trim(&mut self, floor_us: i64) {
         let stride = self.stride();
-        for log in &mut self.entities {
-            let gone = rank(log, stride, floor_us.saturating_sub(1));
-            if gone == 0 {
-                continue;
-            }
-            let before = log.capacity();
-            log.drain(..gone * stride);
-            if log.len() == stride {
-                *log = Vec::new();
-            } else {
-                log.shrink_to(2 * log.len());
-            }
-            self.bytes -= (before - log.capacity()) * size_of::<i64>();
-        }
+        self.entities.trim(|log| {
+            let gone = rank(log, stride, floor_us.saturating_sub(1)) * stride;
+            // The entry of all sums does not stand alone.
+            if gone + stride == log.len() { log.len() } else { gone }
+        });
     }
 
     fn is_empty(&self, entity: u32) -> bool {
-        self.entities.get(entity as usize).is_none_or(Vec::is_empty)
+        self.entities.is_empty(entity)
     }
 
     fn clear(&mut self) {
-        (self.entities, self.bytes) = (Vec::new(), 0);
+        self.entities.clear();
     }
 
     fn bytes(&self) -> usize {
-        self.bytes + self.entities.capacity() * size_of::<Vec<i64>>()
+        self.entities.bytes()
     }
 }

@@ -32,6 +32,7 @@ mod recent;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod words;
 
 pub use declaration::{Aggregate, EXACT_WINDOW_US_MAX, Feature, LabelDelay, in_words};
 pub(crate) use keys::Keys;

@@ -2,6 +2,7 @@
 
 use super::columns::{Column, Inputs};
 use super::plan::{Output, SUMS_MAX, Table};
+use super::words::{Words, open_at};
 
 /// Features over so many panes: those up to the one of `t`, or those before the one of `t - delay`.
 #[derive(Debug)]
@@ -18,13 +19,12 @@ pub(super) struct Panes {
     measures: Vec<usize>,
     windows: Vec<PaneWindow>,
     /// For each entity its panes in order: number and count in one word, then the sums.
-    entities: Vec<Vec<u64>>,
-    bytes: usize,
+    entities: Words<u64>,
 }
 
 impl Panes {
     pub(super) fn new(grain_us: i64, measures: Vec<usize>, windows: Vec<PaneWindow>) -> Self {
-        Self { grain_us, measures, windows, entities: Vec::new(), bytes: 0 }
+        Self { grain_us, measures, windows, entities: Words::new() }
     }
 
     fn stride(&self) -> usize {
@@ -57,7 +57,7 @@ impl Table for Panes {
     #[inline]
     fn read(&self, entity: u32, row: usize, inputs: &Inputs, out: &mut [Column]) {
         let stride = self.stride();
-        let panes = self.entities.get(entity as usize).map_or(&[][..], Vec::as_slice);
+        let panes = self.entities.get(entity);
         let at_us = inputs.times.value(row);
         for window in &self.windows {
             let end = match window.delay_us {
@@ -87,68 +87,52 @@ impl Table for Panes {
     #[inline]
     fn add(&mut self, entity: u32, row: usize, inputs: &Inputs) {
         let stride = self.stride();
-        let Some(panes) = self.entities.get_mut(entity as usize) else { return };
         let number = coded(inputs.times.value(row).div_euclid(self.grain_us));
-        let place = place_of(panes, stride, number);
-        if panes.get(place).is_none_or(|word| word >> 32 != number) {
-            let before = panes.capacity();
-            let grown = panes.len() + stride;
-            panes.resize(grown, 0);
-            panes.copy_within(place..grown - stride, place + stride);
-            for word in panes.iter_mut().skip(place).take(stride) {
-                *word = 0;
+        self.entities.change(entity, |panes| {
+            let place = place_of(panes, stride, number);
+            let is_new = panes.get(place).is_none_or(|word| word >> 32 != number);
+            if is_new {
+                open_at(panes, place, stride);
             }
-            if let Some(word) = panes.get_mut(place) {
+            let Some((word, sums)) = panes.get_mut(place..place + stride).and_then(<[u64]>::split_first_mut) else {
+                return;
+            };
+            if is_new {
                 *word = number << 32;
+                sums.fill(0);
             }
-            self.bytes += (panes.capacity() - before) * size_of::<u64>();
-        }
-        let Some((word, rest)) = panes.get_mut(place..place + stride).and_then(<[u64]>::split_first_mut) else {
-            return;
-        };
-        *word += u64::from(*word & COUNT_MASK != COUNT_MASK);
-        for (sum, index) in rest.iter_mut().zip(&self.measures) {
-            let number = inputs.measures.get(*index).and_then(|all| all.get(row)).copied().unwrap_or(0);
-            *sum = sum.wrapping_add(number.cast_unsigned());
-        }
+            *word += u64::from(*word & COUNT_MASK != COUNT_MASK);
+            for (sum, index) in sums.iter_mut().zip(&self.measures) {
+                let number = inputs.measures.get(*index).and_then(|all| all.get(row)).copied().unwrap_or(0);
+                *sum = sum.wrapping_add(number.cast_unsigned());
+            }
+        });
     }
 
     #[inline]
     fn touch(&self, entity: u32) -> u64 {
-        let ends = |words: &Vec<u64>| words.first().unwrap_or(&0) ^ words.last().unwrap_or(&0);
-        self.entities.get(entity as usize).map_or(0, ends)
+        self.entities.touch(entity)
     }
 
     fn grow(&mut self, entities: usize) {
-        if entities > self.entities.len() {
-            self.entities.resize_with(entities, Vec::new);
-        }
+        self.entities.grow(entities);
     }
 
     fn trim(&mut self, floor_us: i64) {
         let (stride, first) = (self.stride(), coded(floor_us.div_euclid(self.grain_us)));
-        for panes in &mut self.entities {
-            let gone = panes.chunks_exact(stride).take_while(|pane| pane.first().is_some_and(|w| w >> 32 < first));
-            let gone = gone.count() * stride;
-            if gone == 0 {
-                continue;
-            }
-            let before = panes.capacity();
-            panes.drain(..gone);
-            panes.shrink_to(2 * panes.len());
-            self.bytes -= (before - panes.capacity()) * size_of::<u64>();
-        }
+        let is_gone = |pane: &&[u64]| pane.first().is_some_and(|word| word >> 32 < first);
+        self.entities.trim(|panes| panes.chunks_exact(stride).take_while(is_gone).count() * stride);
     }
 
     fn is_empty(&self, entity: u32) -> bool {
-        self.entities.get(entity as usize).is_none_or(Vec::is_empty)
+        self.entities.is_empty(entity)
     }
 
     fn clear(&mut self) {
-        (self.entities, self.bytes) = (Vec::new(), 0);
+        self.entities.clear();
     }
 
     fn bytes(&self) -> usize {
-        self.bytes + self.entities.capacity() * size_of::<Vec<u64>>()
+        self.entities.bytes()
     }
 }

@@ -2,6 +2,7 @@
 
 use super::columns::{Column, Inputs};
 use super::plan::Table;
+use super::words::{Words, open_at};
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum RecentTake {
@@ -27,13 +28,12 @@ pub(super) struct Recent {
     values: Vec<usize>,
     outputs: Vec<RecentOutput>,
     /// For each entity its events in order, time and values.
-    entities: Vec<Vec<i64>>,
-    bytes: usize,
+    entities: Words<i64>,
 }
 
 impl Recent {
     pub(super) fn new(last: usize, values: Vec<usize>, outputs: Vec<RecentOutput>) -> Self {
-        Self { last, values, outputs, entities: Vec::new(), bytes: 0 }
+        Self { last, values, outputs, entities: Words::new() }
     }
 
     fn stride(&self) -> usize {
@@ -59,7 +59,7 @@ impl Table for Recent {
     #[inline]
     fn read(&self, entity: u32, row: usize, inputs: &Inputs, out: &mut [Column]) {
         let stride = self.stride();
-        let events = self.entities.get(entity as usize).map_or(&[][..], Vec::as_slice);
+        let events = self.entities.get(entity);
         let at_us = inputs.times.value(row);
         // With one more than the last, those that share its time are not surely the newest.
         let is_full = events.len() > self.last * stride;
@@ -108,64 +108,50 @@ impl Table for Recent {
             }
         }
         let full = (self.last + 1) * stride;
-        let Some(events) = self.entities.get_mut(entity as usize) else { return };
         let at_us = inputs.times.value(row);
-        let older = events.chunks_exact(stride).rev();
-        let newer = older.take_while(|event| event.first().is_some_and(|time| *time > at_us)).count();
-        let mut place = events.len() - newer * stride;
-        if events.len() == full {
-            let Some(moved) = place.checked_sub(stride) else { return };
-            events.copy_within(stride..place, 0);
-            place = moved;
-        } else {
-            let before = events.capacity();
-            let grown = events.len() + stride;
-            events.resize(grown, 0);
-            events.copy_within(place..grown - stride, place + stride);
-            self.bytes += (events.capacity() - before) * size_of::<i64>();
-        }
-        if let Some((time, rest)) = events.get_mut(place..place + stride).and_then(<[i64]>::split_first_mut) {
-            *time = at_us;
-            rest.iter_mut().zip(words).for_each(|(slot, word)| *slot = word.cast_signed());
-        }
+        self.entities.change(entity, |events| {
+            let older = events.chunks_exact(stride).rev();
+            let newer = older.take_while(|event| event.first().is_some_and(|time| *time > at_us)).count();
+            let mut place = events.len() - newer * stride;
+            if events.len() == full {
+                let Some(moved) = place.checked_sub(stride) else { return };
+                events.copy_within(stride..place, 0);
+                place = moved;
+            } else {
+                open_at(events, place, stride);
+            }
+            if let Some((time, rest)) = events.get_mut(place..place + stride).and_then(<[i64]>::split_first_mut) {
+                *time = at_us;
+                rest.iter_mut().zip(words).for_each(|(slot, word)| *slot = word.cast_signed());
+            }
+        });
     }
 
     #[inline]
     fn touch(&self, entity: u32) -> u64 {
-        let ends = |words: &Vec<i64>| words.first().unwrap_or(&0) ^ words.last().unwrap_or(&0);
-        self.entities.get(entity as usize).map_or(0, ends).cast_unsigned()
+        self.entities.touch(entity).cast_unsigned()
     }
 
     fn grow(&mut self, entities: usize) {
-        if entities > self.entities.len() {
-            self.entities.resize_with(entities, Vec::new);
-        }
+        self.entities.grow(entities);
     }
 
     fn trim(&mut self, floor_us: i64) {
         let stride = self.stride();
-        for events in &mut self.entities {
-            let gone = events.chunks_exact(stride).take_while(|event| event.first().is_some_and(|t| *t < floor_us));
-            let gone = gone.count() * stride;
-            if gone > 0 {
-                let before = events.capacity();
-                events.drain(..gone);
-                events.shrink_to(2 * events.len());
-                self.bytes -= (before - events.capacity()) * size_of::<i64>();
-            }
-        }
+        let is_gone = |event: &&[i64]| event.first().is_some_and(|time| *time < floor_us);
+        self.entities.trim(|events| events.chunks_exact(stride).take_while(is_gone).count() * stride);
     }
 
     fn is_empty(&self, entity: u32) -> bool {
-        self.entities.get(entity as usize).is_none_or(Vec::is_empty)
+        self.entities.is_empty(entity)
     }
 
     fn clear(&mut self) {
-        (self.entities, self.bytes) = (Vec::new(), 0);
+        self.entities.clear();
     }
 
     fn bytes(&self) -> usize {
-        self.bytes + self.entities.capacity() * size_of::<Vec<i64>>()
+        self.entities.bytes()
     }
 }
 
