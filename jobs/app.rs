@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use assay::contract::{Contract, Decoder, LocalSchemas, Registry, RegistryError, SchemaLookup};
 use assay::domain::{Clock, Layer, Positions, Reaction, SystemClock, TableName};
-use assay::features::FeatureSettings;
-use assay::lake::{EpochLedger, FileHistory, Lake, LakeError, LakeSettings, Lease, missing_tables, require_tables};
+use assay::features::Enabled;
+use assay::lake::{
+    EpochLedger, FileHistory, Lake, LakeError, LakeSettings, Lease, missing_tables, newest_tables, require_tables,
+};
 use assay::model::ModelError;
 use assay::model::registry::RegistryError as ModelRegistryError;
 use assay::model::table::TableError;
@@ -54,7 +56,7 @@ pub struct KafkaArgs {
     /// Brokers as host:port, several separated by commas
     #[arg(long, value_name = "HOST:PORT")]
     pub brokers: Option<String>,
-    /// The topic to read; may be given several times
+    /// The topic; may be given several times where it is read
     #[arg(long, value_name = "TOPIC")]
     pub topic: Vec<String>,
     /// The consumer group
@@ -135,16 +137,34 @@ impl App {
         Ok(Arc::new(contract.map_err(usage)?))
     }
 
+    /// What the SQL files declare, whatever lake they meet.
     pub fn plan(&self, contract: &Contract) -> anyhow::Result<Plan> {
-        let catalog = self.catalog(contract, &self.settings.features)?;
+        self.plan_having(contract, |_| true)
+    }
+
+    /// What of it this lake is to have: with `features.enabled = "auto"`, the features of its newest epoch.
+    pub fn plan_of(&self, contract: &Contract, lake: &Lake) -> anyhow::Result<Plan> {
+        let has = match self.settings.features.enabled {
+            Enabled::Auto => newest_tables(lake, &self.handle, self.clock.now_us() / 1000)?,
+            Enabled::Yes | Enabled::No => Vec::new(),
+        };
+        self.plan_having(contract, |table| has.contains(table))
+    }
+
+    /// What a lake that is yet to be founded gets of it.
+    pub fn plan_of_new(&self, contract: &Contract) -> anyhow::Result<Plan> {
+        self.plan_having(contract, |_| false)
+    }
+
+    fn plan_having(&self, contract: &Contract, has: impl Fn(&TableName) -> bool) -> anyhow::Result<Plan> {
+        let catalog = self.catalog(contract)?.with_features(&self.settings.features, has);
         Ok(Plan::new(catalog, bronze_name(contract.name()), bronze_schema(contract))?)
     }
 
     /// The SQL files.
-    pub fn catalog(&self, contract: &Contract, features: &FeatureSettings) -> anyhow::Result<Catalog> {
+    pub fn catalog(&self, contract: &Contract) -> anyhow::Result<Catalog> {
         let folder = Some(self.settings.sql.folder.as_path()).filter(|folder| !folder.as_os_str().is_empty());
-        let catalog = Catalog::load(folder, &[bronze_name(contract.name())]).map_err(usage)?;
-        Ok(catalog.with_features(features))
+        Catalog::load(folder, &[bronze_name(contract.name())]).map_err(usage)
     }
 
     pub fn stage_settings(&self) -> StageSettings {
@@ -154,15 +174,6 @@ impl App {
             lateness_us: self.settings.epoch.lateness_us(),
             ..StageSettings::default()
         }
-    }
-
-    /// The settings of the lake's one consumer: started anew, it takes its partitions back at once.
-    pub fn kafka(&self) -> assay::source::KafkaSettings {
-        let mut settings = self.settings.kafka.clone();
-        if settings.instance_id.is_empty() {
-            settings.instance_id = format!("assay-{}", self.settings.pipeline);
-        }
-        settings
     }
 
     pub fn decoder(&self, contract: &Arc<Contract>) -> anyhow::Result<Decoder> {
@@ -188,6 +199,7 @@ impl App {
         Compiled::new(&plan, &stage_settings, [0, 0])?;
         let lake = self.open_lake(create)?;
         let lease = Lease::acquire(&lake)?;
+        let plan = self.plan_of(&contract, &lake)?;
         let compiled = Compiled::new(&plan, &stage_settings, lake.hash_key())?;
         let layout = compiled.layout(contract.evolved_columns());
         let tables = Tables::open(&lake, &layout, Arc::clone(&self.clock), Arc::clone(&self.metrics));
@@ -199,11 +211,11 @@ impl App {
     /// Opens a pipeline for looking at it: its writer is kept out, and nothing is created, completed or taken back.
     pub fn open_to_read(&self) -> anyhow::Result<Reading> {
         let contract = self.contract()?;
-        let mut plan = self.plan(&contract)?;
         let stage_settings = self.stage_settings();
-        Compiled::new(&plan, &stage_settings, [0, 0])?;
+        Compiled::new(&self.plan(&contract)?, &stage_settings, [0, 0])?;
         let lake = self.open_lake(false)?;
         let lease = Lease::acquire(&lake)?;
+        let mut plan = self.plan_of(&contract, &lake)?;
         let fixed = [plan.bronze.clone(), plan.silver.table.clone(), EpochLedger::table_name()];
         let beside = [TableName::new(Layer::Bronze, "dead_letters"), TableName::new(Layer::Ops, "restatements")];
         let needed: Vec<TableName> = fixed.into_iter().chain(beside).chain(plan.silver.quarantine.clone()).collect();

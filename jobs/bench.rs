@@ -9,6 +9,8 @@ mod serve;
 mod stages;
 mod whole;
 
+use std::io;
+
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -49,14 +51,14 @@ pub fn run(args: BenchArgs, app: App) -> anyhow::Result<Exit> {
 }
 
 /// Prints a report: figures by name for machines, lines for people.
-fn report(app: &App, machine: &Machine, name: &str, figures: &Value, lines: &[String]) {
+fn report(app: &App, machine: &Machine, name: &str, figures: &Value, lines: &[String]) -> io::Result<()> {
     if app.json {
-        println!("{}", json!({"job": "bench", "bench": name, "machine": machine, "figures": figures}));
-        return;
+        return say!("{}", json!({"job": "bench", "bench": name, "machine": machine, "figures": figures}));
     }
     let look = Look::of_stdout();
-    println!("{}", look.fit(&machine.line()));
+    say!("{}", look.fit(&machine.line()))?;
     for line in lines {
-        println!("{line}");
+        say!("{line}")?;
     }
+    Ok(())
 }

@@ -2,6 +2,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use assay::features::Enabled;
 use assay::generate::{GenerateSettings, Generated, Generator};
 use assay::lake::open_session;
 use assay::pipeline::{MessageFeed, Progress, Reach, Stream};
@@ -47,7 +48,7 @@ pub struct DemoArgs {
 pub fn run(args: DemoArgs, mut app: App) -> anyhow::Result<Exit> {
     app.settings.serve.address.clone_from(&args.http);
     // All of it, at whatever cost.
-    app.settings.features.enabled = true;
+    app.settings.features.enabled = Enabled::Yes;
     app.stop_on_signals();
     let mut settings = GenerateSettings { seed: args.seed, events: Some(args.events), ..GenerateSettings::default() };
     args.shape.apply(&mut settings);

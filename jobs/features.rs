@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
-use assay::features::{Feature, FeatureSettings, in_words};
+use assay::features::{Enabled, Feature, FeatureSettings, in_words};
 use assay::refine::TableDef;
 use clap::Args;
 use serde_json::json;
 
-use crate::app::App;
+use crate::app::{App, usage};
 use crate::exit::Exit;
 use crate::ui::{Look, render_table};
 
@@ -21,17 +21,24 @@ pub struct FeaturesArgs {
 }
 
 pub fn run(args: FeaturesArgs, app: &App) -> anyhow::Result<Exit> {
-    let settings = FeatureSettings { enabled: true, ..app.settings.features.clone() };
-    let catalog = app.catalog(app.contract()?.as_ref(), &settings)?;
+    let settings = FeatureSettings { enabled: Enabled::Yes, ..app.settings.features.clone() };
+    let catalog = app.catalog(app.contract()?.as_ref())?.with_features(&settings, |_| true);
     let wanted = |feature: &&Feature| args.entity.as_ref().is_none_or(|entity| *entity == feature.entity);
     let declared: Vec<(&TableDef, &Feature)> = catalog
         .tables
         .iter()
         .flat_map(|def| def.features.iter().filter(wanted).map(move |feature| (def, feature)))
         .collect();
+    if let (Some(entity), true) = (&args.entity, declared.is_empty()) {
+        let mut known: Vec<&str> =
+            catalog.tables.iter().flat_map(|def| def.features.iter().map(|feature| feature.entity.as_str())).collect();
+        known.sort_unstable();
+        known.dedup();
+        return Err(usage(format!("no feature is of the entity `{entity}`; there are {}", known.join(", "))));
+    }
     if app.json {
         let lines: Vec<_> = declared.iter().map(|(def, feature)| line(def, feature)).collect();
-        println!("{}", serde_json::to_string(&lines)?);
+        say!("{}", serde_json::to_string(&lines)?)?;
         return Ok(Exit::Done);
     }
     let column = |cell: &dyn Fn(&TableDef, &Feature) -> String| {
@@ -45,11 +52,15 @@ pub fn run(args: FeaturesArgs, app: &App) -> anyhow::Result<Exit> {
         ("grain", column(&|_, feature| grain(feature))),
         ("about", column(&|_, feature| feature.about.clone())),
     ])?;
-    print!("{}", render_table(&batch.schema(), &[batch], Look::of_stdout())?);
+    crate::ui::print(format_args!("{}", render_table(&batch.schema(), &[batch], Look::of_stdout())?))?;
     let tables: std::collections::BTreeSet<String> = declared.iter().map(|(def, _)| def.table.to_string()).collect();
     let tables = tables.into_iter().collect::<Vec<_>>().join(", ");
-    let filled = if app.settings.features.enabled { "" } else { ", which is not filled: [features] enabled = false" };
-    println!("{} features in {tables}{filled}", declared.len());
+    let filled = match app.settings.features.enabled {
+        Enabled::Yes => "",
+        Enabled::No => ", which is not filled: [features] enabled = false",
+        Enabled::Auto => ", kept by a lake that has it: [features] enabled = \"auto\"",
+    };
+    say!("{} features in {tables}{filled}", declared.len())?;
     Ok(Exit::Done)
 }
 

@@ -138,16 +138,16 @@ pub fn run(args: GenerateArgs, mut app: App) -> anyhow::Result<Exit> {
     };
     let elapsed_s = (app.clock.now_us() - began_us) as f64 / 1e6;
     if app.json {
-        println!("{}", json!({"job": "generate", "elapsed_s": elapsed_s, "counts": counts}));
+        say!("{}", json!({"job": "generate", "elapsed_s": elapsed_s, "counts": counts}))?;
     } else {
-        println!(
+        say!(
             "{} messages in {elapsed_s:.1} s: {} valid, {} duplicates, {} malformed, {} bad rows",
             thousands(counts.messages),
             thousands(counts.valid),
             thousands(counts.duplicates),
             thousands(counts.malformed.values().sum()),
             thousands(counts.bad_rows.values().sum())
-        );
+        )?;
     }
     Ok(Exit::Done)
 }

@@ -28,7 +28,7 @@ pub fn run(args: IngestArgs, mut app: App) -> anyhow::Result<Exit> {
     let began_us = app.clock.now_us();
     let running = app.open(true)?.split(&app)?;
     let positions = running.positions()?;
-    let mut source = KafkaSource::open(app.kafka(), Arc::new(std::sync::Mutex::new(positions.clone())))?;
+    let mut source = KafkaSource::open(app.settings.consumer(), Arc::new(std::sync::Mutex::new(positions.clone())))?;
     if args.until_end {
         source.until_end(BROKER_PATIENCE)?;
     }

@@ -1,17 +1,24 @@
 //! The command line. Each job is one file: thin arguments and a `run`.
 
+#[macro_use]
+mod ui;
+
 mod allocator;
 mod app;
 mod bench;
 mod demo;
+mod drift;
 mod exit;
+mod explain;
 mod features;
 mod generate;
 mod ingest;
 mod load;
 mod models;
+mod postgres;
 mod predict;
 mod rebuild;
+mod records;
 mod refine;
 mod register;
 mod run;
@@ -20,7 +27,6 @@ mod settings;
 mod sql;
 mod summary;
 mod train;
-mod ui;
 mod verify;
 
 use std::process::ExitCode;
@@ -60,6 +66,8 @@ enum Job {
     Promote(models::PromoteArgs),
     Rollback(models::RollbackArgs),
     Predict(predict::PredictArgs),
+    Explain(explain::ExplainArgs),
+    Drift(drift::DriftArgs),
     Serve(serve::ServeArgs),
     Settings(settings::SettingsArgs),
 }
@@ -101,6 +109,8 @@ fn start(cli: Cli) -> anyhow::Result<Exit> {
         Job::Promote(args) => models::promote(&args, &app),
         Job::Rollback(args) => models::rollback(&args, &app),
         Job::Predict(args) => predict::run(&args, &app),
+        Job::Explain(args) => explain::run(&args, &app),
+        Job::Drift(args) => drift::run(&args, &app),
         Job::Serve(args) => serve::run(args, app),
         Job::Settings(args) => settings::run(&args, &cli.globals),
     }

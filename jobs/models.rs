@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::app::{App, usage};
 use crate::exit::{Exit, Refused};
+use crate::records::{self, Recorded};
 use crate::ui::{Look, render_table, seconds};
 
 /// List models: version, quality, alias and age.
@@ -90,11 +91,11 @@ pub fn run(args: &ModelsArgs, app: &App) -> anyhow::Result<Exit> {
         registry.resolve(&Reference::parse(name, CHAMPION)?)?;
     }
     if app.json {
-        println!("{}", serde_json::to_string(&lines)?);
+        say!("{}", serde_json::to_string(&lines)?)?;
     } else if lines.is_empty() {
-        println!("no models in {}; `assay train` makes one", registry.folder().display());
+        say!("no models in {}; `assay train` makes one", registry.folder().display())?;
     } else {
-        print!("{}", render(&lines, Look::of_stdout())?);
+        crate::ui::print(format_args!("{}", render(&lines, Look::of_stdout())?))?;
     }
     // A damaged version stands in the list, and whoever looks at exit codes only learns of it too.
     match lines.iter().find_map(|line| line.damage.as_ref()) {
@@ -162,17 +163,30 @@ pub fn promote(args: &PromoteArgs, app: &App) -> anyhow::Result<Exit> {
     let version =
         if args.model.contains('@') { registry.resolve(&reference)? } else { newest_passed(&registry, name)? };
     let before = registry.promote(name, &version, &args.alias, app.clock.now_us())?;
+    let recorded = records::aliases(app, &registry, name);
     if app.json {
-        let line = json!({"job": "promote", "model": name, "alias": args.alias, "version": version, "before": before});
-        println!("{line}");
+        let tables = recorded.as_ref().ok().and_then(Recorded::tables);
+        let line = json!({"job": "promote", "model": name, "alias": args.alias, "version": version, "before": before,
+            "recorded": tables});
+        say!("{line}")?;
+        recorded?;
         return Ok(Exit::Done);
     }
     match before {
-        Some(before) if before == version => println!("{name}@{} is {version}, as before", args.alias),
-        Some(before) => println!("{name}@{} is {version}; before it was {before}", args.alias),
-        None => println!("{name}@{} is {version}", args.alias),
+        Some(before) if before == version => say!("{name}@{} is {version}, as before", args.alias)?,
+        Some(before) => say!("{name}@{} is {version}; before it was {before}", args.alias)?,
+        None => say!("{name}@{} is {version}", args.alias)?,
     }
+    told(recorded?)?;
     Ok(Exit::Done)
+}
+
+/// That a lake does not show the alias.
+fn told(recorded: Recorded) -> std::io::Result<()> {
+    match recorded {
+        Recorded::In(_) => Ok(()),
+        Recorded::Not(why) => say!("not recorded in ml.models: {why}"),
+    }
 }
 
 fn newest_passed(registry: &Registry, name: &ModelName) -> anyhow::Result<Version> {
@@ -192,11 +206,18 @@ fn newest_passed(registry: &Registry, name: &ModelName) -> anyhow::Result<Versio
 
 pub fn rollback(args: &RollbackArgs, app: &App) -> anyhow::Result<Exit> {
     let name = ModelName::parse(&args.name)?;
-    let (old, new) = args.folder.open(app).rollback(&name, app.clock.now_us())?;
+    let registry = args.folder.open(app);
+    let (old, new) = registry.rollback(&name, app.clock.now_us())?;
+    let recorded = records::aliases(app, &registry, &name);
     if app.json {
-        println!("{}", json!({"job": "rollback", "model": name, "alias": CHAMPION, "version": new, "before": old}));
+        let tables = recorded.as_ref().ok().and_then(Recorded::tables);
+        let line = json!({"job": "rollback", "model": name, "alias": CHAMPION, "version": new, "before": old,
+            "recorded": tables});
+        say!("{line}")?;
+        recorded?;
     } else {
-        println!("{name}@{CHAMPION} is {new} again; before it was {old}");
+        say!("{name}@{CHAMPION} is {new} again; before it was {old}")?;
+        told(recorded?)?;
     }
     Ok(Exit::Done)
 }

@@ -72,16 +72,16 @@ pub fn run(args: &PredictArgs, app: &App) -> anyhow::Result<Exit> {
         let (threshold, output) = (model.threshold, &args.output);
         let line = json!({"job": "predict", "model": name, "version": version, "threshold": threshold, "rows": rows,
             "frauds": found, "output": output});
-        println!("{line}");
+        say!("{line}")?;
     } else {
-        println!(
+        say!(
             "{} rows scored by {}@{version}: {} at {:.4} or above, in {}",
             thousands(rows as u64),
             reference.name,
             thousands(found as u64),
             model.threshold,
             args.output.display()
-        );
+        )?;
     }
     Ok(Exit::Done)
 }

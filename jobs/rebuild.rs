@@ -58,16 +58,16 @@ pub fn run(args: RebuildArgs, app: App) -> anyhow::Result<Exit> {
             .iter()
             .map(|table| json!({"table": table.table.to_string(), "rows": table.rows_added, "version": table.version}))
             .collect();
-        println!("{}", json!({"job": "rebuild", "epoch": record.epoch, "elapsed_s": elapsed_s, "tables": tables}));
+        say!("{}", json!({"job": "rebuild", "epoch": record.epoch, "elapsed_s": elapsed_s, "tables": tables}))?;
     } else {
         let look = Look::of_stdout();
-        println!("{}", look.fit(&format!("rebuilt as epoch {} in {elapsed_s:.1} s", record.epoch)));
+        say!("{}", look.fit(&format!("rebuilt as epoch {} in {elapsed_s:.1} s", record.epoch)))?;
         for table in rebuilt {
-            println!(
+            say!(
                 "  {:<28} {:>14} rows",
                 table.table.to_string(),
                 crate::ui::thousands(u64::try_from(table.rows_added).unwrap_or(0))
-            );
+            )?;
         }
     }
     Ok(Exit::Done)

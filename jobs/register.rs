@@ -61,14 +61,14 @@ pub fn run(args: RegisterArgs, mut app: App) -> anyhow::Result<Exit> {
         }
     }
     if app.json {
-        println!("{}", serde_json::json!({"job": "register", "checked": args.check, "schemas": registered}));
+        say!("{}", serde_json::json!({"job": "register", "checked": args.check, "schemas": registered}))?;
         return Ok(Exit::Done);
     }
     for Registered { subject, version, id } in &registered {
         let name = contract.name();
         match id {
-            Some(id) => println!("{subject}: {name}.v{version} has the id {id}"),
-            None => println!("{subject}: {name}.v{version} is compatible"),
+            Some(id) => say!("{subject}: {name}.v{version} has the id {id}")?,
+            None => say!("{subject}: {name}.v{version} is compatible")?,
         }
     }
     Ok(Exit::Done)

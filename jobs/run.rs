@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 
 use crate::app::{App, KafkaArgs, Running, nap};
 use crate::exit::Exit;
+use crate::postgres::PostgresServer;
 use crate::serve::Scoring;
 use crate::summary;
 use crate::ui::Goal;
@@ -25,6 +26,9 @@ pub struct RunArgs {
     /// Serve /metrics, /health and /ready here
     #[arg(long, value_name = "HOST:PORT")]
     pub http: Option<String>,
+    /// Answer clients of PostgreSQL here: psql, drivers, dashboards
+    #[arg(long, value_name = "HOST:PORT")]
+    pub postgres: Option<String>,
     /// Score transactions by request too, as `assay serve` does
     #[arg(long)]
     pub predict: bool,
@@ -41,11 +45,15 @@ pub fn run(args: RunArgs, mut app: App) -> anyhow::Result<Exit> {
     if let Some(address) = &args.http {
         app.settings.serve.address.clone_from(address);
     }
+    if let Some(address) = &args.postgres {
+        app.settings.postgres.address.clone_from(address);
+    }
     app.settings.check()?;
     app.stop_on_signals();
     let readiness = Readiness::awaiting(["lake", "recovery", "kafka"]);
     let scoring = if args.predict { Some(Scoring::start(&app, None)?) } else { None };
     let _server = Server::start(&app, readiness.clone(), scoring.as_ref().map(Scoring::predict))?;
+    let _postgres = PostgresServer::start(&app)?;
     let progress = Arc::new(Progress::new());
     let began_us = app.clock.now_us();
     let shown = app.show("run", Goal::Endless, &progress);
@@ -55,7 +63,7 @@ pub fn run(args: RunArgs, mut app: App) -> anyhow::Result<Exit> {
     running.stages.warm_up()?;
     readiness.set("recovery", Ok(()));
     let positions = running.positions()?;
-    let mut source = KafkaSource::open(app.kafka(), Arc::new(std::sync::Mutex::new(positions.clone())))?;
+    let mut source = KafkaSource::open(app.settings.consumer(), Arc::new(std::sync::Mutex::new(positions.clone())))?;
     if args.until_end {
         source.until_end(BROKER_PATIENCE)?;
     }
@@ -109,7 +117,9 @@ impl Server {
     pub fn start(app: &App, readiness: Readiness, predict: Option<Predict>) -> anyhow::Result<Self> {
         let settings = app.settings.serve.clone();
         let listener = app.handle.block_on(TcpListener::bind(&settings.address));
-        let listener = listener.map_err(|e| crate::app::usage(format!("serve.address {}: {e}", settings.address)))?;
+        let listener = listener.map_err(|e| {
+            crate::app::usage(format!("serve.address {}: {e}; give another one with --http", settings.address))
+        })?;
         let address = listener.local_addr()?;
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let state = ServeState { metrics: Arc::clone(&app.metrics), readiness, settings, predict };

@@ -3,25 +3,31 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use assay::contract::Contract;
 use assay::lake::LakeError;
 use assay::model::registry::{ModelName, Registry};
-use assay::pipeline::Compiled;
-use assay::scoring::{Followed, FollowedLake, LakeFollower, Models, Scorer, ScoringPipeline};
+use assay::pipeline::{Compiled, Plan};
+use assay::scoring::{Followed, FollowedLake, Keeper, LakeFollower, Models, ReceiptPlace, Scorer, ScoringPipeline};
+use assay::serve::postgres::Passwords;
 use assay::serve::{ApiKeys, Predict, Readiness};
 use clap::Args;
 
 use crate::app::{App, nap, usage};
 use crate::exit::Exit;
 use crate::models::ModelsFolder;
+use crate::postgres::PostgresServer;
 use crate::run::Server;
 use crate::ui::Look;
 
-/// Score transactions by HTTP with the champion of a model and what a lake knows, until it is stopped.
+/// Score transactions by HTTP with the champion of a model and what a lake knows, and answer SQL, until it is stopped.
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
     /// Serve here
     #[arg(long, value_name = "HOST:PORT")]
     pub http: Option<String>,
+    /// Answer clients of PostgreSQL here: psql, drivers, dashboards
+    #[arg(long, value_name = "HOST:PORT")]
+    pub postgres: Option<String>,
     /// The model whose champion answers [default: that of the settings, fraud]
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
@@ -30,6 +36,9 @@ pub struct ServeArgs {
     /// Read an API key from stdin, print the line for serve.api_key_file, and end
     #[arg(long)]
     pub hash_key: bool,
+    /// Read a password from stdin, print the line for postgres.password_file without its user, and end
+    #[arg(long)]
+    pub hash_password: bool,
 }
 
 /// The lake is looked at this often at most: a look reads its log.
@@ -39,8 +48,14 @@ pub fn run(args: ServeArgs, mut app: App) -> anyhow::Result<Exit> {
     if args.hash_key {
         return hash_key();
     }
+    if args.hash_password {
+        return hash_password();
+    }
     if let Some(address) = &args.http {
         app.settings.serve.address.clone_from(address);
+    }
+    if let Some(address) = &args.postgres {
+        app.settings.postgres.address.clone_from(address);
     }
     if let Some(model) = &args.model {
         app.settings.scoring.model.clone_from(model);
@@ -53,12 +68,29 @@ pub fn run(args: ServeArgs, mut app: App) -> anyhow::Result<Exit> {
     let readiness = Readiness::awaiting(["model", "features"]);
     let scoring = Scoring::start(&app, Some(readiness.clone()))?;
     let server = Server::start(&app, readiness, Some(scoring.predict()))?;
+    let postgres = PostgresServer::start(&app)?;
     let look = Look::of_stderr();
+    if let Some(postgres) = &postgres {
+        let PostgresServer { address, .. } = postgres;
+        eprintln!("{}", look.fit(&format!("psql -h {} -p {} answers too", address.ip(), address.port())));
+    }
     eprintln!("{}", look.fit(&format!("http://{}/docs says how to call it; Ctrl-C ends it", server.address)));
     while !app.stop.load(Ordering::Relaxed) {
         nap(Duration::from_millis(50));
     }
+    drop(postgres);
     drop(server);
+    Ok(Exit::Done)
+}
+
+fn hash_password() -> anyhow::Result<Exit> {
+    let mut password = String::new();
+    std::io::stdin().read_to_string(&mut password).map_err(usage)?;
+    let password = password.trim_end_matches(['\r', '\n']);
+    if password.is_empty() {
+        return Err(usage("there is no password on stdin: printf %s \"$PASSWORD\" | assay serve --hash-password"));
+    }
+    say!("{}", Passwords::hash(password))?;
     Ok(Exit::Done)
 }
 
@@ -68,7 +100,7 @@ fn hash_key() -> anyhow::Result<Exit> {
     if key.trim().is_empty() {
         return Err(usage("there is no key on stdin: printf %s \"$KEY\" | assay serve --hash-key"));
     }
-    println!("blake3:{}", ApiKeys::hash(&key));
+    say!("blake3:{}", ApiKeys::hash(&key))?;
     Ok(Exit::Done)
 }
 
@@ -77,6 +109,8 @@ pub struct Scoring {
     predict: Predict,
     done: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
+    /// Stores what it took when it is dropped.
+    _keeper: Option<Keeper>,
 }
 
 impl Scoring {
@@ -86,26 +120,32 @@ impl Scoring {
         let keys = ApiKeys::load(&settings.serve).map_err(usage)?;
         keys.check_address(&settings.serve.address).map_err(usage)?;
         let contract = app.contract()?;
-        let plan = app.plan(&contract)?;
+        // Where the lake cannot be asked yet, the champion may need whatever is declared.
+        let plan = match app.open_lake(false) {
+            Ok(lake) => app.plan_of(&contract, &lake)?,
+            Err(_) => app.plan(&contract)?,
+        };
         Compiled::new(&plan, &app.stage_settings(), [0, 0])?;
         let pipeline = Arc::new(ScoringPipeline::compile(&plan, &contract).map_err(usage)?);
-        let followed = FollowedLake {
-            place: &settings.lake,
-            pipeline: &settings.pipeline,
-            plan: &plan,
-            evolved: &contract.evolved_columns(),
-            hash_key: uuid::Uuid::new_v4().into_bytes(),
-        };
-        let clock = Arc::clone(&app.clock);
-        let follower = LakeFollower::new(followed, &settings.refine, &settings.scoring, app.handle.clone(), clock);
-        let follower = Arc::new(follower.map_err(usage)?);
+        let follower = follower(app, &contract, &plan);
+        let follower = Arc::new(follower?);
         let registry = Registry::new(settings.model.folder.clone());
         let models = Models::new(registry, ModelName::parse(&settings.scoring.model)?);
         let features = Arc::clone(&follower) as _;
         let clock = Arc::clone(&app.clock);
         let scorer = Scorer::new(pipeline, features, Arc::new(models), settings.scoring.clone(), clock);
         let scorer = Arc::new(scorer);
-        let predict = Predict::new(Arc::clone(&scorer), keys, &settings.serve);
+        let keeper = settings.scoring.receipts.then(|| {
+            let place = ReceiptPlace {
+                lake: settings.lake.clone(),
+                pipeline: settings.pipeline.clone(),
+                every: Duration::from_millis(settings.scoring.receipts_every_ms),
+            };
+            Keeper::start(place, &scorer, Arc::clone(&app.metrics), app.handle.clone())
+        });
+        let keeper = keeper.transpose()?;
+        let receipts = keeper.as_ref().map(Keeper::receipts);
+        let predict = Predict::new(Arc::clone(&scorer), receipts, keys, &settings.serve);
         let done = Arc::new(AtomicBool::new(false));
         let following = Following {
             scorer,
@@ -114,14 +154,29 @@ impl Scoring {
             metrics: Arc::clone(&app.metrics),
             every: Duration::from_millis(settings.scoring.follow_ms),
             done: Arc::clone(&done),
+            awaits_lake: false,
         };
         let thread = std::thread::Builder::new().name("assay-follow".to_owned()).spawn(move || following.run())?;
-        Ok(Self { predict, done, thread: Some(thread) })
+        Ok(Self { predict, done, thread: Some(thread), _keeper: keeper })
     }
 
     pub fn predict(&self) -> Predict {
         self.predict.clone()
     }
+}
+
+/// What follows the lake, or holds an epoch of it.
+pub fn follower(app: &App, contract: &Contract, plan: &Plan) -> anyhow::Result<LakeFollower> {
+    let settings = &app.settings;
+    let followed = FollowedLake {
+        place: &settings.lake,
+        pipeline: &settings.pipeline,
+        plan,
+        evolved: &contract.evolved_columns(),
+        hash_key: uuid::Uuid::new_v4().into_bytes(),
+    };
+    let clock = Arc::clone(&app.clock);
+    LakeFollower::new(followed, &settings.refine, &settings.scoring, app.handle.clone(), clock).map_err(usage)
 }
 
 impl Drop for Scoring {
@@ -140,10 +195,12 @@ struct Following {
     metrics: Arc<assay::telemetry::Metrics>,
     every: Duration,
     done: Arc<AtomicBool>,
+    /// Whether it was said already that there is no lake.
+    awaits_lake: bool,
 }
 
 impl Following {
-    fn run(&self) {
+    fn run(mut self) {
         let mut since_lake = LAKE_EVERY;
         while !self.done.load(Ordering::Relaxed) {
             self.scorer.models.follow(&self.scorer.pipeline);
@@ -158,7 +215,7 @@ impl Following {
         }
     }
 
-    fn look_at_lake(&self) {
+    fn look_at_lake(&mut self) {
         match self.follower.follow() {
             Ok(Followed::Unchanged) => self.tell("features", Ok(())),
             Ok(Followed::Empty) => self.tell("features", Err("the lake has no complete epoch yet".to_owned())),
@@ -168,6 +225,9 @@ impl Following {
                 self.tell("features", Ok(()));
             }
             Err(error @ (LakeError::NoLake { .. } | LakeError::Missing { .. })) => {
+                if !std::mem::replace(&mut self.awaits_lake, true) {
+                    tracing::warn!(%error, "the rules and the model are asked without a past until it is there");
+                }
                 self.tell("features", Err(error.to_string()));
             }
             Err(error) => {

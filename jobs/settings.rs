@@ -10,6 +10,6 @@ pub struct SettingsArgs {}
 pub fn run(_args: &SettingsArgs, globals: &Globals) -> anyhow::Result<Exit> {
     // Whoever names a file wants it to be looked at, though the defaults are what is printed.
     crate::app::load_settings(globals)?;
-    print!("{}", assay::settings::DEFAULTS);
+    crate::ui::print(format_args!("{}", assay::settings::DEFAULTS))?;
     Ok(Exit::Done)
 }

@@ -1,18 +1,16 @@
 //! `assay sql`: one query, a script from a pipe, or a prompt.
 
 mod complete;
-mod explain;
-mod names;
 mod output;
 mod prompt;
 mod query;
 #[cfg(test)]
 mod tests;
-mod text;
 
 use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
 
+use assay::query::statements;
 use async_trait::async_trait;
 use clap::{Args, ValueEnum};
 use datafusion::prelude::SessionContext;
@@ -21,8 +19,6 @@ use crate::exit::UsageError;
 use crate::ui::{Look, Paint};
 
 use query::{CtrlC, Interrupt};
-#[allow(unused_imports, reason = "for other ways to ask, such as HTTP")]
-pub use text::{SqlTextError, split_epoch};
 
 /// A script larger than this is a mistake: a data file, most likely.
 const SCRIPT_BYTES_MAX: u64 = 16 << 20;
@@ -35,14 +31,15 @@ const PIPED_ROWS: usize = 100_000;
 #[command(after_help = "Examples:\n  \
     assay sql \"SELECT count(*) FROM silver.transactions\"\n  \
     assay sql \"SELECT * FROM gold.platform_hourly AS OF EPOCH 12\"\n  \
-    assay sql --format parquet --output scores.parquet \"SELECT * FROM gold.fraud_scores\"\n\n\
+    assay sql --output scores.parquet \"SELECT * FROM gold.fraud_scores\"\n\n\
     Without a query: a prompt on a terminal, else the queries of stdin, each ended by a semicolon.")]
 pub struct SqlArgs {
     /// The query; `AS OF EPOCH n` at its end or after a table reads the lake as it was then
     pub query: Option<String>,
-    /// How rows are written; csv, json and parquet stream, so memory stays constant
-    #[arg(long, short, value_enum, default_value_t)]
-    pub format: Format,
+    /// How rows are written; csv, json and parquet stream, so memory stays constant [default: what the ending of --output
+    /// says, else json with --json, else a table]
+    #[arg(long, short, value_enum)]
+    pub format: Option<Format>,
     /// Write rows to this file instead of stdout; it appears only once it is whole
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
@@ -68,6 +65,19 @@ pub enum Format {
     Parquet,
 }
 
+impl SqlArgs {
+    /// The format that was asked for, by name, by the ending of a file, or by the flag for machines.
+    fn format(&self) -> Format {
+        let ending = self.output.as_ref().and_then(|output| output.extension()).and_then(|ending| ending.to_str());
+        self.format.unwrap_or(match ending {
+            Some("csv") => Format::Csv,
+            Some("json" | "jsonl" | "ndjson") => Format::Json,
+            Some("parquet") => Format::Parquet,
+            _ => Format::Table,
+        })
+    }
+}
+
 /// Where queries run: the lake, as of its latest complete epoch or an earlier one.
 #[async_trait]
 pub trait QueryContext: Send + Sync {
@@ -84,13 +94,13 @@ pub trait QueryContext: Send + Sync {
 /// [`UsageError`] for arguments and queries that cannot be right; anything else when a query fails or is cancelled.
 pub async fn run(args: SqlArgs, ctx: &dyn QueryContext) -> anyhow::Result<()> {
     let target = output::Target::of(args.output.clone());
-    if args.format == Format::Parquet && args.output.is_none() && std::io::stdout().is_terminal() {
+    if args.format() == Format::Parquet && args.output.is_none() && std::io::stdout().is_terminal() {
         return Err(UsageError("parquet is not for a terminal: add --output FILE, or pipe it".to_owned()).into());
     }
     let script = match &args.query {
         Some(query) => query.clone(),
         None if std::io::stdin().is_terminal() => {
-            if args.output.is_some() || matches!(args.format, Format::Parquet) {
+            if args.output.is_some() || matches!(args.format(), Format::Parquet) {
                 return Err(UsageError("--output and parquet need a query".to_owned()).into());
             }
             return prompt::run(&args, ctx).await;
@@ -108,7 +118,7 @@ pub(crate) async fn run_script(
     ctx: &dyn QueryContext,
     interrupt: &dyn Interrupt,
 ) -> anyhow::Result<()> {
-    let statements = text::statements(script).map_err(|error| UsageError(error.render(script)))?;
+    let statements = statements(script).map_err(|error| UsageError(error.render(script)))?;
     if statements.is_empty() {
         return Err(UsageError("there is no query: give one as the argument or on stdin".to_owned()).into());
     }
@@ -125,7 +135,7 @@ pub(crate) async fn run_script(
             eprintln!("{}", look.paint(Paint::Faint, &query::truncation_note(done.rows)));
         }
         if several {
-            println!();
+            say!("")?;
         }
     }
     Ok(())

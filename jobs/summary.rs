@@ -13,15 +13,15 @@ use datafusion::prelude::SessionContext;
 
 use crate::app::{App, table_lines};
 use crate::exit::{Exit, Refused};
-use crate::sql::{QueryContext, SqlArgs};
+use crate::sql::{Format, QueryContext, SqlArgs};
 use crate::ui::{Flow, Ledger, Look, Risk};
 
 /// Prints a ledger as text or JSON. `balanced` says that the job goes all the way, so that its rows must add up.
 pub fn print(app: &App, ledger: &Ledger, balanced: bool) -> anyhow::Result<()> {
     if app.json {
-        println!("{}", serde_json::to_string(ledger)?);
+        say!("{}", serde_json::to_string(ledger)?)?;
     } else {
-        print!("{}", ledger.render(Look::of_stdout()));
+        crate::ui::print(format_args!("{}", ledger.render(Look::of_stdout())))?;
     }
     if balanced && !ledger.flow.is_balanced() {
         return Err(Refused("the rows do not add up; `assay verify` says where".into()).into());
@@ -110,7 +110,10 @@ impl QueryContext for LakeContext {
 }
 
 /// `assay sql`.
-pub fn sql(args: SqlArgs, app: &App) -> anyhow::Result<Exit> {
+pub fn sql(mut args: SqlArgs, app: &App) -> anyhow::Result<Exit> {
+    if app.json && args.output.is_none() {
+        args.format.get_or_insert(Format::Json);
+    }
     let contract = app.contract()?;
     let plan = app.plan(&contract)?;
     let lake = app.open_lake(false)?;

@@ -1,12 +1,13 @@
-mod source;
+pub mod source;
 mod summary;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use assay::model::card::{self, CardHead};
+use assay::model::drift::Baseline;
 use assay::model::registry::{
-    DataSource, FORMAT, MODEL_FILE, Manifest, ModelName, Recorded, Registry, RegistryError, Version,
+    BASELINE_FILE, DataSource, FORMAT, MODEL_FILE, Manifest, ModelName, Recorded, Registry, RegistryError, Version,
 };
 use assay::model::table::{Order, Prepared, prepare};
 use assay::model::{ModelError, Progress, Stage, TrainData, TrainSettings, Trained, Verdict, train};
@@ -14,6 +15,7 @@ use clap::Args;
 
 use crate::app::{App, usage};
 use crate::exit::{Exit, Refused};
+use crate::records;
 use crate::ui::Steps;
 use source::Source;
 use summary::{Promoted, Run};
@@ -92,16 +94,19 @@ pub fn run(args: TrainArgs, app: App) -> anyhow::Result<Exit> {
     let manifest = keep(&registry, &name, began_us, &trained, &prepared, source)?;
     drop(steps);
     let promoted = promote(&args, &app, &registry, &manifest);
+    let recorded = records::run(&app, &registry, &manifest, &trained.report);
     let run = Run {
         report: &trained.report,
         manifest: &manifest,
         folder: registry.path(&name, &manifest.version),
         // The run is kept and told of, also where the champion could not be compared.
         promoted: promoted.as_ref().copied().unwrap_or(Promoted::Failed),
+        recorded: recorded.as_ref().ok(),
         elapsed_s: (app.clock.now_us() - began_us) as f64 / 1e6,
     };
     summary::print(&app, &run)?;
     promoted?;
+    recorded?;
     match &trained.report.verdict {
         Verdict::Passed => Ok(Exit::Done),
         Verdict::Refused { .. } => {
@@ -177,6 +182,8 @@ pub fn keep(
     }
     if let Some(model) = &trained.model {
         files.insert(MODEL_FILE.into(), serde_json::to_vec(model)?);
+        let baseline = Baseline::of(report, prepared.baseline.clone(), &trained.unseen);
+        files.insert(BASELINE_FILE.into(), baseline.to_json()?);
     }
     let refusals = match &report.verdict {
         Verdict::Passed => Vec::new(),

@@ -1,4 +1,4 @@
-use assay::features::FeatureSettings;
+use assay::features::{Enabled, FeatureSettings};
 use assay::lake::open_session;
 use assay::pipeline::{
     Finding, Plan, Subject, Verification, bronze_name, bronze_schema, lost_versions, verify, verify_features,
@@ -62,8 +62,8 @@ pub fn run(args: VerifyArgs, mut app: App) -> anyhow::Result<Exit> {
 fn features(args: &VerifyArgs, app: &App) -> anyhow::Result<Exit> {
     let contract = app.contract()?;
     // Whoever asks for them has a lake that holds them, whatever is set for the stream.
-    let wanted = FeatureSettings { enabled: true, ..app.settings.features.clone() };
-    let catalog = app.catalog(&contract, &wanted)?;
+    let wanted = FeatureSettings { enabled: Enabled::Yes, ..app.settings.features.clone() };
+    let catalog = app.catalog(&contract)?.with_features(&wanted, |_| true);
     let plan = Plan::new(catalog, bronze_name(contract.name()), bronze_schema(&contract))?;
     let lake = app.open_lake(false)?;
     let now_ms = app.clock.now_us() / 1000;
@@ -95,19 +95,19 @@ fn unfilled_table(def: &TableDef) -> Finding {
 
 fn print(app: &App, report: &Verification) -> anyhow::Result<()> {
     if app.json {
-        println!("{}", serde_json::to_string(report)?);
+        say!("{}", serde_json::to_string(report)?)?;
         return Ok(());
     }
     for line in &report.proven {
-        println!("ok    {line}");
+        say!("ok    {line}")?;
     }
     for note in &report.notes {
-        println!("note  {note}");
+        say!("note  {note}")?;
     }
     for finding in &report.findings {
         let epoch = finding.epoch.map_or_else(String::new, |epoch| format!(" epoch {epoch}"));
         let table = finding.table.as_deref().map_or_else(String::new, |table| format!(" {table}"));
-        println!("FAIL  {}{epoch}{table}: {}", finding.check, finding.detail);
+        say!("FAIL  {}{epoch}{table}: {}", finding.check, finding.detail)?;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ pub mod generate;
 pub mod lake;
 pub mod model;
 pub mod pipeline;
+pub mod query;
 pub mod refine;
 pub mod scoring;
 pub mod serve;

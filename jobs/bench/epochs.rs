@@ -85,7 +85,7 @@ pub fn run(args: &EpochsArgs, mut app: App) -> anyhow::Result<Exit> {
         "first": part(first, rss[0]), "middle": part(middle, rss[1]), "last": part(last, rss[2]),
         "peak_rss_mib": peak_rss_mib(), "live_files": files,
     });
-    super::report(&app, &machine, "epochs", &figures, &lines);
+    super::report(&app, &machine, "epochs", &figures, &lines)?;
     Ok(Exit::Done)
 }
 

@@ -104,7 +104,7 @@ pub fn run(args: &FreshnessArgs, mut app: App) -> anyhow::Result<Exit> {
         "rate": args.rate, "events": seen.messages, "elapsed_s": elapsed_s, "epochs": records.len(), "samples": ages.len(),
         "p50_ms": p50, "p99_ms": p99, "max_ms": worst, "cores": share, "peak_rss_mib": peak_rss_mib(),
     });
-    super::report(&app, &machine, "freshness", &figures, &lines);
+    super::report(&app, &machine, "freshness", &figures, &lines)?;
     Ok(Exit::Done)
 }
 

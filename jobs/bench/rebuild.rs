@@ -91,7 +91,7 @@ pub fn run(args: &RebuildArgs, mut app: App) -> anyhow::Result<Exit> {
         "bronze_rows": rows, "elapsed_s": elapsed_s, "rows_per_s": rate, "cpu_s": cpu.as_secs_f64(),
         "cpu_ns_per_row": cpu_ns, "peak_rss_mib": peak_rss_mib(), "fill": filled.get("figures"),
     });
-    super::report(&app, &machine, "rebuild", &figures, &lines);
+    super::report(&app, &machine, "rebuild", &figures, &lines)?;
     Ok(Exit::Done)
 }
 
@@ -167,6 +167,6 @@ pub fn fill(args: &FillArgs, mut app: App) -> anyhow::Result<Exit> {
         "events": messages, "elapsed_s": elapsed_s, "epochs": tables.bronze.epoch(), "peak_rss_mib": peak_rss_mib(),
     });
     let line = format!("{} messages into bronze in {elapsed_s:.1} s", thousands(messages));
-    super::report(&app, &machine, "fill", &figures, &[line]);
+    super::report(&app, &machine, "fill", &figures, &[line])?;
     Ok(Exit::Done)
 }

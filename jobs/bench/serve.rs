@@ -13,7 +13,7 @@ use assay::domain::{NoHistory, TableName};
 use assay::generate::{GenerateSettings, Generated, Generator};
 use assay::model::registry::{CHAMPION, ModelName, Registry};
 use assay::refine::{RefineSettings, TrailingCount};
-use assay::scoring::{Added, FeatureSource, Models, Scorer, ScoringPipeline, Standing};
+use assay::scoring::{Added, FeatureSource, Keeper, Models, ReceiptPlace, Scorer, ScoringPipeline, Standing};
 use assay::serve::{ApiKeys, Predict, Readiness};
 use clap::Args;
 use serde_json::json;
@@ -43,6 +43,9 @@ pub struct ServeArgs {
     /// Transactions of a batch
     #[arg(long, default_value_t = 20_000)]
     pub batch_rows: usize,
+    /// Keep no receipts
+    #[arg(long)]
+    pub no_receipts: bool,
     #[arg(long, default_value_t = 42)]
     pub seed: u64,
 }
@@ -60,7 +63,7 @@ pub fn run(args: &ServeArgs, mut app: App) -> anyhow::Result<Exit> {
     app.settings.serve.address = "127.0.0.1:0".to_owned();
     app.settings.serve.batch_rows_max = args.batch_rows.max(app.settings.serve.batch_rows_max);
     let contract = app.contract()?;
-    let plan = app.plan(&contract)?;
+    let plan = app.plan_of_new(&contract)?;
     let pipeline = Arc::new(ScoringPipeline::compile(&plan, &contract).map_err(usage)?);
     let payloads = payloads(args, &app)?;
     let past = Arc::new(Past::new(&plan, &pipeline)?);
@@ -75,7 +78,9 @@ pub fn run(args: &ServeArgs, mut app: App) -> anyhow::Result<Exit> {
     }
     let (settings, clock) = (app.settings.scoring.clone(), Arc::clone(&app.clock));
     let scorer = Arc::new(Scorer::new(Arc::clone(&pipeline), past, models, settings, clock));
-    let predict = Predict::new(Arc::clone(&scorer), ApiKeys::default(), &app.settings.serve);
+    let keeper = if args.no_receipts { None } else { Some(keeper(&app, &scorer)?) };
+    let receipts = keeper.as_ref().map(Keeper::receipts);
+    let predict = Predict::new(Arc::clone(&scorer), receipts, ApiKeys::default(), &app.settings.serve);
     let server = Server::start(&app, Readiness::default(), Some(predict))?;
     let requests: Vec<Request> = payloads.iter().take(4096).map(|text| Request::json("/predict", text)).collect();
     let alone = model::evaluate(args.seed)?;
@@ -87,6 +92,8 @@ pub fn run(args: &ServeArgs, mut app: App) -> anyhow::Result<Exit> {
     let arrow = batch_arrow(args, &pipeline, &payloads)?;
     let arrow_rows_s = batches(args, &app, &server, &Request::arrow("/predict/batch", &arrow))?;
     drop(server);
+    drop(keeper);
+    let receipts = ["kept", "shed", "lost"].map(|outcome| app.metrics.receipts_so_far(outcome));
     let lines = [
         format!(
             "/predict at {} requests/s: p50 {} µs, p99 {} µs, max {} µs ({} answers of {} due)",
@@ -116,6 +123,12 @@ pub fn run(args: &ServeArgs, mut app: App) -> anyhow::Result<Exit> {
             inline[2] / 1e3
         ),
         format!(
+            "receipts: {} kept, {} shed, {} lost",
+            thousands(receipts[0]),
+            thousands(receipts[1]),
+            thousands(receipts[2])
+        ),
+        format!(
             "the model alone, {} trees of depth 6: {:.0} ns a row in a batch, {:.0} ns one by one (one core)",
             alone.trees, alone.batch_ns, alone.single_ns
         ),
@@ -127,10 +140,22 @@ pub fn run(args: &ServeArgs, mut app: App) -> anyhow::Result<Exit> {
         "batch_json_rows_s": json_rows_s, "batch_arrow_rows_s": arrow_rows_s,
         "scorer_ns_a_row": {"1": inline[0], "64": inline[1], "4096": inline[2]},
         "model_ns_a_row": {"batch": alone.batch_ns, "single": alone.single_ns, "trees": alone.trees},
+        "receipts": {"kept": receipts[0], "shed": receipts[1], "lost": receipts[2]},
         "peak_rss_mib": peak_rss_mib(),
     });
-    super::report(&app, &machine, "serve", &figures, &lines);
+    super::report(&app, &machine, "serve", &figures, &lines)?;
     Ok(Exit::Done)
+}
+
+/// Stores receipts in the lake of the bench.
+fn keeper(app: &App, scorer: &Arc<Scorer>) -> anyhow::Result<Keeper> {
+    app.open_lake(true)?;
+    let place = ReceiptPlace {
+        lake: app.settings.lake.clone(),
+        pipeline: app.settings.pipeline.clone(),
+        every: Duration::from_millis(app.settings.scoring.receipts_every_ms),
+    };
+    Ok(Keeper::start(place, scorer, Arc::clone(&app.metrics), app.handle.clone())?)
 }
 
 /// Transactions of the last day, as JSON.
@@ -140,6 +165,8 @@ fn payloads(args: &ServeArgs, app: &App) -> anyhow::Result<Vec<Vec<u8>>> {
         seed: args.seed,
         events: Some(EVENTS),
         start_at: began.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+        // Half a day, so that no column stands still.
+        rate: EVENTS as f64 / 43_200.0,
         users: 20_000,
         malformed: 0.0,
         bad_rows: 0.0,

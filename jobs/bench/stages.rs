@@ -140,7 +140,7 @@ pub fn run(args: &StagesArgs, mut app: App) -> anyhow::Result<Exit> {
     }
     let by_stage: serde_json::Map<_, _> = figures.iter().map(|(name, ns)| ((*name).to_owned(), json!(ns))).collect();
     let figures = json!({"events": messages, "epochs": line.epoch, "ns_per_event": by_stage, "sum_ns_per_event": sum});
-    super::report(&app, &machine, "stages", &figures, &lines);
+    super::report(&app, &machine, "stages", &figures, &lines)?;
     Ok(Exit::Done)
 }
 

@@ -90,7 +90,7 @@ pub fn run(args: &WholeArgs, mut app: App) -> anyhow::Result<Exit> {
         "peak_rss_mib": peak_rss_mib(), "sum_of_stages_ns": sum_ns, "ratio": ratio,
         "broker": if elsewhere.is_some() { "embedded" } else { "given" },
     });
-    super::report(&app, &machine, "whole", &figures, &lines);
+    super::report(&app, &machine, "whole", &figures, &lines)?;
     Ok(if app.stop.load(Ordering::Relaxed) { Exit::Failed } else { Exit::Done })
 }
 

@@ -8,9 +8,9 @@ use rustyline::hint::{Hinter, HistoryHinter};
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{Context, Helper};
 
-use super::names::Names;
 use super::prompt::COMMANDS;
-use super::text::is_complete;
+use assay::query::Names;
+use assay::query::is_complete;
 
 #[rustfmt::skip]
 const KEYWORDS: &[&str] = &[

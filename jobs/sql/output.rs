@@ -3,14 +3,13 @@
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use arrow::array::{Array, ArrayRef, RecordBatch, StringBuilder};
+use arrow::array::RecordBatch;
 use arrow::csv;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use arrow::error::ArrowError;
-use arrow::json::writer::{EncoderOptions, LineDelimited, WriterBuilder, make_encoder};
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow::json::writer::{LineDelimited, WriterBuilder};
+use assay::query::{flat_schema, flatten};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -82,7 +81,7 @@ pub fn write_to(
     match format {
         Format::Table => return write_table(schema, out, look, rows_max, next),
         Format::Csv => {
-            let flat = flat_schema(schema);
+            let flat = flat_schema(schema, |_| true);
             let mut writer = csv::WriterBuilder::new().with_header(true).build(&mut *out);
             writer.write(&RecordBatch::new_empty(flat.clone()))?;
             while let Some(batch) = next()? {
@@ -151,41 +150,6 @@ fn refuse_equal_names(schema: &Schema) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-/// CSV has no lists and structs: they become text.
-fn flat_schema(schema: &SchemaRef) -> SchemaRef {
-    let flat = |field: &Arc<Field>| match field.data_type() {
-        kind if kind.is_nested() => Arc::new(Field::new(field.name(), DataType::Utf8, true)),
-        _ => field.clone(),
-    };
-    Arc::new(Schema::new(schema.fields().iter().map(flat).collect::<Vec<_>>()))
-}
-
-fn flatten(batch: &RecordBatch, flat: &SchemaRef) -> Result<RecordBatch, ArrowError> {
-    let schema = batch.schema();
-    let columns = schema.fields().iter().zip(batch.columns()).map(|(field, column)| {
-        if !field.data_type().is_nested() {
-            return Ok(column.clone());
-        }
-        let options = EncoderOptions::default().with_explicit_nulls(true);
-        let mut encoder = make_encoder(field, column.as_ref(), &options)?;
-        let mut texts = StringBuilder::new();
-        let mut json = Vec::new();
-        for row in 0..column.len() {
-            if column.is_null(row) {
-                texts.append_null();
-                continue;
-            }
-            json.clear();
-            encoder.encode(row, &mut json);
-            texts.append_value(String::from_utf8_lossy(&json));
-        }
-        Ok(Arc::new(texts.finish()) as ArrayRef)
-    });
-    let columns = columns.collect::<Result<Vec<_>, ArrowError>>()?;
-    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    RecordBatch::try_new_with_options(flat.clone(), columns, &options)
 }
 
 /// Remembers that the reader went away, whatever the error becomes on its way up.

@@ -11,11 +11,12 @@ use rustyline::history::FileHistory;
 use rustyline::{CompletionType, Config, Editor};
 
 use super::complete::PromptHelper;
-use super::names::{Names, closest};
 use super::output::Target;
 use super::query::{self, Cancelled, CtrlC, Interrupt, Settings};
-use super::{Format, QueryContext, SqlArgs, text};
+use super::{Format, QueryContext, SqlArgs};
 use crate::ui::{Look, Paint, seconds, thousands};
+use assay::domain::closest;
+use assay::query::{Column, Names, split_epoch, statements};
 
 /// Commands and what they do.
 pub const COMMANDS: &[(&str, &str)] = &[
@@ -40,7 +41,7 @@ pub async fn run(args: &SqlArgs, ctx: &dyn QueryContext) -> anyhow::Result<()> {
     let mut shell = Shell::new(args, look, ctx).await?;
     let history = history_file();
     let mut editor = editor(&shell, history.as_deref())?;
-    println!("{}", shell.banner());
+    say!("{}", shell.banner())?;
     loop {
         let prompt = shell.prompt();
         let (returned, line) = read_line(editor, prompt).await?;
@@ -56,7 +57,7 @@ pub async fn run(args: &SqlArgs, ctx: &dyn QueryContext) -> anyhow::Result<()> {
         }
         let _ = editor.add_history_entry(line.trim());
         match shell.answer(&line, &CtrlC).await {
-            Answer::Text(text) => print!("{text}"),
+            Answer::Text(text) => crate::ui::print(format_args!("{text}"))?,
             Answer::Shown => {}
             Answer::Quit => break,
         }
@@ -71,7 +72,7 @@ pub async fn run(args: &SqlArgs, ctx: &dyn QueryContext) -> anyhow::Result<()> {
 
 /// Whether a line of the prompt is a command rather than SQL.
 pub fn is_command(line: &str) -> bool {
-    let line = line.trim();
+    let line = line.trim().trim_end_matches(';').trim_end();
     line.starts_with('.') || line.starts_with('\\') || matches!(line, "help" | "quit" | "exit")
 }
 
@@ -107,9 +108,9 @@ impl<'a> Shell<'a> {
     /// Answers one whole input: a command, or statements that end with a semicolon.
     pub async fn answer(&mut self, line: &str, interrupt: &dyn Interrupt) -> Answer {
         if is_command(line) {
-            return self.command(line.trim()).await;
+            return self.command(line.trim().trim_end_matches(';').trim_end()).await;
         }
-        let statements = match text::statements(line) {
+        let statements = match statements(line) {
             Ok(statements) => statements,
             Err(error) => return self.error(&error.render(line)),
         };
@@ -127,7 +128,7 @@ impl<'a> Shell<'a> {
     async fn query(&self, statement: &str, interrupt: &dyn Interrupt) -> anyhow::Result<()> {
         #[expect(clippy::disallowed_methods, reason = "the user is told how long a query took")]
         let began = Instant::now();
-        let (_, named) = text::split_epoch(statement).unwrap_or_default();
+        let (_, named) = split_epoch(statement).unwrap_or_default();
         // An epoch that the query names is meant; that of the prompt is only the habit.
         let epoch = named.or(self.settings.epoch);
         let settings = Settings { epoch, ..self.settings.clone() };
@@ -136,7 +137,7 @@ impl<'a> Shell<'a> {
             let rows = if done.truncated { query::truncation_note(done.rows) } else { rows(done.rows) };
             let of = epoch.map_or_else(String::new, |epoch| format!(", epoch {epoch}"));
             let note = format!("{rows}{of}, {}", seconds(began.elapsed()));
-            println!("{}\n", self.settings.look.paint(Paint::Faint, &note));
+            say!("{}\n", self.settings.look.paint(Paint::Faint, &note))?;
         }
         Ok(())
     }
@@ -220,7 +221,7 @@ impl<'a> Shell<'a> {
             return self.error(&format!("there is no table `{table}`; {hint}"));
         };
         let width = columns.iter().map(|column| column.name.len()).max().unwrap_or(0);
-        let line = |column: &super::names::Column| {
+        let line = |column: &Column| {
             let null = if column.nullable { "" } else { "  not null" };
             format!(
                 "  {:<width$}  {}{null}\n",

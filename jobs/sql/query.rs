@@ -5,18 +5,15 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
+use assay::query::{Explained, Names, SqlTextError, plan, split_epoch};
 use datafusion::common::DataFusionError;
-use datafusion::execution::context::SQLOptions;
 use datafusion::physical_plan::SendableRecordBatchStream;
-use datafusion::prelude::{DataFrame, SessionContext};
+use datafusion::prelude::SessionContext;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 
-use super::explain::Explained;
-use super::names::Names;
 use super::output::{self, Target, Written};
-use super::text::{SqlTextError, split_epoch};
 use super::{Format, PIPED_ROWS, QueryContext, SqlArgs, TERMINAL_ROWS};
 use crate::exit::UsageError;
 use crate::ui::{Look, thousands};
@@ -46,7 +43,7 @@ impl Settings {
             None if look.width.is_some() => TERMINAL_ROWS,
             None => PIPED_ROWS,
         };
-        Self { format: args.format, target, look, rows_max, epoch: args.epoch }
+        Self { format: args.format(), target, look, rows_max, epoch: args.epoch }
     }
 }
 
@@ -124,24 +121,6 @@ pub fn prepare(statement: &str, flag: Option<i64>, latest: i64) -> Result<(Strin
         })),
         epoch => Ok((sql, epoch)),
     }
-}
-
-/// Plans a query that only reads.
-///
-/// # Errors
-/// When it cannot be planned, or would change something.
-pub async fn plan(session: &SessionContext, sql: &str) -> Result<DataFrame, DataFusionError> {
-    // Positions cost a little, and errors want them.
-    {
-        let state = session.state_ref();
-        let mut state = state.write();
-        let options = state.config_mut().options_mut();
-        options.sql_parser.collect_spans = true;
-        // For SHOW TABLES and SHOW COLUMNS.
-        options.catalog.information_schema = true;
-    }
-    let only_read = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-    session.sql_with_options(sql, only_read).await
 }
 
 async fn open(

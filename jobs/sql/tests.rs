@@ -13,9 +13,9 @@ use proptest::prelude::*;
 use super::output::{Target, write_to};
 use super::prompt::{Answer, Shell};
 use super::query::{Cancelled, Settings, prepare};
-use super::text::{is_complete, statements};
 use super::*;
 use crate::exit::Exit;
+use assay::query::{SqlTextError, is_complete, split_epoch, statements};
 
 /// A lake of three epochs that each add two transactions.
 struct Lake;
@@ -459,10 +459,16 @@ fn arguments_are_read() {
     let args =
         parse(&["SELECT 1", "--format", "parquet", "-o", "x.parquet", "--epoch", "3", "--limit-rows", "5"]).unwrap();
     assert_eq!(
-        (args.query.as_deref(), args.format, args.epoch, args.limit_rows),
+        (args.query.as_deref(), args.format(), args.epoch, args.limit_rows),
         (Some("SELECT 1"), Format::Parquet, Some(3), Some(5))
     );
-    assert_eq!(parse(&[]).unwrap().format, Format::Table);
+    assert_eq!(parse(&[]).unwrap().format(), Format::Table);
+    for (output, format) in
+        [("a.parquet", Format::Parquet), ("b.csv", Format::Csv), ("c.jsonl", Format::Json), ("d", Format::Table)]
+    {
+        assert_eq!(parse(&["--output", output]).unwrap().format(), format);
+    }
+    assert_eq!(parse(&["--output", "a.parquet", "--format", "csv"]).unwrap().format(), Format::Csv);
     assert!(parse(&["--epoch", "0"]).is_err());
     assert!(parse(&["--format", "xml"]).is_err());
 }

@@ -50,7 +50,7 @@ pub fn read(args: &TrainArgs, app: &App, label_delay_hours: u32) -> anyhow::Resu
     Ok(Source { table: set.table, roles: set.roles, ignored: def.ignore.clone(), lake: Some(set.source) })
 }
 
-fn set<'a>(sets: &'a [TrainingDef], name: &str) -> anyhow::Result<&'a TrainingDef> {
+pub fn set<'a>(sets: &'a [TrainingDef], name: &str) -> anyhow::Result<&'a TrainingDef> {
     sets.iter().find(|set| set.name == name).ok_or_else(|| {
         let names: Vec<&str> = sets.iter().map(|set| set.name.as_str()).collect();
         let hint = assay::domain::did_you_mean(name, names.iter().copied());

@@ -10,6 +10,7 @@ use assay::model::{FamilyReport, Metrics, Spread, TrainReport};
 use serde_json::json;
 
 use crate::app::App;
+use crate::records::Recorded;
 use crate::ui::{Look, Paint, instant, render_table, seconds, thousands};
 
 /// What became of the champion.
@@ -34,14 +35,16 @@ pub struct Run<'a> {
     pub manifest: &'a Manifest,
     pub folder: PathBuf,
     pub promoted: Promoted,
+    /// `None` when that failed; the error follows.
+    pub recorded: Option<&'a Recorded>,
     pub elapsed_s: f64,
 }
 
 pub fn print(app: &App, run: &Run<'_>) -> anyhow::Result<()> {
     if app.json {
-        println!("{}", serde_json::to_string(&as_json(run))?);
+        say!("{}", serde_json::to_string(&as_json(run))?)?;
     } else {
-        print!("{}", render(run, Look::of_stdout())?);
+        crate::ui::print(format_args!("{}", render(run, Look::of_stdout())?))?;
     }
     Ok(())
 }
@@ -69,6 +72,7 @@ fn as_json(run: &Run<'_>) -> serde_json::Value {
         "order": manifest.data.order,
         "left_out": manifest.data.left_out,
         "lake": manifest.data.lake,
+        "recorded": run.recorded.and_then(Recorded::tables),
         "elapsed_s": run.elapsed_s,
     })
 }
@@ -140,6 +144,11 @@ fn closing(run: &Run<'_>, look: Look) -> Vec<String> {
         Promoted::Failed => "unknown: the error below says why".to_owned(),
     };
     lines.push(format!("{CHAMPION}      {champion}"));
+    lines.push(match run.recorded {
+        Some(Recorded::In(tables)) => format!("recorded in   {tables}"),
+        Some(Recorded::Not(why)) => format!("recorded in   no table: {why}"),
+        None => "recorded in   no table: the error below says why".to_owned(),
+    });
     lines.push(format!("card          {}", run.folder.join("card.html").display()));
     lines
 }

@@ -127,6 +127,9 @@ impl Ledger {
             let told: Vec<String> = parts.iter().map(|(name, part)| format!("{} {name}", thousands(*part))).collect();
             let verdict = match whole.cmp(&sum) {
                 std::cmp::Ordering::Equal => look.paint(Paint::Good, "✓"),
+                std::cmp::Ordering::Greater if self.job == "ingest" && silver_rows == 0 && name == "bronze rows" => {
+                    look.paint(Paint::Faint, "`assay refine` takes them from here")
+                }
                 std::cmp::Ordering::Greater => {
                     look.paint(Paint::Bad, &format!("✗ {} are missing", thousands(whole - sum)))
                 }

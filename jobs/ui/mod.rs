@@ -2,6 +2,8 @@
 
 mod ledger;
 mod look;
+#[macro_use]
+mod out;
 mod progress;
 mod steps;
 mod table;
@@ -10,6 +12,7 @@ mod tests;
 
 pub use ledger::{Flow, Ledger, Risk, TableLine};
 pub use look::{Look, Paint, instant, seconds, thousands};
+pub use out::print;
 pub use progress::{Goal, Mode, Screen, Snapshot};
 pub use steps::Steps;
 pub use table::render_table;

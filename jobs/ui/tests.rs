@@ -267,6 +267,16 @@ fn a_summary_that_does_not_add_up_says_so() {
 }
 
 #[test]
+fn what_refine_is_to_take_is_not_missing() {
+    let mut ledger = ledger();
+    ledger.job = "ingest".to_owned();
+    (ledger.flow.silver_rows, ledger.flow.duplicates, ledger.flow.quarantined) = (0, 0, 0);
+    let text = ledger.render(Look::PLAIN);
+    assert!(text.contains("0 quarantined  `assay refine` takes them from here"), "{text}");
+    assert!(!text.contains("missing"), "{text}");
+}
+
+#[test]
 fn the_summary_for_machines_has_the_same_numbers() {
     let json = serde_json::to_value(ledger()).unwrap();
     assert_eq!(json["flow"]["bronze_rows"], 99_500);

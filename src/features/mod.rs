@@ -37,4 +37,4 @@ mod words;
 pub use declaration::{Aggregate, EXACT_WINDOW_US_MAX, Feature, LabelDelay, in_words};
 pub(crate) use keys::Keys;
 pub use operator::Features;
-pub use settings::FeatureSettings;
+pub use settings::{Enabled, FeatureSettings};

@@ -136,6 +136,8 @@ pub struct Generator {
     dice: Dice,
     writer: Writer,
     campaigns: Campaigns,
+    /// What identifiers are made from: two streams of one seed that begin at different times share none.
+    ids: u64,
     clock_us: i64,
     mean_gap_us: f64,
     recent: Vec<Event>,
@@ -154,13 +156,16 @@ impl Generator {
             let cause = "must be between 1 and 2147483647".to_owned();
             return Err(GenerateError::Setting { key: "partitions", cause });
         }
+        let clock_us = settings.start_us()?;
+        let usual_us = GenerateSettings::default().start_us()?;
         Ok(Self {
             partitions,
+            ids: settings.seed ^ if clock_us == usual_us { 0 } else { mix(clock_us.cast_unsigned()) },
             world: World::new(settings.seed, settings.users, settings.merchants),
             dice: Dice::new(settings.seed),
             writer: Writer::new(settings.v1_schema_id, settings.v2_schema_id),
             campaigns: Campaigns::new(settings.fraud),
-            clock_us: settings.start_us()?,
+            clock_us,
             mean_gap_us: 1e6 / settings.rate,
             recent: Vec::with_capacity(RECENT),
             counts: Counts::default(),
@@ -261,7 +266,7 @@ impl Generator {
     fn event(&mut self, purchase: &fraud::Purchase) -> Event {
         let n = self.counts.messages;
         let bits = self.dice.bits();
-        let id = (mix(self.settings.seed ^ mix(n)), mix(n.wrapping_add(self.settings.seed.rotate_left(29))));
+        let id = (mix(self.ids ^ mix(n)), mix(n.wrapping_add(self.ids.rotate_left(29))));
         let v2 = random::unit(bits) < self.settings.v2;
         Event {
             id,

@@ -240,6 +240,19 @@ fn files_hold_the_same_events() {
 }
 
 #[test]
+fn streams_that_begin_at_different_times_share_no_transaction() {
+    let ids = |start_at: &str| -> BTreeSet<(u64, u64)> {
+        let settings =
+            GenerateSettings { start_at: start_at.to_owned(), events: Some(2_000), ..GenerateSettings::default() };
+        let mut generator = Generator::new(settings, 1).unwrap();
+        std::iter::from_fn(|| generator.plan()).map(|(event, _)| event.id).collect()
+    };
+    let usual = ids("2026-01-05T08:00:00Z");
+    assert_eq!(usual, ids("2026-01-05T08:00:00Z"));
+    assert!(usual.is_disjoint(&ids("2026-01-05T08:00:01Z")));
+}
+
+#[test]
 fn settings_that_cannot_work_are_refused_by_name() {
     let refused = |settings: GenerateSettings, key: &str| {
         let error = Generator::new(settings, 1).err().unwrap().to_string();

@@ -20,6 +20,11 @@ pub enum LakeError {
     NoLake { location: String, hint: String },
 
     #[error(
+        "{location} is to become a lake, and holds `{holds}` and no lake; give an empty or a new folder with --lake"
+    )]
+    Occupied { location: String, holds: String },
+
+    #[error(
         "the lake at {location} holds no {tables}, and reading creates nothing; run `assay run`, `assay refine` or `assay load` first"
     )]
     Missing { location: String, tables: String },
@@ -65,6 +70,7 @@ impl LakeError {
             | Self::ForeignPipeline { .. }
             | Self::NewerFormat { .. }
             | Self::NoLake { .. }
+            | Self::Occupied { .. }
             | Self::Missing { .. }
             | Self::Schema { .. } => Reaction::Correct,
             _ => Reaction::Retry,

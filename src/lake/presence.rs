@@ -1,3 +1,6 @@
+use tokio::runtime::Handle;
+
+use super::epochs::EpochLedger;
 use super::error::LakeError;
 use super::root::Lake;
 use crate::domain::TableName;
@@ -15,6 +18,24 @@ pub async fn missing_tables(lake: &Lake, names: &[TableName]) -> Result<Vec<Tabl
         }
     }
     Ok(missing)
+}
+
+/// The tables of the newest complete epoch; none in a lake without one. Creates nothing. Blocking.
+///
+/// # Errors
+/// When the ledger cannot be read.
+pub fn newest_tables(lake: &Lake, handle: &Handle, now_ms: i64) -> Result<Vec<TableName>, LakeError> {
+    let ledger = handle.block_on(async {
+        match missing_tables(lake, &[EpochLedger::table_name()]).await?.is_empty() {
+            true => EpochLedger::open(lake, now_ms).await.map(Some),
+            false => Ok(None),
+        }
+    })?;
+    let newest = match ledger {
+        Some(ledger) => ledger.get(ledger.last_epoch())?,
+        None => None,
+    };
+    Ok(newest.into_iter().flat_map(|record| record.tables).map(|entry| entry.table).collect())
 }
 
 /// Refuses to read a lake without these tables, which would be created otherwise.

@@ -105,9 +105,15 @@ impl Lake {
         let store = logstore_for(&url, config).map_err(|e| error(&e))?.object_store(None);
         let marker = match read_marker(store.as_ref()).await.map_err(|e| error(&e))? {
             Some(marker) => marker,
-            None if create => found(store.as_ref(), pipeline).await.map_err(|e| error(&e))?,
+            None if create => {
+                if let Some(holds) = holds(store.as_ref()).await.map_err(|e| error(&e))? {
+                    return Err(LakeError::Occupied { location: location.clone(), holds });
+                }
+                found(store.as_ref(), pipeline).await.map_err(|e| error(&e))?
+            }
             None => {
-                let hint = "run `assay ingest`, `assay load` or `assay demo` first, or correct --lake".into();
+                let hint =
+                    "run `assay run`, `assay ingest`, `assay load` or `assay demo` first, or correct --lake".into();
                 return Err(LakeError::NoLake { location: location.clone(), hint });
             }
         };
@@ -163,6 +169,13 @@ impl Lake {
         self.url.to_file_path().ok()
     }
 
+    /// The store below the root.
+    pub(super) fn store(&self) -> Result<std::sync::Arc<dyn ObjectStore>, LakeError> {
+        let error = |cause: String| LakeError::Location { location: self.location(), cause };
+        let config = StorageConfig::parse_options(self.options.clone()).map_err(|e| error(e.to_string()))?;
+        Ok(logstore_for(&self.url, config).map_err(|e| error(e.to_string()))?.object_store(None))
+    }
+
     pub(super) fn table_url(&self, table: &TableName) -> Result<Url, LakeError> {
         self.url
             .join(&format!("{}/{}/", table.layer.as_str(), table.name))
@@ -205,6 +218,15 @@ async fn read_marker(store: &dyn ObjectStore) -> Result<Option<Marker>, String> 
         Err(object_store::Error::NotFound { .. }) => Ok(None),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// Something that stands where a lake is to be founded. What file systems put there themselves is nothing.
+async fn holds(store: &dyn ObjectStore) -> Result<Option<String>, String> {
+    let found = store.list_with_delimiter(None).await.map_err(|e| e.to_string())?;
+    let files = found.objects.into_iter().map(|object| object.location);
+    let mut names =
+        found.common_prefixes.into_iter().chain(files).filter_map(|path| path.filename().map(str::to_owned));
+    Ok(names.find(|name| name != "lost+found" && !name.starts_with('.')))
 }
 
 async fn found(store: &dyn ObjectStore, pipeline: &str) -> Result<Marker, String> {

@@ -8,12 +8,15 @@ use datafusion::catalog::{
 };
 use datafusion::common::{Column, DataFusionError, JoinType, NullEquality};
 use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::{LogicalPlanBuilder, cast};
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext, col, lit};
+use deltalake_core::DeltaTable;
 
 use super::columns::conform;
 use super::epochs::EpochLedger;
 use super::error::LakeError;
+use super::records::record_tables;
 use super::restatements;
 use super::rewrite::Revision;
 use super::root::Lake;
@@ -28,6 +31,31 @@ pub struct Session {
     pub context: SessionContext,
     /// `None` in a lake without a complete epoch.
     pub record: Option<EpochRecord>,
+    /// Versions of what has no epoch: the ledger and tables of records.
+    loose: BTreeMap<TableName, u64>,
+}
+
+impl Session {
+    /// Whether the newest session would read the same. Looks at the end of each log concerned, and opens nothing.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn is_newest(&self, lake: &Lake) -> Result<bool, LakeError> {
+        let ledger = EpochLedger::table_name();
+        let names: Vec<TableName> = record_tables(lake).await?.into_iter().chain([ledger]).collect();
+        if names.len() != self.loose.len() {
+            return Ok(false);
+        }
+        for name in names {
+            let Some(known) = self.loose.get(&name) else { return Ok(false) };
+            // A log that ends before what was read is another one.
+            let found = lake.log_store(&name)?.get_latest_version(*known).await;
+            if found.map_or(true, |newest| newest != *known) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
 }
 
 impl std::fmt::Debug for Session {
@@ -40,13 +68,15 @@ impl std::fmt::Debug for Session {
 
 /// Opens the lake for SQL, as of `epoch` or the newest complete one.
 ///
+/// What runs in it is bounded by `runtime`, when one is given.
+///
 /// # Errors
 /// When the epoch does not exist or is older than the history that is kept.
 pub async fn open_session(
     lake: &Lake,
     epoch: Option<i64>,
     now_ms: i64,
-    memory_bytes: Option<usize>,
+    runtime: Option<Arc<RuntimeEnv>>,
 ) -> Result<Session, LakeError> {
     let ledger = EpochLedger::open(lake, now_ms).await?;
     let last = ledger.last_epoch();
@@ -62,11 +92,7 @@ pub async fn open_session(
         .with_information_schema(true)
         .with_default_catalog_and_schema("assay", "silver")
         .set_bool("datafusion.catalog.create_default_catalog_and_schema", false);
-    let mut runtime = datafusion::execution::runtime_env::RuntimeEnvBuilder::new();
-    if let Some(bytes) = memory_bytes {
-        runtime = runtime.with_memory_limit(bytes, 1.0);
-    }
-    let runtime = runtime.build_arc().map_err(|e| LakeError::Epoch(e.to_string()))?;
+    let runtime = runtime.unwrap_or_default();
     let state =
         SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build();
     let context = SessionContext::new_with_state(state);
@@ -80,7 +106,21 @@ pub async fn open_session(
     }
     let mut versions: TableVersions =
         record.iter().flat_map(|record| &record.tables).map(|entry| (entry.table.clone(), entry.version)).collect();
-    versions.insert(EpochLedger::table_name(), i64::try_from(ledger.table().version()).unwrap_or(i64::MAX));
+    let ledger_version = ledger.table().version();
+    versions.insert(EpochLedger::table_name(), i64::try_from(ledger_version).unwrap_or(i64::MAX));
+    // Tables of records have no epochs: they are read as they are now.
+    let mut loose = BTreeMap::from([(EpochLedger::table_name(), ledger_version)]);
+    for name in record_tables(lake).await? {
+        let log_store = lake.log_store(&name)?;
+        let error = |e: &dyn std::fmt::Display| LakeError::read(&name, e);
+        let mut delta = DeltaTable::new(Arc::clone(&log_store));
+        delta.load().await.map_err(|e| error(&e))?;
+        loose.insert(name.clone(), delta.version().unwrap_or(0));
+        let provider = delta.table_provider().with_session(Arc::new(context.state())).await.map_err(|e| error(&e))?;
+        if let Some(schema) = schemas.get(&name.layer) {
+            schema.register_table(name.name.clone(), provider).map_err(|e| error(&e))?;
+        }
+    }
     let mut gold = Vec::new();
     for (name, version) in &versions {
         let log_store = lake.log_store(name)?;
@@ -111,7 +151,7 @@ pub async fn open_session(
             schema.register_table(name.name.clone(), view).map_err(error)?;
         }
     }
-    Ok(Session { context, record })
+    Ok(Session { context, record, loose })
 }
 
 /// The table with the restatements after epoch `restated`, which are not in its files yet; `None` when there are none.

@@ -56,11 +56,17 @@ impl Table {
     /// # Errors
     /// When the store does not answer, or the table that stands there has other columns.
     pub async fn open(lake: &Lake, spec: TableSpec, now_ms: i64) -> Result<Self, LakeError> {
+        Self::open_as(lake, spec, lake.pipeline(), now_ms).await
+    }
+
+    /// As [`Self::open`], with transactions of another application than the pipeline's: its epochs are numbers of that
+    /// application.
+    pub(super) async fn open_as(lake: &Lake, spec: TableSpec, app_id: &str, now_ms: i64) -> Result<Self, LakeError> {
         let log_store = lake.log_store(&spec.name)?;
         let store = log_store.object_store(None);
         let mut table = Self {
             schema: without(&spec.schema, &spec.later),
-            app_id: lake.pipeline().to_owned(),
+            app_id: app_id.to_owned(),
             writer: uuid::Uuid::new_v4(),
             metadata: Value::Null,
             pending_schema: None,

@@ -1,11 +1,13 @@
 //! The model card: what a run found, for people. Markdown, or one HTML file with its plots inside.
 
+mod drift;
 mod markup;
 mod plots;
 mod svg;
 mod text;
 
 use super::report::TrainReport;
+pub use drift::{DriftCard, drift_html};
 use markup::{Block, html_page, markdown_page};
 
 /// A plot as an SVG document of its own.

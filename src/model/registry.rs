@@ -16,9 +16,12 @@ pub use manifest::{DataSource, FORMAT, FileSum, LakeColumn, LakeSource, Manifest
 pub use names::{ModelName, Reference, Version, Which};
 
 use super::TrainedModel;
+use super::drift::Baseline;
 
 /// The model itself.
 pub const MODEL_FILE: &str = "model.json";
+/// What later rows are compared with; models of older versions of assay have none.
+pub const BASELINE_FILE: &str = "baseline.json";
 /// What a version is, with a checksum of each of its files and of itself.
 pub const MANIFEST_FILE: &str = "manifest.json";
 const ALIASES_FILE: &str = "aliases.json";
@@ -37,6 +40,8 @@ pub struct Stored {
     pub manifest: Manifest,
     /// Absent when the samples of the run were refused.
     pub model: Option<TrainedModel>,
+    /// Absent without a model, and in versions that an older assay trained.
+    pub baseline: Option<Baseline>,
 }
 
 impl Registry {
@@ -204,7 +209,7 @@ impl Registry {
     pub fn load(&self, name: &ModelName, version: &Version) -> Result<Stored, RegistryError> {
         let manifest = self.manifest(name, version)?;
         let folder = self.path(name, version);
-        let mut model = None;
+        let (mut model, mut baseline) = (None, None);
         for (file, sum) in &manifest.files {
             let path = folder.join(file);
             let bytes = fs::read(&path).map_err(|cause| match cause.kind() {
@@ -217,12 +222,15 @@ impl Registry {
                     serde_json::from_slice(&bytes).map_err(|cause| damaged(&path, &cause.to_string()))?;
                 manifest.check(&read).map_err(|reason| damaged(&path, &reason))?;
                 model = Some(read);
+            } else if file == BASELINE_FILE {
+                let read = Baseline::read(&bytes, &manifest.encoding);
+                baseline = Some(read.map_err(|reason| damaged(&path, &reason))?);
             }
         }
         if model.is_none() && manifest.recorded.is_some() {
             return Err(damaged(&folder.join(MODEL_FILE), "the manifest does not list it"));
         }
-        Ok(Stored { manifest, model })
+        Ok(Stored { manifest, model, baseline })
     }
 
     /// Points an alias to a version, which is verified first. Returns what the alias stood for before.

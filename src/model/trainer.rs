@@ -130,6 +130,9 @@ pub struct Trained {
     pub report: TrainReport,
     /// The best model, also when the gate refused it; absent when the samples were refused.
     pub model: Option<TrainedModel>,
+    /// What it says of all rows that came after those it learned from, labels or not yet: the test, and the gap before it.
+    /// Empty without a model.
+    pub unseen: Vec<f64>,
 }
 
 /// Trains all families, chooses among them on predictions out of fold in time, and tests the best one once.
@@ -159,22 +162,22 @@ pub fn train(
     let refusals: Vec<Refusal> = found.refusals.into_iter().chain(run.one_class_folds()).collect();
     if !refusals.is_empty() {
         report.verdict = Verdict::of(refusals);
-        return Ok(Trained { report, model: None });
+        return Ok(Trained { report, model: None, unseen: Vec::new() });
     }
     let competed = search(&settings.families, data.samples, &run.folds[0], &settings.search, settings.seed, progress)
         .and_then(|founds| run.compete(&founds, &mut report).map(|evaluated| (founds, evaluated)));
     let (founds, evaluated) = match competed {
         Err(ModelError::OneClass { rows, label }) => {
             report.verdict = Verdict::of(vec![Refusal::OneClassPart { rows, label }]);
-            return Ok(Trained { report, model: None });
+            return Ok(Trained { report, model: None, unseen: Vec::new() });
         }
         competed => competed?,
     };
     let best = best(&report.families).ok_or(ModelError::Empty { what: "families" })?;
     let family = &report.families[best];
     report.verdict = Verdict::of(gate_refusals(&settings.gate, &family.in_time.pooled));
-    let model = run.finish(&founds[best], &evaluated[best], &mut report)?;
-    Ok(Trained { report, model: Some(model) })
+    let (model, unseen) = run.finish(&founds[best], &evaluated[best], &mut report)?;
+    Ok(Trained { report, model: Some(model), unseen })
 }
 
 /// What stays the same through a run.
@@ -220,6 +223,13 @@ impl<'a> Run<'a> {
             development: self.span(&self.split.train),
             test: self.span(&self.split.test),
         }
+    }
+
+    /// Rows that came after all that are learned from.
+    fn after_development(&self) -> Vec<usize> {
+        let times = self.data.samples.times_us();
+        let last = self.split.train.iter().map(|&row| times[row]).max();
+        (0..times.len()).filter(|&row| last.is_none_or(|last| times[row] > last)).collect()
     }
 
     fn span(&self, rows: &[usize]) -> Span {
@@ -280,13 +290,13 @@ impl<'a> Run<'a> {
         Ok(in_time)
     }
 
-    /// Fits the best family on all development rows and tests it.
+    /// Fits the best family on all development rows and tests it; what it says of all later rows comes beside.
     fn finish(
         &self,
         found: &Found,
         evaluated: &Evaluated,
         report: &mut TrainReport,
-    ) -> Result<TrainedModel, ModelError> {
+    ) -> Result<(TrainedModel, Vec<f64>), ModelError> {
         let samples = self.data.samples;
         let name = found.family.name();
         (self.progress)(Progress { stage: Stage::LastFit, family: Some(name), done: 0, of: 1 });
@@ -323,7 +333,9 @@ impl<'a> Run<'a> {
             importances,
             segments: segments(self.data.segments, &keys, evaluated, tested)?,
         });
-        Ok(trained)
+        let unseen = samples.select(&self.after_development())?;
+        let unseen = trained.probabilities(unseen.records()).to_vec();
+        Ok((trained, unseen))
     }
 }
 

@@ -16,7 +16,7 @@ use super::watermark::Watermark;
 use crate::domain::{Clock, Layer, TableName, schema};
 use crate::lake::{DataFile, FileHistory};
 use crate::refine::window::{WindowEngine, WindowSettings, WindowTable};
-use crate::refine::{Catalog, Mode, RefineError, RefineSettings, Refiner, TableDef, functions};
+use crate::refine::{Catalog, Mode, RefineError, RefineSettings, Refiner, SqlFileError, TableDef, functions};
 use crate::telemetry::Metrics;
 
 /// The SQL files of a pipeline, in their roles.
@@ -140,6 +140,17 @@ impl Compiled {
         }
         let references = &plan.catalog.references;
         let silver = Refiner::new(&plan.silver, &plan.bronze_schema, references, &settings.refine, key)?;
+        if silver.schema().column_with_name(schema::EPOCH).is_none() {
+            let names = schema::provenance();
+            let names: Vec<&str> = names.iter().map(|field| field.name().as_str()).collect();
+            let problem = format!(
+                "{} must select `{}`, by which its rows are counted; {} lead a row back to its message",
+                plan.silver.table,
+                schema::EPOCH,
+                names.join(", ")
+            );
+            return Err(SqlFileError::new(&plan.silver.file, plan.silver.sql_line, problem).into());
+        }
         let rows = plan
             .rows
             .iter()

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, SchemaRef};
 use arrow::row::{RowConverter, SortField};
+use arrow::util::display::array_value_to_string;
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::prelude::SessionContext;
 
@@ -139,7 +140,7 @@ fn ledger(records: &[EpochRecord], report: &mut Verification) {
     }
     if report.findings.len() == before {
         report.proven.push(format!(
-            "{} epochs follow each other, each adds up, and no offset of {} partitions was read twice",
+            "{} epochs follow each other, each adds up, and no offset of their {} partitions was read twice",
             records.len(),
             next.len()
         ));
@@ -263,7 +264,12 @@ async fn uniqueness(context: &SessionContext, plan: &Plan, report: &mut Verifica
         let sql = format!("SELECT count(*) FROM (SELECT {key} FROM {table} GROUP BY {key} HAVING count(*) > 1)");
         let repeated = number(context, &sql).await?;
         if repeated > 0 {
-            let detail = format!("{repeated} values of ({key}) stand more than once");
+            let sql = format!("SELECT {key} FROM {table} GROUP BY {key} HAVING count(*) > 1 ORDER BY {key} LIMIT 1");
+            let first = context.sql(&sql).await?.collect().await?;
+            let shown = first.iter().filter(|batch| batch.num_rows() > 0).flat_map(RecordBatch::columns);
+            let shown: Vec<String> = shown.map(|column| array_value_to_string(column, 0)).collect::<Result<_, _>>()?;
+            let detail =
+                format!("{repeated} values of ({key}) stand more than once, the first is {}", shown.join(", "));
             report.findings.push(Finding { check: "uniqueness", epoch: None, table: Some(table.to_string()), detail });
         }
     }

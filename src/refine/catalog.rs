@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{References, SqlFileError, TableDef, TrainingDef, parse};
 use crate::domain::{Layer, TableName};
-use crate::features::{FeatureSettings, LabelDelay};
+use crate::features::{Enabled, FeatureSettings, LabelDelay};
 
 /// Every file under `sql/`, by its path there.
 const EMBEDDED: &[(&str, &str)] = &[
@@ -59,11 +59,18 @@ impl Catalog {
         self.tables.iter().find(|def| def.table == *table)
     }
 
-    /// Sets the delay of labels where a feature leaves it to the settings, and leaves out tables of features when they are
-    /// not wanted.
+    /// Sets the delay of labels where a feature leaves it to the settings, and leaves out tables of features that are not
+    /// wanted; `has` says whether the lake has one.
     #[must_use]
-    pub fn with_features(mut self, settings: &FeatureSettings) -> Self {
-        self.tables.retain(|def| settings.enabled || def.features.is_empty());
+    pub fn with_features(mut self, settings: &FeatureSettings, has: impl Fn(&TableName) -> bool) -> Self {
+        self.tables.retain(|def| {
+            def.features.is_empty()
+                || match settings.enabled {
+                    Enabled::Yes => true,
+                    Enabled::No => false,
+                    Enabled::Auto => has(&def.table),
+                }
+        });
         for feature in self.tables.iter_mut().flat_map(|def| &mut def.features) {
             if let Some(LabelDelay::Setting(delay_us)) = &mut feature.label_delay {
                 *delay_us = settings.label_delay_us();

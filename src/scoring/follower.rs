@@ -209,7 +209,12 @@ impl LakeFollower {
         let table = self.handle.block_on(Table::open(&lake, self.silver.clone(), now_ms))?;
         let reader = FileReader::new(&table, self.handle.clone());
         let is_anew = held == 0 || records.iter().any(|record| record.kind == EpochKind::Rebuild);
-        let result = if is_anew { self.load(&table, reader, last) } else { self.take_in(&table, &reader, held, last) };
+        let result = if is_anew {
+            let newest = table.files().filter_map(|file| file.ranges.get(&self.event_time)).map(|(_, max)| *max).max();
+            self.load(&table, reader, last, newest)
+        } else {
+            self.take_in(&table, &reader, held, last)
+        };
         if let Err(error) = result {
             // Some counts may have the rows and some may not: all of it is read again.
             self.epoch.store(0, Ordering::Relaxed);
@@ -218,6 +223,24 @@ impl LakeFollower {
         self.published_at_us.store(record.published_at_us, Ordering::Relaxed);
         self.epoch.store(last, Ordering::Relaxed);
         Ok(Followed::To(last))
+    }
+
+    /// Holds the past of an instant as it was known to an epoch, whatever came later. Blocking, as [`Self::follow`].
+    ///
+    /// # Errors
+    /// When the lake cannot be read, or has no such epoch.
+    pub fn hold(&self, epoch: i64, at_us: i64) -> Result<(), LakeError> {
+        let now_ms = self.clock.now_us() / 1000;
+        let lake = self.opened()?;
+        let ledger = self.handle.block_on(EpochLedger::open(&lake, now_ms))?;
+        let record = ledger.get(epoch)?;
+        let record = record.ok_or_else(|| LakeError::Epoch(format!("the lake has no epoch {epoch}")))?;
+        let table = self.handle.block_on(Table::open(&lake, self.silver.clone(), now_ms))?;
+        let reader = FileReader::new(&table, self.handle.clone());
+        self.load(&table, reader, epoch, Some(at_us))?;
+        self.published_at_us.store(record.published_at_us, Ordering::Relaxed);
+        self.epoch.store(epoch, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Memory that counts and features hold, in bytes.
@@ -235,9 +258,8 @@ impl LakeFollower {
         Ok(lake.insert(found).clone())
     }
 
-    /// Begins anew with the files of the table.
-    fn load(&self, table: &Table, reader: FileReader, epoch: i64) -> Result<(), LakeError> {
-        let newest = table.files().filter_map(|file| file.ranges.get(&self.event_time)).map(|(_, max)| *max).max();
+    /// Begins anew with the files of the table, up to the instant `newest`.
+    fn load(&self, table: &Table, reader: FileReader, epoch: i64, newest: Option<i64>) -> Result<(), LakeError> {
         let mut history = FileHistory::new(reader, self.event_time.clone());
         history.reached(epoch, table.files().cloned());
         // Beside what is held, which goes on answering until all of it is there.

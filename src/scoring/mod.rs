@@ -9,13 +9,18 @@
 //! | [`ScoringPipeline`] | contract, silver and rules, compiled for requests |
 //! | [`FeatureSource`] | what is known of the past; [`LakeFollower`] keeps the trailing counts and features of a lake |
 //! | [`Models`] | the champion of the registry, followed; [`Served`] is one, ready to be asked |
+//! | [`watch`] | compares the rows of now with those that a model learned from |
 //! | [`Scorer`] | rows in, decisions out |
+//! | [`Keeper`] | keeps a [`Receipt`] of each decision; [`explain()`] computes it again |
 
 mod error;
+mod explain;
 mod features;
 mod follower;
+mod keeper;
 mod models;
 mod pipeline;
+mod receipts;
 mod scorer;
 mod served;
 mod settings;
@@ -24,13 +29,18 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 mod training_set;
+mod watched;
 
 pub use error::ScoringError;
+pub use explain::{Check, Explained, check_past, explain};
 pub use features::{Added, FeatureSource, NoPast, SharedFeatures, Standing};
 pub use follower::{Followed, FollowedLake, LakeFollower};
+pub use keeper::{Keeper, ReceiptPlace, Receipts};
 pub use models::{Chosen, Models};
 pub use pipeline::{CHUNK_ROWS, ScoringPipeline};
+pub use receipts::{ModelUsed, Receipt, receipts, receipts_table};
 pub use scorer::{DecidedBy, Item, Prediction, Refusal, RuleScore, Scorer, Scores};
 pub use served::Served;
 pub use settings::ScoringSettings;
 pub use training_set::{TrainingSet, TrainingSetError, lineage};
+pub use watched::{Wanted, WatchError, Watched, WatchedModel, watch};

@@ -37,6 +37,15 @@ impl Models {
         Self { registry, name, current: RwLock::new(Current { problem, ..Current::default() }) }
     }
 
+    /// One version, or why there is none, for ever.
+    pub(super) fn fixed(registry: Registry, name: ModelName, chosen: Result<Arc<Served>, String>) -> Self {
+        let current = match chosen {
+            Ok(served) => Current { champion: Some(served), ..Current::default() },
+            Err(problem) => Current { problem: Some(problem), ..Current::default() },
+        };
+        Self { registry, name, current: RwLock::new(current) }
+    }
+
     #[must_use]
     pub fn name(&self) -> &ModelName {
         &self.name

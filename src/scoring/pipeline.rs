@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{
-    Array, ArrayRef, Date32Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
-    new_null_array,
+    Array, ArrayRef, Date32Array, Int32Array, Int64Array, RecordBatch, StringArray, StructArray,
+    TimestampMicrosecondArray, new_null_array,
 };
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::buffer::NullBuffer;
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+use arrow::error::ArrowError;
 use datafusion::sql::parser::DFParser;
 
 use super::training_set::{lineage, with_added};
@@ -36,6 +38,7 @@ pub struct ScoringPipeline {
     /// The fields of the contract that each expectation looks at.
     fields: BTreeMap<String, Vec<String>>,
     key: usize,
+    sql_blake3: String,
 }
 
 /// A table that follows from silver row by row.
@@ -52,6 +55,8 @@ pub struct Following {
 #[derive(Debug)]
 pub struct Followed {
     pub rows: RecordBatch,
+    /// What the header added, in its order.
+    added: Vec<ArrayRef>,
     /// Why it could not for some rows; `None` when it could for all.
     missing: Option<String>,
     /// The rows for which it could not; empty when that is none.
@@ -64,6 +69,13 @@ impl Followed {
     pub fn lacks(&self, row: usize) -> Option<&str> {
         let lacks = self.unknown.get(row).copied().unwrap_or(false);
         lacks.then(|| self.missing.as_deref().unwrap_or_default())
+    }
+
+    /// What was added to the rows, in the order of [`ScoringPipeline::added`]; a row of which not all is known has none.
+    pub(super) fn added(&self, fields: &Fields) -> Result<StructArray, ArrowError> {
+        let known =
+            (!self.unknown.is_empty()).then(|| NullBuffer::from_iter(self.unknown.iter().map(|unknown| !unknown)));
+        StructArray::try_new(fields.clone(), self.added.clone(), known)
     }
 }
 
@@ -100,6 +112,7 @@ impl ScoringPipeline {
             tables,
             decoders: Mutex::default(),
             key,
+            sql_blake3: sql_blake3(plan),
         })
     }
 
@@ -117,6 +130,18 @@ impl ScoringPipeline {
     /// The tables that follow, with their columns.
     pub fn tables(&self) -> impl ExactSizeIterator<Item = (&TableName, &SchemaRef)> {
         self.tables.iter().map(|table| (&table.name, table.rows.schema()))
+    }
+
+    /// What the headers of these tables add to rows of silver.
+    pub fn added(&self) -> impl Iterator<Item = (&TableName, Fields)> {
+        let tables = self.tables.iter().filter(|table| table.source.fields().len() > table.own);
+        tables.map(|table| (&table.name, table.source.fields().iter().skip(table.own).cloned().collect()))
+    }
+
+    /// Of the SQL files that transactions go through, in hexadecimal.
+    #[must_use]
+    pub fn sql_blake3(&self) -> &str {
+        &self.sql_blake3
     }
 
     /// The column of silver that identifies a transaction.
@@ -202,9 +227,10 @@ impl Following {
             unknown = told.unknown;
             columns.extend(told.columns);
         }
+        let kept = columns.get(self.own..).unwrap_or_default().to_vec();
         let source =
             RecordBatch::try_new(Arc::clone(&self.source), columns).map_err(|error| unfit(error.to_string()))?;
-        Ok(Followed { rows: self.rows.evaluate(&source)?, missing, unknown })
+        Ok(Followed { rows: self.rows.evaluate(&source)?, added: kept, missing, unknown })
     }
 }
 
@@ -237,6 +263,17 @@ fn constants() -> Vec<ArrayRef> {
         })
     };
     fields.iter().filter_map(|field| constant(field.name(), field.data_type())).collect()
+}
+
+/// Headers count: a feature is a line of one.
+fn sql_blake3(plan: &Plan) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for def in std::iter::once(&plan.silver).chain(&plan.rows) {
+        let features: Vec<String> = def.features.iter().map(|feature| format!("{feature:?}")).collect();
+        let header = (&def.expectations, &def.trailing, features);
+        hasher.update(format!("{} {header:?} {}\n", def.table, def.sql).as_bytes());
+    }
+    hasher.finalize().to_hex().to_string()
 }
 
 /// Which fields of the contract each expectation of silver looks at.

@@ -1,6 +1,7 @@
 //! Rows in, decisions out.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Int32Type;
@@ -21,6 +22,9 @@ pub struct Scorer {
     pub clock: Arc<dyn Clock>,
     /// The table of rules, by number, and its columns.
     rules: Option<Rules>,
+    /// Of this process, in the identifiers of its predictions.
+    run: Arc<str>,
+    predictions: AtomicU64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +44,8 @@ pub struct Scores {
     pub model: Option<Arc<Served>>,
     pub standing: Standing,
     pub now_us: i64,
+    run: Arc<str>,
+    first: u64,
 }
 
 #[derive(Debug)]
@@ -66,11 +72,15 @@ pub struct Refusal {
 }
 
 #[derive(Debug)]
-struct Chunk {
-    silver: RecordBatch,
-    following: Vec<Followed>,
+pub(super) struct Chunk {
+    /// The rows of the contract.
+    pub sent: RecordBatch,
+    /// For each row of silver that of `sent`, and its place among the items.
+    pub origins: Vec<(u32, usize)>,
+    pub silver: RecordBatch,
+    pub following: Vec<Followed>,
     /// What the model says; why it does not.
-    answers: Result<super::served::Answers, String>,
+    pub answers: Result<super::served::Answers, String>,
 }
 
 /// What is said of one transaction.
@@ -127,7 +137,8 @@ impl Scorer {
             let index = |column: &str| schema.index_of(column).ok();
             Some(Rules { table, score: index("score")?, class: index("class"), reasons: index("reasons") })
         });
-        Self { pipeline, features, models, settings, clock, rules }
+        let run = uuid::Uuid::new_v4().simple().to_string();
+        Self { pipeline, features, models, settings, clock, rules, run: run.into(), predictions: AtomicU64::new(0) }
     }
 
     /// Scores JSON objects, each by itself.
@@ -145,14 +156,17 @@ impl Scorer {
     pub fn score(&self, decoded: Decoded) -> Result<Scores, ScoringError> {
         let Decoded { rows, message_of_row, rejected, .. } = decoded;
         let chosen = self.models.chosen();
+        let count = rows.num_rows() + rejected.len();
         let mut scores = Scores {
-            items: Vec::with_capacity(rows.num_rows() + rejected.len()),
+            items: Vec::with_capacity(count),
+            run: Arc::clone(&self.run),
+            first: self.predictions.fetch_add(count as u64, Ordering::Relaxed),
             chunks: Vec::new(),
             standing: self.features.standing(),
             now_us: self.clock.now_us(),
             model: chosen.champion,
         };
-        scores.items.resize_with(rows.num_rows() + rejected.len(), || Item::Refused(Refusal::default()));
+        scores.items.resize_with(count, || Item::Refused(Refusal::default()));
         for Rejected { message, reason, detail, .. } in rejected {
             scores.set(message as usize, Item::Refused(Refusal::of_contract(reason.as_str(), &detail)));
         }
@@ -204,14 +218,18 @@ impl Scorer {
             scores.set(message(row), Item::Refused(self.refusal(broken)));
         }
         let chunk = scores.chunks.len();
+        let mut origins = Vec::with_capacity(screened.input.len());
         for (row, input) in screened.input.iter().enumerate() {
-            scores.set(message(*input), Item::Scored { chunk, row });
+            let place = message(*input);
+            origins.push((u32::try_from(*input).unwrap_or(u32::MAX), place));
+            scores.set(place, Item::Scored { chunk, row });
         }
         let answers = match &scores.model {
             Some(model) => model.ask(&screened.rows, &followed),
             None => Err(problem.unwrap_or("no model is loaded").to_owned()),
         };
-        scores.chunks.push(Chunk { silver: screened.rows, following: followed, answers });
+        let sent = rows.clone();
+        scores.chunks.push(Chunk { sent, origins, silver: screened.rows, following: followed, answers });
         Ok(())
     }
 
@@ -301,6 +319,23 @@ impl Scores {
         self.standing.published_at_us.map(|at| (self.now_us.saturating_sub(at)) as f64 / 1e6)
     }
 
+    /// What identifies the prediction of a row, among all of all processes.
+    #[must_use]
+    pub fn prediction_id(&self, chunk: usize, row: usize) -> String {
+        let place = self.chunks.get(chunk).and_then(|chunk| chunk.origins.get(row)).map_or(0, |(_, place)| *place);
+        format!("{}-{:x}", self.run, self.first + place as u64)
+    }
+
+    pub(super) fn chunks(&self) -> &[Chunk] {
+        &self.chunks
+    }
+
+    /// Rows that were scored.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.chunks.iter().map(|chunk| chunk.silver.num_rows()).sum()
+    }
+
     fn set(&mut self, message: usize, item: Item) {
         if let Some(place) = self.items.get_mut(message) {
             *place = item;
@@ -337,6 +372,19 @@ fn rule_score(table: &RecordBatch, rules: Rules, row: usize) -> Option<RuleScore
     Some(RuleScore {
         score: if score.is_null(row) { 0 } else { score.value(row) },
         class: text(rules.class).unwrap_or_default().to_owned(),
-        reasons: reasons.split("; ").filter(|reason| !reason.is_empty()).map(str::to_owned).collect(),
+        reasons: RuleScore::split(reasons),
     })
 }
+
+impl RuleScore {
+    pub(super) fn split(reasons: &str) -> Vec<String> {
+        reasons.split(SEPARATOR).filter(|reason| !reason.is_empty()).map(str::to_owned).collect()
+    }
+
+    pub(super) fn joined(&self) -> String {
+        self.reasons.join(SEPARATOR)
+    }
+}
+
+/// Between the reasons of a transaction, as the SQL of the rules writes them.
+const SEPARATOR: &str = "; ";

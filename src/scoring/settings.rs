@@ -17,6 +17,10 @@ pub struct ScoringSettings {
     pub follow_ms: u64,
     /// The strongest contributions that an answer names.
     pub contributions_max: usize,
+    /// Whether a receipt of each decision is kept in `gold.predictions`.
+    pub receipts: bool,
+    /// How often they are stored.
+    pub receipts_every_ms: u64,
 }
 
 impl Default for ScoringSettings {
@@ -28,6 +32,8 @@ impl Default for ScoringSettings {
             horizon_s: 3600,
             follow_ms: 250,
             contributions_max: 5,
+            receipts: true,
+            receipts_every_ms: 5000,
         }
     }
 }

@@ -8,6 +8,7 @@ use arrow::compute::kernels::cmp::eq;
 use arrow::compute::{and, cast, concat_batches};
 use arrow::datatypes::{Schema, SchemaRef, TimestampMicrosecondType};
 use datafusion::error::DataFusionError;
+use datafusion::execution::SessionState;
 use datafusion::logical_expr::{LogicalPlan, ident};
 use datafusion::prelude::DataFrame;
 
@@ -92,12 +93,7 @@ impl TrainingSet {
     ) -> Result<Self, TrainingSetError> {
         let file = || def.file.clone();
         let epoch = session.record.as_ref().map_or(0, |record| record.epoch);
-        functions::register(&session.context, references);
-        let state = session.context.state();
-        let in_sql = |error: DataFusionError| SqlFileError::in_sql(&def.file, def.sql_line, &error);
-        let plan = state.create_logical_plan(&def.sql).await.map_err(in_sql)?;
-        check_roles(def, &plan)?;
-        let columns = features(def, &plan, lineage)?;
+        let (state, plan, columns) = planned(session, def, references, lineage).await?;
         let in_query =
             |error: DataFusionError| TrainingSetError::Query { file: file(), cause: error.strip_backtrace() };
         let order = [&def.time, &def.key].map(|name| ident(name.as_str()).sort(true, false)).to_vec();
@@ -173,6 +169,22 @@ pub(super) fn with_added(def: &crate::refine::TableDef, source: &SchemaRef) -> R
         fields.extend(features.fields().into_iter().map(Arc::new));
     }
     Ok(Arc::new(Schema::new(fields)))
+}
+
+/// The query of a set, planned and found to be one that a model can learn from, and what its features are in the lake.
+pub(super) async fn planned(
+    session: &Session,
+    def: &TrainingDef,
+    references: &Arc<References>,
+    lineage: &Lineage,
+) -> Result<(SessionState, LogicalPlan, Vec<LakeColumn>), TrainingSetError> {
+    functions::register(&session.context, references);
+    let state = session.context.state();
+    let in_sql = |error: DataFusionError| SqlFileError::in_sql(&def.file, def.sql_line, &error);
+    let plan = state.create_logical_plan(&def.sql).await.map_err(in_sql)?;
+    check_roles(def, &plan)?;
+    let columns = features(def, &plan, lineage)?;
+    Ok((state, plan, columns))
 }
 
 fn check_roles(def: &TrainingDef, plan: &LogicalPlan) -> Result<(), TrainingSetError> {

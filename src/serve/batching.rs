@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use crate::scoring::{Scorer, Scores};
+use crate::scoring::{Receipts, Scorer, Scores};
 
 /// Rows that are scored together without leaving the executor: about 200 µs.
 const TOGETHER_MAX: usize = 64;
@@ -14,6 +14,7 @@ const TOGETHER_MAX: usize = 64;
 /// Whoever comes first scores what waits; who comes meanwhile is scored together by the next round.
 pub(super) struct Batching {
     scorer: Arc<Scorer>,
+    receipts: Option<Receipts>,
     waiting: Mutex<Waiting>,
 }
 
@@ -33,8 +34,8 @@ struct Job {
 pub(super) type Answer = Result<(Arc<Scores>, usize), String>;
 
 impl Batching {
-    pub(super) fn new(scorer: Arc<Scorer>) -> Self {
-        Self { scorer, waiting: Mutex::default() }
+    pub(super) fn new(scorer: Arc<Scorer>, receipts: Option<Receipts>) -> Self {
+        Self { scorer, receipts, waiting: Mutex::default() }
     }
 
     /// Scores one JSON object.
@@ -81,6 +82,9 @@ impl Batching {
         match self.scorer.score_json(jobs.iter().map(|job| &*job.payload)) {
             Ok(scores) => {
                 let scores = Arc::new(scores);
+                if let Some(receipts) = &self.receipts {
+                    receipts.offer(&scores);
+                }
                 for (place, job) in jobs.into_iter().enumerate() {
                     // Whoever asked may have gone.
                     let _ = job.answer.send(Ok((Arc::clone(&scores), place)));
@@ -109,7 +113,7 @@ mod tests {
     async fn everybody_gets_their_own_answer() {
         let (_kept, scorer) = Kept::champion();
         let scorer = Arc::new(scorer);
-        let batching = Arc::new(Batching::new(Arc::clone(&scorer)));
+        let batching = Arc::new(Batching::new(Arc::clone(&scorer), None));
         let asked = (0..500).map(|number| {
             let (batching, scorer) = (Arc::clone(&batching), Arc::clone(&scorer));
             tokio::spawn(async move {

@@ -20,25 +20,36 @@ use super::Problem;
 use super::body::{ARROW, BodyKind, LINES, elements, lines};
 use super::predictions::{Answered, Counted, FRAUD, LEGITIMATE, push_item};
 use crate::contract::Decoded;
-use crate::scoring::{CHUNK_ROWS, DecidedBy, Item, Scorer, Scores, ScoringError};
+use crate::scoring::{CHUNK_ROWS, DecidedBy, Item, Receipts, Scorer, Scores, ScoringError};
 use crate::telemetry::Metrics;
 
-/// Scores a body. Blocking, for a thread of its own.
-pub(super) fn score(
-    scorer: &Scorer,
-    metrics: &Metrics,
-    kind: BodyKind,
-    body: &Bytes,
-    rows_max: usize,
-    contributions: usize,
-) -> Result<Response, Problem> {
-    match kind {
-        BodyKind::Arrow => score_arrow(scorer, metrics, body, rows_max),
-        BodyKind::Json => {
-            let items = elements(body).map_err(|cause| bad(format!("the body is no JSON array: {cause}")))?;
-            score_json(scorer, metrics, &items, rows_max, contributions, false)
+/// What a batch is scored with.
+pub(super) struct Bulk<'a> {
+    pub scorer: &'a Scorer,
+    pub receipts: Option<&'a Receipts>,
+    pub metrics: &'a Metrics,
+    pub rows_max: usize,
+}
+
+impl Bulk<'_> {
+    /// Scores a body. Blocking, for a thread of its own.
+    pub(super) fn score(&self, kind: BodyKind, body: &Bytes, contributions: usize) -> Result<Response, Problem> {
+        match kind {
+            BodyKind::Arrow => score_arrow(self, body),
+            BodyKind::Json => {
+                let items = elements(body).map_err(|cause| bad(format!("the body is no JSON array: {cause}")))?;
+                score_json(self, &items, contributions, false)
+            }
+            BodyKind::Lines => score_json(self, &lines(body), contributions, true),
         }
-        BodyKind::Lines => score_json(scorer, metrics, &lines(body), rows_max, contributions, true),
+    }
+
+    fn scored(&self, scores: Scores) -> Arc<Scores> {
+        let scores = Arc::new(scores);
+        if let Some(receipts) = self.receipts {
+            receipts.offer(&scores);
+        }
+        scores
     }
 }
 
@@ -57,21 +68,15 @@ fn not_computed(error: &ScoringError) -> Problem {
         .with("code", "evaluates")
 }
 
-fn score_json(
-    scorer: &Scorer,
-    metrics: &Metrics,
-    items: &[&[u8]],
-    rows_max: usize,
-    contributions: usize,
-    by_line: bool,
-) -> Result<Response, Problem> {
-    if items.len() > rows_max {
-        return Err(too_many(items.len(), rows_max));
+fn score_json(bulk: &Bulk<'_>, items: &[&[u8]], contributions: usize, by_line: bool) -> Result<Response, Problem> {
+    if items.len() > bulk.rows_max {
+        return Err(too_many(items.len(), bulk.rows_max));
     }
-    let parts: Result<Vec<(Vec<u8>, Scores)>, ScoringError> = items
+    let scorer = bulk.scorer;
+    let parts = items
         .par_chunks(CHUNK_ROWS)
         .map(|items| {
-            let scores = scorer.score_json(items.iter().copied())?;
+            let scores = bulk.scored(scorer.score_json(items.iter().copied())?);
             let mut text = Vec::with_capacity(items.len() * 320);
             let mut counts = Counts::default();
             for (place, item) in scores.items.iter().enumerate() {
@@ -80,11 +85,11 @@ fn score_json(
                 }
                 counts.add(push_item(scorer, &scores, item, contributions, &mut text), item);
             }
-            counts.tell(metrics, &scores);
+            counts.tell(bulk.metrics, &scores);
             Ok((text, scores))
         })
-        .collect();
-    let parts = parts.map_err(|error| not_computed(&error))?;
+        .collect::<Result<Vec<_>, ScoringError>>()
+        .map_err(|error| not_computed(&error))?;
     let mut body = Vec::with_capacity(parts.iter().map(|(text, _)| text.len() + 1).sum::<usize>() + 256);
     if by_line {
         for (text, _) in &parts {
@@ -148,6 +153,7 @@ impl Counts {
 pub(super) fn answer_schema() -> SchemaRef {
     let field = |name: &str, kind: DataType| Field::new(name, kind, true);
     Arc::new(Schema::new(vec![
+        field("prediction_id", DataType::Utf8),
         field("transaction_id", DataType::Utf8),
         field("fraud_probability", DataType::Float64),
         field("is_fraud", DataType::Boolean),
@@ -160,7 +166,8 @@ pub(super) fn answer_schema() -> SchemaRef {
     ]))
 }
 
-fn score_arrow(scorer: &Scorer, metrics: &Metrics, body: &Bytes, rows_max: usize) -> Result<Response, Problem> {
+fn score_arrow(bulk: &Bulk<'_>, body: &Bytes) -> Result<Response, Problem> {
+    let Bulk { scorer, metrics, rows_max, .. } = *bulk;
     let unreadable = |cause: String| bad(format!("the body is no Arrow IPC stream: {cause}"));
     let contract = scorer.pipeline.contract().arrow_schema();
     let required: Vec<&str> = scorer.pipeline.contract().required().collect();
@@ -197,7 +204,7 @@ fn score_arrow(scorer: &Scorer, metrics: &Metrics, body: &Bytes, rows_max: usize
                 rejected: Vec::new(),
                 rows,
             };
-            let scores = scorer.score(decoded)?;
+            let scores = bulk.scored(scorer.score(decoded)?);
             answer(scorer, metrics, &scores)
         })
         .collect();
@@ -247,17 +254,20 @@ fn in_contract(batch: &RecordBatch, contract: &SchemaRef, required: &[&str]) -> 
 fn answer(scorer: &Scorer, metrics: &Metrics, scores: &Scores) -> Result<RecordBatch, ScoringError> {
     let rows = scores.items.len();
     let text = || StringBuilder::with_capacity(rows, rows * 16);
-    let (mut ids, mut by, mut class, mut degraded) = (text(), text(), text(), text());
+    let (mut predictions, mut ids, mut by, mut class, mut degraded) = (text(), text(), text(), text(), text());
     let (mut errors, mut fields) = (text(), text());
     let mut probabilities = Float64Builder::with_capacity(rows);
     let mut frauds = BooleanBuilder::with_capacity(rows);
     let mut points = Int32Builder::with_capacity(rows);
     let mut counts = Counts::default();
     for item in &scores.items {
-        let told = match item {
-            Item::Scored { chunk, row } => scorer.prediction(scores, *chunk, *row),
-            Item::Refused(_) => None,
+        let (told, id) = match item {
+            Item::Scored { chunk, row } => {
+                (scorer.prediction(scores, *chunk, *row), Some(scores.prediction_id(*chunk, *row)))
+            }
+            Item::Refused(_) => (None, None),
         };
+        predictions.append_option(id);
         let counted = told.as_ref().map_or(Counted::Refused, |told| Counted::Scored {
             fraud: told.is_fraud,
             by_model: told.decided_by == DecidedBy::Model,
@@ -278,6 +288,7 @@ fn answer(scorer: &Scorer, metrics: &Metrics, scores: &Scores) -> Result<RecordB
     }
     counts.tell(metrics, scores);
     let columns: Vec<ArrayRef> = vec![
+        Arc::new(predictions.finish()),
         Arc::new(ids.finish()),
         Arc::new(probabilities.finish()),
         Arc::new(frauds.finish()),

@@ -102,7 +102,7 @@ fn read(path: &Path, keys: &mut BTreeSet<[u8; 32]>) -> Result<(), KeyError> {
     if keys.len() == before { Err(KeyError::None { path: shown() }) } else { Ok(()) }
 }
 
-fn is_loopback(address: &str) -> bool {
+pub(super) fn is_loopback(address: &str) -> bool {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     let host = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())

@@ -22,6 +22,7 @@ mod bulk;
 mod keys;
 mod models;
 mod openapi;
+pub mod postgres;
 mod predict;
 mod predictions;
 mod problem;

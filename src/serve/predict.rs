@@ -14,10 +14,10 @@ use tokio::time::Instant;
 
 use super::batching::Batching;
 use super::body::{self, BodyKind};
-use super::bulk::{self, Counts};
+use super::bulk::{Bulk, Counts};
 use super::predictions::{Told, refused};
 use super::{ApiKeys, Problem, ServeSettings, ServeState, models, openapi};
-use crate::scoring::{Item, Scorer};
+use crate::scoring::{Item, Receipts, Scorer};
 use crate::telemetry::Metrics;
 
 /// What the routes that score answer from. Clones share their state.
@@ -26,6 +26,7 @@ pub struct Predict(Arc<Inner>);
 
 struct Inner {
     scorer: Arc<Scorer>,
+    receipts: Option<Receipts>,
     batching: Arc<Batching>,
     keys: ApiKeys,
     requests: Semaphore,
@@ -44,12 +45,13 @@ struct BatchQuery {
 
 impl Predict {
     #[must_use]
-    pub fn new(scorer: Arc<Scorer>, keys: ApiKeys, settings: &ServeSettings) -> Self {
+    pub fn new(scorer: Arc<Scorer>, receipts: Option<Receipts>, keys: ApiKeys, settings: &ServeSettings) -> Self {
         let permits = |count: usize| Semaphore::new(count.clamp(1, Semaphore::MAX_PERMITS));
         let openapi = openapi::document(&scorer, settings, &keys);
         Self(Arc::new(Inner {
-            batching: Arc::new(Batching::new(Arc::clone(&scorer))),
+            batching: Arc::new(Batching::new(Arc::clone(&scorer), receipts.clone())),
             scorer,
+            receipts,
             keys,
             requests: permits(settings.requests_max),
             batches: permits(settings.batches_max),
@@ -76,6 +78,11 @@ pub(super) fn routes() -> Router<ServeState> {
         .route("/models", get(list))
         .route("/openapi.json", get(document))
         .route("/docs", get(openapi::page))
+}
+
+/// Whether a path is one of the routes that score.
+pub(super) fn is_scoring(path: &str) -> bool {
+    path == "/predict" || is_batch(path)
 }
 
 /// Whether a route takes bodies of a batch.
@@ -146,10 +153,12 @@ async fn score_many(predict: &Predict, state: &ServeState, request: Request) -> 
         Problem::busy(format!("{} batches are being scored already; try again", state.settings.batches_max))
     })?;
     let text = body::read(request, state.settings.batch_bytes_max).await?;
-    let (scorer, metrics) = (Arc::clone(&inner.scorer), Arc::clone(&state.metrics));
+    let (scorer, receipts, metrics) = (Arc::clone(&inner.scorer), inner.receipts.clone(), Arc::clone(&state.metrics));
     let rows_max = state.settings.batch_rows_max;
-    let scored =
-        tokio::task::spawn_blocking(move || bulk::score(&scorer, &metrics, kind, &text, rows_max, contributions));
+    let scored = tokio::task::spawn_blocking(move || {
+        let bulk = Bulk { scorer: &scorer, receipts: receipts.as_ref(), metrics: &metrics, rows_max };
+        bulk.score(kind, &text, contributions)
+    });
     match scored.await {
         Ok(answer) => answer,
         Err(error) => {
@@ -194,7 +203,7 @@ async fn document(State(state): State<ServeState>) -> Response {
 }
 
 pub(super) fn missing() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "this process scores nothing; `assay serve` does")
+    Problem::new(StatusCode::NOT_FOUND, "this process scores nothing; `assay serve` and `assay run --predict` do")
 }
 
 /// The SQL could not be computed for a transaction that fits the contract.

@@ -11,6 +11,7 @@ use crate::scoring::{DecidedBy, Item, Prediction, Refusal, Scorer, Scores};
 /// What is said of one transaction.
 #[derive(Debug, Serialize)]
 pub(super) struct Told<'a> {
+    prediction_id: String,
     transaction_id: String,
     fraud_probability: Option<f64>,
     decision: &'static str,
@@ -89,6 +90,7 @@ impl<'a> Told<'a> {
                 .collect()
         });
         Some(Self {
+            prediction_id: scores.prediction_id(chunk, row),
             transaction_id,
             fraud_probability,
             decision: decision(is_fraud),

@@ -9,6 +9,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use futures::FutureExt;
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::{Problem, ServeState, predict};
 
@@ -78,12 +79,21 @@ async fn wrong_method(method: Method, uri: Uri) -> Problem {
 
 /// No request takes for ever, none brings the service down, and no answer is kept by a cache in between.
 async fn within_bounds(State(state): State<ServeState>, request: Request, next: Next) -> Response {
+    let began = Instant::now();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    // Routes count what they answer; what is answered in their place is counted here.
+    let in_place = |problem: Problem| {
+        let response = problem.into_response();
+        if predict::is_scoring(&path) {
+            state.metrics.request_answered(&path, response.status().as_u16(), began.elapsed());
+        }
+        response
+    };
     let settings = &state.settings;
     let bytes_max = if predict::is_batch(&path) { settings.batch_bytes_max } else { settings.body_bytes_max };
     if declared_length(&request).is_some_and(|bytes| bytes > bytes_max as u64) {
         let detail = format!("a body may have {bytes_max} bytes at most");
-        return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail).into_response();
+        return in_place(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail));
     }
     let limit = Duration::from_millis(state.settings.request_timeout_ms);
     let answer = AssertUnwindSafe(tokio::time::timeout(limit, next.run(request))).catch_unwind().await;
@@ -92,12 +102,11 @@ async fn within_bounds(State(state): State<ServeState>, request: Request, next: 
         Ok(Err(_)) => {
             tracing::warn!(%method, path, limit_ms = state.settings.request_timeout_ms, "a request took too long");
             let detail = format!("not answered within {} ms", state.settings.request_timeout_ms);
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).with_header(header::RETRY_AFTER, "1").into_response()
+            in_place(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).with_header(header::RETRY_AFTER, "1"))
         }
         Err(_) => {
             tracing::error!(%method, path, "a request handler panicked");
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "an error of assay itself; the log says more")
-                .into_response()
+            in_place(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "an error of assay itself; the log says more"))
         }
     };
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -8,11 +8,13 @@ use crate::contract::{Format, RegistryError, RegistrySettings, Secret};
 use crate::domain::did_you_mean;
 use crate::features::FeatureSettings;
 use crate::lake::{CompactionSettings, LakeSettings};
+use crate::model::drift::DriftSettings;
 use crate::model::{ModelSettings, TrainJobSettings};
 use crate::pipeline::EpochSettings;
 use crate::refine::RefineSettings;
 use crate::refine::window::WindowSettings;
 use crate::scoring::ScoringSettings;
+use crate::serve::postgres::{Passwords, PostgresSettings};
 use crate::serve::{ApiKeys, ServeSettings};
 use crate::source::{KafkaSettings, SourceError};
 use crate::telemetry::{LogFormat, check_filter};
@@ -28,7 +30,7 @@ pub const DEFAULTS: &str = include_str!("default.toml");
 /// Variables that begin so are settings.
 const PREFIX: &str = "ASSAY_";
 /// Passwords come from variables or files only.
-const SECRETS: [&str; 3] = ["REGISTRY_PASSWORD", "KAFKA_PASSWORD", "SERVE_API_KEY"];
+const SECRETS: [&str; 4] = ["REGISTRY_PASSWORD", "KAFKA_PASSWORD", "SERVE_API_KEY", "POSTGRES_PASSWORD"];
 
 /// Everything that can be set.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -48,8 +50,10 @@ pub struct Settings {
     pub maintenance: CompactionSettings,
     pub model: ModelSettings,
     pub train: TrainJobSettings,
+    pub drift: DriftSettings,
     pub scoring: ScoringSettings,
     pub serve: ServeSettings,
+    pub postgres: PostgresSettings,
     pub log: LogSettings,
 }
 
@@ -109,8 +113,10 @@ impl Default for Settings {
             maintenance: CompactionSettings::default(),
             model: ModelSettings::default(),
             train: TrainJobSettings::default(),
+            drift: DriftSettings::default(),
             scoring: ScoringSettings::default(),
             serve: ServeSettings::default(),
+            postgres: PostgresSettings::default(),
             log: LogSettings::default(),
         }
     }
@@ -126,6 +132,20 @@ pub enum SettingsError {
 }
 
 impl Settings {
+    /// The lake's one consumer: started anew, it takes its partitions back at once. Another lake, or one that reads other
+    /// topics, must not: the group would give it the partitions of the one before.
+    #[must_use]
+    pub fn consumer(&self) -> KafkaSettings {
+        let mut settings = self.kafka.clone();
+        if settings.instance_id.is_empty() {
+            let mut topics = settings.topics.clone();
+            topics.sort_unstable();
+            let of = blake3::hash(format!("{:?}", (&self.lake.location, topics)).as_bytes()).to_hex();
+            settings.instance_id = format!("assay-{}-{}", self.pipeline, of.get(..12).unwrap_or_default());
+        }
+        settings
+    }
+
     /// Reads a file of settings, if one is given, and lays the variables over it.
     ///
     /// Folders in the file are relative to the file.
@@ -148,6 +168,7 @@ impl Settings {
             table = toml::from_str(&text)
                 .map_err(|e| SettingsError::Invalid { place: shown.clone(), cause: e.to_string() })?;
         }
+        let location_of_file = table.get("lake").and_then(|lake| lake.get("location")?.as_str()).map(ToOwned::to_owned);
         let mut secrets = Vec::new();
         for (name, value) in variables {
             let Some(key) = name.strip_prefix(PREFIX) else { continue };
@@ -168,17 +189,31 @@ impl Settings {
             match key.as_str() {
                 "REGISTRY_PASSWORD" => settings.registry.password = Some(Secret(value)),
                 "SERVE_API_KEY" => settings.serve.api_keys.push(ApiKeys::hash(&value)),
+                "POSTGRES_PASSWORD" => settings.postgres.password = Some(Passwords::hash(&value)),
                 _ => {
                     settings.kafka.properties.insert("sasl.password".into(), value);
                 }
             }
         }
         if let Some(folder) = file.and_then(Path::parent) {
-            for path in [&mut settings.contract.folder, &mut settings.sql.folder, &mut settings.serve.api_key_file] {
+            let postgres = &mut settings.postgres;
+            for path in [
+                &mut settings.contract.folder,
+                &mut settings.sql.folder,
+                &mut settings.serve.api_key_file,
+                &mut postgres.password_file,
+                &mut postgres.certificate_file,
+                &mut postgres.key_file,
+            ] {
                 if path.as_os_str().is_empty() || path.is_absolute() {
                     continue;
                 }
                 *path = folder.join(&*path);
+            }
+            let location = &mut settings.lake.location;
+            let is_of_file = location_of_file.as_ref() == Some(&*location);
+            if is_of_file && !location.contains("://") && Path::new(&*location).is_relative() {
+                *location = folder.join(&*location).display().to_string();
             }
         }
         settings.problem().map_or(Ok(settings), |(key, cause)| {
@@ -215,7 +250,7 @@ impl Settings {
 
     /// The key that cannot work, and what it accepts.
     fn problem(&self) -> Option<(String, String)> {
-        let own: [(&str, bool, &str); 15] = [
+        let own: [(&str, bool, &str); 16] = [
             ("pipeline", self.pipeline.is_empty(), "is empty; give the pipeline a name"),
             ("lake.location", self.lake.location.is_empty(), "is empty; give a folder or s3://bucket/prefix"),
             (
@@ -239,12 +274,23 @@ impl Settings {
             ("serve.requests_max", self.serve.requests_max == 0, "must be at least 1"),
             ("serve.batches_max", self.serve.batches_max == 0, "must be at least 1"),
             ("serve.address", !is_address(&self.serve.address), "must be host:port, such as 127.0.0.1:9464"),
+            (
+                "postgres.address",
+                !self.postgres.address.is_empty() && !is_address(&self.postgres.address),
+                "must be host:port, such as 127.0.0.1:5432, or empty",
+            ),
         ];
         if let Some((key, _, cause)) = own.into_iter().find(|(_, is_bad, _)| *is_bad) {
             return Some((key.to_owned(), cause.to_owned()));
         }
         if let Some((key, cause)) = self.train.problem() {
             return Some((format!("train.{key}"), cause.to_owned()));
+        }
+        if let Some((key, cause)) = self.postgres.problem() {
+            return Some((format!("postgres.{key}"), cause));
+        }
+        if let Some((key, cause)) = self.drift.problem() {
+            return Some((format!("drift.{key}"), cause.to_owned()));
         }
         if let Some((option, hint)) = self.lake.unknown_option() {
             let cause = format!("is no option of the object store{hint}");

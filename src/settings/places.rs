@@ -91,6 +91,7 @@ fn in_words(expected: &str) -> String {
         "u64" | "usize" => "a whole number, 0 or more".to_owned(),
         "u32" => format!("a whole number from 0 to {}", u32::MAX),
         "u16" => format!("a whole number from 0 to {}", u16::MAX),
+        "f64" | "f32" => "a number".to_owned(),
         "a boolean" => "true or false".to_owned(),
         "a string" | "path string" => "a text in quotes".to_owned(),
         "a sequence" => "a list, such as [\"a\", \"b\"]".to_owned(),

@@ -1,4 +1,5 @@
 use super::{DEFAULTS, Settings};
+use crate::features::Enabled;
 
 fn load(variables: &[(&str, &str)]) -> Result<Settings, String> {
     let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
@@ -29,6 +30,17 @@ fn variables_lie_over_the_file() {
     assert_eq!((settings.lake.location.as_str(), settings.epoch.interval_ms), ("s3://b/p", 250));
     let error = load(&[("ASSAY_EPOCH_INTERVAL_MS", "soon")]).unwrap_err();
     assert!(error.contains("ASSAY_EPOCH_INTERVAL_MS"), "{error}");
+}
+
+#[test]
+fn features_are_on_off_or_as_the_lake_has_them() {
+    let enabled = |value: &str| load(&[("ASSAY_FEATURES_ENABLED", value)]).map(|settings| settings.features.enabled);
+    let of_words = ["true", "false", "auto"].map(|word| enabled(word).unwrap());
+    assert_eq!(of_words, [Enabled::Yes, Enabled::No, Enabled::Auto]);
+    for wrong in ["on", "1"] {
+        let error = enabled(wrong).unwrap_err();
+        assert!(error.contains("ASSAY_FEATURES_ENABLED") && error.contains("true, false or \"auto\""), "{error}");
+    }
 }
 
 #[test]
@@ -113,4 +125,33 @@ fn an_option_that_no_store_takes_is_refused_with_its_name() {
         refused(&format!("{options}aws_acces_key_id = \"z\"\n")),
         "assay.toml:6: lake.options.aws_acces_key_id is no option of the object store; did you mean `aws_access_key_id`?"
     );
+}
+
+#[test]
+fn a_member_of_the_group_is_one_lake_and_its_topics() {
+    let id = |lake: &str, topics: &str| {
+        let settings = load(&[("ASSAY_LAKE_LOCATION", lake), ("ASSAY_KAFKA_TOPICS", topics)]).unwrap();
+        settings.consumer().instance_id
+    };
+    let one = id("a", "[\"t\", \"u\"]");
+    assert!(one.starts_with("assay-transactions-"), "{one}");
+    assert_eq!(one, id("a", "[\"u\", \"t\"]"));
+    assert_ne!(one, id("b", "[\"t\", \"u\"]"));
+    assert_ne!(one, id("a", "[\"t\"]"));
+    assert_eq!(load(&[("ASSAY_KAFKA_INSTANCE_ID", "m")]).unwrap().consumer().instance_id, "m");
+}
+
+#[test]
+fn folders_in_a_file_are_relative_to_it() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let file = folder.path().join("assay.toml");
+    let location = |text: &str, variables: &[(&str, &str)]| {
+        std::fs::write(&file, text).unwrap();
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Settings::load(Some(&file), variables).unwrap().lake.location
+    };
+    assert_eq!(location("[lake]\nlocation = \"l\"", &[]), folder.path().join("l").display().to_string());
+    assert_eq!(location("[lake]\nlocation = \"s3://b/l\"", &[]), "s3://b/l");
+    assert_eq!(location("[lake]\nlocation = \"l\"", &[("ASSAY_LAKE_LOCATION", "other")]), "other");
+    assert_eq!(location("[lake]\nhistory_s = 900", &[]), "lake");
 }

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use super::connection::{self, Connection};
 use super::native::DataQueue;
-use super::{SharedPositions, Start};
+use super::{KafkaSettings, SharedPositions, Start};
 use crate::domain::Partition;
 
 /// Starts each assigned partition at its position, inside the rebalance: no seek could race with the first fetch.
@@ -20,17 +20,22 @@ pub(super) struct Context {
     pub positions: SharedPositions,
     pub start: Start,
     pub connection: Connection,
+    topics: Vec<String>,
+    /// A topic that the group gave and nobody asked for.
+    pub foreign: Mutex<Option<String>>,
     pub assigned: Mutex<BTreeSet<Partition>>,
     /// Weak, because the queue must be destroyed before the client that owns this context.
     pub queue: OnceLock<Weak<DataQueue>>,
 }
 
 impl Context {
-    pub(super) fn new(brokers: &str, positions: SharedPositions, start: Start) -> Self {
+    pub(super) fn new(settings: &KafkaSettings, positions: SharedPositions) -> Self {
         Self {
             positions,
-            start,
-            connection: Connection::new(brokers),
+            start: settings.start,
+            connection: Connection::new(&settings.brokers),
+            topics: settings.topics.clone(),
+            foreign: Mutex::default(),
             assigned: Mutex::default(),
             queue: OnceLock::new(),
         }
@@ -46,6 +51,11 @@ impl Context {
 
     /// Gives the partitions their offsets and takes them on.
     fn assign(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) -> KafkaResult<()> {
+        let is_asked = |topic: &str| self.topics.iter().any(|asked| asked == topic || asked.starts_with('^'));
+        if let Some(element) = list.elements().iter().find(|element| !is_asked(element.topic())) {
+            *lock(&self.foreign) = Some(element.topic().to_owned());
+            return Ok(());
+        }
         for mut element in list.elements() {
             let partition = Partition::new(element.topic(), element.partition());
             let position = lock(&self.positions).get(&partition).copied();

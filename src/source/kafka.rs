@@ -1,12 +1,13 @@
 //! Kafka topics, read from exactly the positions that the lake holds.
 
+mod handle;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedHeaders, Headers};
 use rdkafka::{Message, Offset, TopicPartitionList};
@@ -14,9 +15,11 @@ use tracing::{debug, warn};
 
 use super::connection::{Asking, Connection};
 use super::context::{Context, lock};
-use super::native::{DataQueue, Fetched, Item, cached_high_watermark};
+use super::native::{DataQueue, Fetched, Item};
 use super::{KafkaSettings, OnDataLoss, Polled, Source, SourceError};
 use crate::domain::{Header, MessageBatchBuilder, Partition, Positions};
+
+pub use handle::{KafkaHandle, KafkaStatus};
 
 /// The next offset to read of each partition: from the lake at first, then moved on as messages are handed over.
 pub type SharedPositions = Arc<Mutex<Positions>>;
@@ -55,15 +58,6 @@ pub struct DataLoss {
     pub to: i64,
 }
 
-/// Whether the brokers are reachable, for readiness.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KafkaStatus {
-    pub connected: bool,
-    /// Partitions that this member reads.
-    pub assigned: usize,
-    pub last_error: Option<String>,
-}
-
 impl KafkaSource {
     /// Joins the group and subscribes; partitions start at `positions`, unknown ones where the settings say.
     ///
@@ -72,7 +66,7 @@ impl KafkaSource {
     pub fn open(settings: KafkaSettings, positions: SharedPositions) -> Result<Self, SourceError> {
         settings.check()?;
         let config = settings.consumer_config();
-        let context = Context::new(&settings.brokers, positions, settings.start);
+        let context = Context::new(&settings, positions);
         let consumer: BaseConsumer<Context> = config.create_with_context(context).map_err(setting_error)?;
         let queue = DataQueue::new(consumer.client().native_client())
             .map(Arc::new)
@@ -263,6 +257,17 @@ impl KafkaSource {
         self.context().attach(&self.consumer, &assigned);
     }
 
+    /// A group whose members read different topics takes the assignment of a static member for that of its successor.
+    fn foreign(&self, topic: &str) -> SourceError {
+        let KafkaSettings { group_id, instance_id, topics, .. } = &self.settings;
+        let cause = format!(
+            "the group `{group_id}` gives `{instance_id}` the partitions of {topic}, and it reads {}: another process was \
+             that member; give it another group or instance id, or wait until its session has ended",
+            topics.join(", ")
+        );
+        SourceError::Setting { key: "instance_id".to_owned(), cause }
+    }
+
     fn is_full(&self, batch: &Handover) -> bool {
         batch.builder.len() >= self.settings.batch_messages || batch.builder.bytes() >= self.settings.batch_bytes
     }
@@ -276,6 +281,9 @@ impl Source for KafkaSource {
         loop {
             if let Some(failure) = self.failure.take() {
                 return Err(failure);
+            }
+            if let Some(topic) = lock(&self.context().foreign).take() {
+                return Err(self.foreign(&topic));
             }
             if let Err(error) = self.restart_stopped() {
                 self.failure = Some(error);
@@ -361,73 +369,6 @@ impl Handover {
         let mut positions = lock(&self.positions);
         let position = positions.entry(partition).or_insert(offset);
         *position = offset.max(*position);
-    }
-}
-
-/// A source as seen by other threads. Once the source is gone, it answers nothing and does nothing.
-#[derive(Clone)]
-pub struct KafkaHandle {
-    consumer: Weak<BaseConsumer<Context>>,
-    losses: Arc<Mutex<Vec<DataLoss>>>,
-}
-
-impl KafkaHandle {
-    /// Tells the group how far the tables are, so that its tools show a lag. Failures are logged, nothing hangs on it.
-    pub fn commit_telemetry(&self, positions: &Positions) {
-        let Some(consumer) = self.consumer.upgrade() else { return };
-        let mut list = TopicPartitionList::new();
-        for partition in lock(&consumer.context().assigned).iter() {
-            let Some(position) = positions.get(partition) else { continue };
-            if let Err(error) =
-                list.add_partition_offset(&partition.topic, partition.partition, Offset::Offset(*position))
-            {
-                warn!(%partition, %error, "an offset cannot be told to the consumer group");
-            }
-        }
-        if list.count() > 0
-            && let Err(error) = consumer.commit(&list, CommitMode::Async)
-        {
-            warn!(%error, "offsets could not be told to the consumer group; the tables have them all the same");
-        }
-    }
-
-    /// Messages that are in Kafka and not handed over yet, by assigned partition; asks no broker.
-    ///
-    /// An upper bound where offsets have gaps. Partitions that were not fetched from yet are left out.
-    #[must_use]
-    pub fn lag(&self) -> Vec<(Partition, i64)> {
-        let Some(consumer) = self.consumer.upgrade() else { return Vec::new() };
-        let context = consumer.context();
-        let assigned = lock(&context.assigned).clone();
-        let positions = lock(&context.positions);
-        let client = consumer.client().native_client();
-        assigned
-            .into_iter()
-            .filter_map(|partition| {
-                let high = cached_high_watermark(client, &partition.topic, partition.partition)?;
-                let lag = (high - positions.get(&partition)?).max(0);
-                Some((partition, lag))
-            })
-            .collect()
-    }
-
-    #[must_use]
-    pub fn status(&self) -> KafkaStatus {
-        let Some(consumer) = self.consumer.upgrade() else {
-            return KafkaStatus { connected: false, assigned: 0, last_error: Some("the source is closed".to_owned()) };
-        };
-        let context = consumer.context();
-        KafkaStatus {
-            connected: context.connection.is_up(),
-            assigned: lock(&context.assigned).len(),
-            last_error: context.connection.last_error(),
-        }
-    }
-
-    /// What was skipped so far because it was gone from Kafka.
-    #[must_use]
-    pub fn data_losses(&self) -> Vec<DataLoss> {
-        lock(&self.losses).clone()
     }
 }
 

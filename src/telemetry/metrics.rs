@@ -67,7 +67,13 @@ pub struct Metrics {
     predictions: IntCounterVec,
     predictions_refused: IntCounterVec,
     predictions_degraded: IntCounter,
+    receipts: IntCounterVec,
     features_epoch: IntGauge,
+    sql_connections: IntGauge,
+    sql_statements: IntCounterVec,
+    sql_errors: IntCounterVec,
+    sql_rows: IntCounter,
+    sql_seconds: HistogramVec,
 }
 
 impl Metrics {
@@ -113,7 +119,13 @@ impl Metrics {
             predictions: make.counters("assay_predictions_total", "Transactions scored by request; the version is that of the model, or `rules` where they decided alone.", &["version", "decision"])?,
             predictions_refused: make.counters("assay_predictions_refused_total", "Transactions of requests that do not fit the contract or break an expectation, by the first reason.", &["reason"])?,
             predictions_degraded: make.counter("assay_predictions_degraded_total", "Transactions scored by the rules alone, because the model or features were missing.")?,
+            receipts: make.counters("assay_receipts_total", "Receipts of decisions: kept in gold.predictions, shed because too many waited, or lost because the lake took none.", &["outcome"])?,
             features_epoch: make.gauge("assay_features_epoch", "The epoch of the lake that requests are scored with.")?,
+            sql_connections: make.gauge("assay_sql_connections", "Connections of PostgreSQL clients.")?,
+            sql_statements: make.counters("assay_sql_statements_total", "Queries of PostgreSQL clients, by how they ended.", &["outcome"])?,
+            sql_errors: make.counters("assay_sql_errors_total", "Errors told to PostgreSQL clients, by SQLSTATE.", &["sqlstate"])?,
+            sql_rows: make.counter("assay_sql_rows_total", "Rows sent to PostgreSQL clients.")?,
+            sql_seconds: make.request_histograms("assay_sql_seconds", "Seconds from a query of a PostgreSQL client to its last row.", &["outcome"])?,
             registry: make.registry,
             catalog: make.catalog,
             clock,
@@ -273,6 +285,34 @@ impl Metrics {
     /// Transactions were scored without the model or without all features.
     pub fn predictions_degraded(&self, transactions: u64) {
         self.predictions_degraded.inc_by(transactions);
+    }
+
+    /// So many PostgreSQL clients are connected.
+    pub fn set_sql_connections(&self, connections: usize) {
+        self.sql_connections.set(i64::try_from(connections).unwrap_or(i64::MAX));
+    }
+
+    /// A query of a PostgreSQL client ended.
+    pub fn sql_statement(&self, outcome: &str, rows: u64, time: Duration) {
+        self.sql_statements.with_label_values(&[outcome]).inc();
+        self.sql_rows.inc_by(rows);
+        self.sql_seconds.with_label_values(&[outcome]).observe(time.as_secs_f64());
+    }
+
+    /// A PostgreSQL client was told of an error.
+    pub fn sql_error(&self, sqlstate: &str) {
+        self.sql_errors.with_label_values(&[sqlstate]).inc();
+    }
+
+    /// Receipts of decisions were kept, shed or lost.
+    pub fn receipts(&self, outcome: &str, receipts: u64) {
+        self.receipts.with_label_values(&[outcome]).inc_by(receipts);
+    }
+
+    /// How many receipts had this outcome so far.
+    #[must_use]
+    pub fn receipts_so_far(&self, outcome: &str) -> u64 {
+        self.receipts.with_label_values(&[outcome]).get()
     }
 
     /// The epoch of the features that requests are scored with.

@@ -32,7 +32,13 @@
 //! | `assay_predictions_total` | counter | `version`, `decision` | transactions | scored by request; the version is that of the model, or `rules` |
 //! | `assay_predictions_refused_total` | counter | `reason` | transactions | of requests that do not fit the contract or break an expectation |
 //! | `assay_predictions_degraded_total` | counter | | transactions | scored by the rules alone, because the model or features were missing |
+//! | `assay_receipts_total` | counter | `outcome` | transactions | receipts of decisions: `kept` in gold.predictions, `shed` because too many waited, `lost` because the lake took none |
 //! | `assay_features_epoch` | gauge | | number | the epoch of the lake that requests are scored with |
+//! | `assay_sql_connections` | gauge | | connections | of PostgreSQL clients |
+//! | `assay_sql_statements_total` | counter | `outcome` | queries | of PostgreSQL clients: ok, error, cancelled (timeouts too), abandoned |
+//! | `assay_sql_errors_total` | counter | `sqlstate` | errors | told to PostgreSQL clients |
+//! | `assay_sql_rows_total` | counter | | rows | sent to PostgreSQL clients |
+//! | `assay_sql_seconds` | histogram | `outcome` | seconds | from a query of a PostgreSQL client to its last row |
 
 mod logging;
 mod memory;

@@ -595,3 +595,18 @@ pub fn dice(seed: u64) -> impl FnMut(usize) -> usize {
         (state >> 16) as usize % below.max(1)
     }
 }
+
+/// The JSON that a job printed.
+#[track_caller]
+pub fn printed(output: &std::process::Output, code: i32) -> serde_json::Value {
+    let told = said(output, code);
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {told}"))
+}
+
+/// What a job said on its way to an exit code.
+#[track_caller]
+pub fn said(output: &std::process::Output, code: i32) -> String {
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    said
+}

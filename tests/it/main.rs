@@ -9,10 +9,12 @@
 
 mod conservation;
 mod crash;
+mod drift;
 mod fault;
 mod kit;
 mod rebuilding;
 mod serving;
+mod sql;
 mod standing;
 mod training;
 mod values;

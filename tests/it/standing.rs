@@ -68,6 +68,39 @@ fn a_place_without_a_lake_is_not_made_one_by_reading() {
     assert!(files(folder.path()).is_empty());
 }
 
+#[test]
+fn what_stands_in_a_folder_is_not_mixed_with_a_lake() {
+    let folder = tempfile::tempdir().unwrap();
+    let lab = Lab::at(folder.path().to_str().unwrap());
+    std::fs::create_dir(folder.path().join("lost+found")).unwrap();
+    std::fs::write(folder.path().join(".hidden"), "").unwrap();
+    std::fs::create_dir(folder.path().join("src")).unwrap();
+    std::fs::write(folder.path().join("src/main.rs"), "").unwrap();
+    let before = files(folder.path());
+    let occupied = wait_for(Lake::open(&lab.lake, "it", true));
+    assert!(matches!(&occupied, Err(LakeError::Occupied { holds, .. }) if holds == "src"), "{occupied:?}");
+    assert_eq!(files(folder.path()), before);
+    std::fs::remove_dir_all(folder.path().join("src")).unwrap();
+    wait_for(Lake::open(&lab.lake, "it", true)).unwrap();
+}
+
+#[test]
+fn silver_that_tells_no_epoch_is_refused_with_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let silver = include_str!("../../sql/silver/transactions.sql");
+    let line = silver.lines().position(|line| line.trim() == "epoch,").unwrap();
+    let without: Vec<&str> = silver.lines().enumerate().filter(|(at, _)| *at != line).map(|(_, text)| text).collect();
+    std::fs::create_dir(folder.path().join("silver")).unwrap();
+    std::fs::write(folder.path().join("silver/transactions.sql"), without.join("\n")).unwrap();
+    let bronze = assay::domain::TableName::new(assay::domain::Layer::Bronze, "transactions");
+    let catalog = assay::refine::Catalog::load(Some(folder.path()), std::slice::from_ref(&bronze)).unwrap();
+    let schema = assay::pipeline::bronze_schema(&assay::contract::Contract::embedded().unwrap());
+    let plan = assay::pipeline::Plan::new(catalog, bronze, schema).unwrap();
+    let refused = assay::pipeline::Compiled::new(&plan, &assay::pipeline::StageSettings::default(), [0, 0]);
+    let error = refused.err().unwrap().to_string();
+    assert!(error.contains("transactions.sql:") && error.contains("must select `epoch`"), "{error}");
+}
+
 const AS_OF: [&str; 4] = [
     "SELECT transaction_id, amount, epoch FROM silver.transactions ORDER BY 1, 2, 3",
     "SELECT source_partition, source_offset, epoch FROM bronze.transactions ORDER BY 1, 2",

@@ -6,6 +6,8 @@ use std::process::{Command, Output};
 
 use assay::model::registry::{CHAMPION, MANIFEST_FILE, MODEL_FILE, ModelName, Registry};
 use serde_json::Value;
+
+use crate::kit::{printed, said};
 use tempfile::TempDir;
 
 const ROWS: u64 = 3_000;
@@ -57,17 +59,11 @@ impl Desk {
 
     /// The JSON that a job prints.
     fn json(&self, code: i32, arguments: &[&str]) -> Value {
-        let output = self.run(&[arguments, &["--json"]].concat());
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"))
+        printed(&self.run(&[arguments, &["--json"]].concat()), code)
     }
 
     fn refused(&self, code: i32, arguments: &[&str]) -> String {
-        let output = self.run(arguments);
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(code), "{said}");
-        said
+        said(&self.run(arguments), code)
     }
 
     fn registry(&self) -> Registry {

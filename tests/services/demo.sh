@@ -3,8 +3,6 @@
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/e2e.sh"
 EVENTS="${EVENTS:-200000}"
-# The demo fills them anyway; so verify and rebuild take them along.
-export ASSAY_FEATURES_ENABLED=true
 
 oracle_python
 for name in first second; do

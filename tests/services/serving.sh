@@ -7,7 +7,7 @@ EVENTS="${EVENTS:-60000}"
 
 PYTHON="$("$SERVICES_DIR/python" serving)" || exit $?
 need curl curl
-export ASSAY_FEATURES_ENABLED=true ASSAY_FEATURES_LABEL_DELAY_HOURS=24
+export ASSAY_FEATURES_LABEL_DELAY_HOURS=24
 # Sparse in time, so that the span is longer than labels take to arrive.
 assay demo --events "$EVENTS" --event-rate 0.02 --users 2000 --seed 7 --lake "$LAKE" --json >"$WORK/demo.log" 2>&1 ||
   { log_end demo && die "demo failed"; }
@@ -25,6 +25,7 @@ mapfile -t VERSIONS < <(assay models --json 2>/dev/null | python3 -c 'import jso
 for line in json.load(sys.stdin): print(line["version"])')
 [ "${#VERSIONS[@]}" -eq 2 ] || die "expected two versions: ${VERSIONS[*]}"
 
+export ASSAY_SCORING_RECEIPTS_EVERY_MS=500
 export ASSAY_LOG_FILTER=info ASSAY_SERVE_API_KEY=open-sesame ASSAY_SCORING_HORIZON_S=60000
 PORT="$(free_port)"
 URL="http://127.0.0.1:$PORT"
@@ -84,6 +85,33 @@ tail -n 5 "$WORK/schemathesis.log" >&2
 status 200 "$URL/metrics"
 ! grep -E 'assay_requests_total\{[^}]*status="5' "$WORK/answer" || die "answers with 5xx"
 
+say "receipts: the decision comes out the same, by a version that need not be the champion"
+assay promote "fraud@${VERSIONS[0]}" >/dev/null
+sleep 1
+BULK="$(python3 -c 'import json, sys
+body = json.loads(sys.argv[1])
+print(json.dumps([dict(body, transaction_id=f"b-{n}", user_id=n, amount=n * 137.31 + 0.07) for n in range(200)]))' "$BODY")"
+status 200 "$URL/predict/batch" -H "$JSON" -H "$KEY" -d "$BULK"
+cp "$WORK/answer" "$WORK/bulk"
+assay promote "fraud@${VERSIONS[1]}" >/dev/null
+sleep 2
+for n in 0 117 199; do
+  assay explain "b-$n" --lake "$LAKE" --json >"$WORK/explained" 2>/dev/null || { cat "$WORK/explained" >&2 && die "b-$n is not explained"; }
+  python3 -c 'import json, sys
+told, n = json.load(open(sys.argv[1])), int(sys.argv[3])
+answer = json.load(open(sys.argv[2]))["results"][n]
+assert told["same"] and told["checks"], told
+for key in ("prediction_id", "fraud_probability", "decision", "threshold"): assert told[key] == answer[key], (key, told, answer)
+assert told["sent"]["amount"] == n * 137.31 + 0.07, told' "$WORK/explained" "$WORK/bulk" "$n"
+done
+assay explain "b-117" --lake "$LAKE"
+status=0
+assay explain nobody --lake "$LAKE" >/dev/null 2>&1 || status=$?
+[ "$status" -eq 2 ] || die "explain of nothing ended with $status"
+status=0
+ASSAY_FEATURES_LABEL_DELAY_HOURS=48 assay explain "b-117" --lake "$LAKE" >"$WORK/explained" 2>&1 || status=$?
+[ "$status" -eq 3 ] && grep -q "DIFF" "$WORK/explained" || die "another delay of labels is another past, but: $(cat "$WORK/explained")"
+
 say "a damaged champion is not taken"
 cp -r "$MODELS" "$WORK/kept"
 serving="$(curl -s "$URL/models" -H "$KEY" | python3 -c 'import json, sys; print(json.load(sys.stdin)["serving"]["version"])')"
@@ -111,6 +139,17 @@ say "without a key, only loopback is served"
 status=0
 env -u ASSAY_SERVE_API_KEY "$ASSAY" serve --lake "$LAKE" --http "0.0.0.0:$PORT" >"$WORK/open.log" 2>&1 || status=$?
 [ "$status" -eq 2 ] || die "serve on 0.0.0.0 without a key ended with $status"
+say "every decision has its receipt, or was counted as shed"
+status 200 "$URL/metrics"
+decided="$(awk '/^assay_predictions_total/ { n += $2 } END { print n }' "$WORK/answer")"
+shed="$(awk '/^assay_receipts_total\{outcome="shed"\}/ { n += $2 } END { print n + 0 }' "$WORK/answer")"
 kill -s TERM "$SERVER"
 finish "$SERVER" 20 serve
+kept="$("$PYTHON" -c 'import sys
+from deltalake import DeltaTable
+ids = DeltaTable(sys.argv[1] + "/gold/predictions").to_pyarrow_table(columns=["prediction_id"])["prediction_id"].to_pylist()
+assert len(set(ids)) == len(ids), "an id stands twice"
+print(len(ids))' "$LAKE")"
+[ $((kept + shed)) -eq "$decided" ] && [ "$kept" -gt 1000 ] || die "$decided decisions, $kept receipts and $shed shed"
+say "$decided decisions, $kept receipts, $shed shed"
 say "serving: all held"

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CATEGORIES_MAX, Cells, Column, Encoding, Table, TableError};
+use super::{CATEGORIES_MAX, Cells, Column, Encoding, FeatureColumn, Table, TableError};
+use crate::model::drift::{ColumnBaseline, Histogram};
 use crate::model::folds::newest;
 use crate::model::{Samples, Segmentation};
 
@@ -36,6 +37,8 @@ pub enum Order {
 pub struct Prepared {
     pub samples: Samples,
     pub encoding: Encoding,
+    /// Of the rows that are learned from, in the order of the encoding.
+    pub baseline: Vec<ColumnBaseline>,
     pub cards: Option<Vec<u64>>,
     pub segments: Vec<Segmentation>,
     pub order: Order,
@@ -73,8 +76,14 @@ pub fn prepare(table: &Table, roles: &Roles, gap_us: i64, test_share: f64) -> Re
         let left_out = if reasons.is_empty() { "the table has the label alone".to_owned() } else { reasons.join(", ") };
         return Err(TableError::NoFeatures { left_out });
     }
+    let histogram = |feature: &FeatureColumn| {
+        let column = columns.iter().find(|column| column.name == feature.column)?;
+        let histogram = Histogram::of_cells(&column.cells, &learned_from)?;
+        Some(ColumnBaseline { column: column.name.clone(), histogram })
+    };
+    let baseline = encoding.columns.iter().filter_map(histogram).collect();
     let samples = Samples::from_columns(encoding.encode(table)?, labels, times_us)?;
-    Ok(Prepared { samples, encoding, cards, segments, order, left_out })
+    Ok(Prepared { samples, encoding, baseline, cards, segments, order, left_out })
 }
 
 fn check_roles(roles: &Roles) -> Result<(), TableError> {
@@ -96,7 +105,11 @@ fn labels(table: &Table, column: &Column) -> Result<Vec<bool>, TableError> {
         let found = column.cells.text(row).map_or_else(|| "missing".to_owned(), |text| format!("`{text}`"));
         table.cell_error(row, &column.name, &found, must_be)
     };
-    let label = |row: usize| match &column.cells {
+    (0..table.rows()).map(|row| label(&column.cells, row).ok_or_else(|| refused(row))).collect()
+}
+
+fn label(cells: &Cells, row: usize) -> Option<bool> {
+    match cells {
         Cells::Booleans(values) => values.get(row).copied().flatten(),
         Cells::Numbers(values) => match values.get(row) {
             Some(0.0) => Some(false),
@@ -110,8 +123,15 @@ fn labels(table: &Table, column: &Column) -> Result<Vec<bool>, TableError> {
             text => text.and_then(super::boolean),
         },
         Cells::Times(_) | Cells::Other => None,
-    };
-    (0..table.rows()).map(|row| label(row).ok_or_else(|| refused(row))).collect()
+    }
+}
+
+impl Table {
+    /// The label of a row, where there is one.
+    #[must_use]
+    pub fn label(&self, name: &str, row: usize) -> Option<bool> {
+        label(&self.columns.iter().find(|column| column.name == name)?.cells, row)
+    }
 }
 
 fn times(table: &Table, column: &Column) -> Result<Vec<i64>, TableError> {

@@ -44,7 +44,7 @@ async fn start(settings: ServeSettings) -> Service {
     let scorer = Arc::new(scorer);
     let metrics = Arc::new(Metrics::new("1", Arc::new(ManualClock::at(0))).unwrap());
     let keys = ApiKeys::load(&settings).unwrap();
-    let predict = Some(Predict::new(Arc::clone(&scorer), keys, &settings));
+    let predict = Some(Predict::new(Arc::clone(&scorer), None, keys, &settings));
     let state = ServeState { metrics, readiness: Readiness::default(), settings, predict };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -199,6 +199,13 @@ async fn limits_hold() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    // Also those that no route saw.
+    let metrics = service.send("GET", "/metrics", JSON, b"").await;
+    let metrics = String::from_utf8(metrics.body).unwrap();
+    for route in ["/predict", "/predict/batch"] {
+        let counted = format!("assay_requests_total{{route=\"{route}\",status=\"413\"}} 2");
+        assert!(metrics.contains(&counted), "{counted}");
+    }
 }
 
 #[tokio::test]

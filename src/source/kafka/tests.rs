@@ -56,3 +56,17 @@ fn nothing_is_skipped_where_a_rebalance_pauses_a_partition_that_was_read_to_its_
     read(&mut source, 10);
     seen.assert_each_once(0..10);
 }
+
+#[test]
+fn partitions_of_a_topic_that_nobody_asked_for_are_refused() {
+    let broker = EmbeddedBroker::start(&[(TOPIC, 1), ("other", 1)]).unwrap();
+    let settings = KafkaSettings { instance_id: "m".to_owned(), ..settings(&broker) };
+    let mut source = KafkaSource::open(settings, shared(Positions::new())).unwrap();
+    let mut list = rdkafka::TopicPartitionList::new();
+    list.add_partition("other", 0);
+    let assigned = rdkafka::types::RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+    rdkafka::consumer::ConsumerContext::rebalance(source.context(), &source.consumer, assigned, &mut list);
+    let error = source.poll(Duration::from_millis(20)).unwrap_err().to_string();
+    assert!(error.starts_with("kafka.instance_id:") && error.contains("`m` the partitions of other"), "{error}");
+    assert!(source.consumer.assignment().unwrap().elements_for_topic("other").is_empty());
+}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-pub use assay::domain::closest;
+pub use crate::domain::closest;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::prelude::SessionContext;
 
@@ -53,6 +53,7 @@ impl Names {
     }
 
     /// Tables like the one that was not found, the likeliest first.
+    #[must_use]
     pub fn like_table(&self, wanted: &str) -> Vec<String> {
         let bare = wanted.rsplit('.').next().unwrap_or(wanted);
         let all = self.tables.keys().map(String::as_str);

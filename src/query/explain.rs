@@ -1,7 +1,7 @@
 //! What is wrong with a query, where, and what was probably meant.
 
+use crate::refine::{in_words, shorten, split_position};
 use arrow::error::ArrowError;
-use assay::refine::{in_words, shorten, split_position};
 use datafusion::common::{DataFusionError, SchemaError};
 
 use super::names::{Names, closest};
@@ -22,6 +22,7 @@ pub struct Explained {
 
 impl Explained {
     /// `sql` is the text that was planned; `names` what there is; `planning` says that no row had been read yet.
+    #[must_use]
     pub fn new(error: &DataFusionError, sql: &str, names: &Names, planning: bool) -> Self {
         let root = error.find_root();
         let place = error.diagnostic().and_then(|diagnostic| diagnostic.span).map(|span| Place {
@@ -80,6 +81,7 @@ impl Explained {
     }
 
     /// The message, the line of the query with a caret, and the suggestions.
+    #[must_use]
     pub fn render(&self, sql: &str) -> String {
         let mut text = self.message.trim_end().to_owned();
         if let Some(place) = self.place {

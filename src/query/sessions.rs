@@ -1,0 +1,112 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion::execution::runtime_env::RuntimeEnv;
+use tokio::sync::Mutex;
+
+use crate::domain::Clock;
+use crate::lake::{EpochLedger, Lake, LakeError, LakeSettings, Session, open_session, require_tables};
+
+/// Sessions of complete epochs for many readers at once: those of one epoch share what was opened.
+///
+/// The lake need not be there yet.
+pub struct Sessions {
+    place: LakeSettings,
+    pipeline: String,
+    clock: Arc<dyn Clock>,
+    runtime: Arc<RuntimeEnv>,
+    fresh_us: i64,
+    held: Mutex<Held>,
+}
+
+#[derive(Default)]
+struct Held {
+    lake: Option<Lake>,
+    newest: Option<Newest>,
+    /// Earlier epochs that were asked for, the last used first.
+    earlier: Vec<Arc<Session>>,
+}
+
+struct Newest {
+    session: Arc<Session>,
+    looked_us: i64,
+}
+
+/// Epochs other than the newest that stay open.
+const EARLIER_MAX: usize = 4;
+/// A client that asks many small questions in a row shall not look at the store for each.
+const FRESH: Duration = Duration::from_millis(50);
+
+impl std::fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sessions").field("lake", &self.place.location).finish_non_exhaustive()
+    }
+}
+
+impl Sessions {
+    /// Opens nothing before it is asked; `runtime` bounds what all sessions together may use.
+    #[must_use]
+    pub fn new(place: LakeSettings, pipeline: &str, clock: Arc<dyn Clock>, runtime: Arc<RuntimeEnv>) -> Self {
+        let fresh_us = i64::try_from(FRESH.as_micros()).unwrap_or(0);
+        Self { place, pipeline: pipeline.to_owned(), clock, runtime, fresh_us, held: Mutex::default() }
+    }
+
+    #[must_use]
+    pub fn runtime(&self) -> &Arc<RuntimeEnv> {
+        &self.runtime
+    }
+
+    /// The tables as of `epoch`, or the newest complete one.
+    ///
+    /// # Errors
+    /// When there is no lake, or the epoch does not exist or is older than the history that is kept.
+    pub async fn at(&self, epoch: Option<i64>) -> Result<Arc<Session>, LakeError> {
+        let mut held = self.held.lock().await;
+        let now_us = self.clock.now_us();
+        if held.lake.is_none() {
+            let lake = Lake::open(&self.place, &self.pipeline, false).await?;
+            require_tables(&lake, &[EpochLedger::table_name()]).await?;
+            held.lake = Some(lake);
+        }
+        let Held { lake: Some(lake), newest, earlier } = &mut *held else { return Err(no_lake(&self.place)) };
+        if let Some(epoch) = epoch {
+            let held = newest.iter().map(|newest| &newest.session).chain(&*earlier);
+            let found = held.into_iter().find(|session| epoch_of(session) == epoch).map(Arc::clone);
+            let session = match found {
+                Some(session) => session,
+                None => Arc::new(self.open(lake, Some(epoch), now_us).await?),
+            };
+            earlier.retain(|other| !Arc::ptr_eq(other, &session));
+            earlier.insert(0, Arc::clone(&session));
+            earlier.truncate(EARLIER_MAX);
+            return Ok(session);
+        }
+        if let Some(newest) = newest
+            && now_us.saturating_sub(newest.looked_us) < self.fresh_us
+        {
+            return Ok(Arc::clone(&newest.session));
+        }
+        if let Some(newest) = newest
+            && newest.session.is_newest(lake).await?
+        {
+            newest.looked_us = now_us;
+            return Ok(Arc::clone(&newest.session));
+        }
+        let session = Arc::new(self.open(lake, None, now_us).await?);
+        *newest = Some(Newest { session: Arc::clone(&session), looked_us: now_us });
+        Ok(session)
+    }
+
+    async fn open(&self, lake: &Lake, epoch: Option<i64>, now_us: i64) -> Result<Session, LakeError> {
+        open_session(lake, epoch, now_us / 1000, Some(Arc::clone(&self.runtime))).await
+    }
+}
+
+/// 0 in a lake without a complete epoch.
+fn epoch_of(session: &Session) -> i64 {
+    session.record.as_ref().map_or(0, |record| record.epoch)
+}
+
+fn no_lake(place: &LakeSettings) -> LakeError {
+    LakeError::NoLake { location: place.location.clone(), hint: "correct --lake".to_owned() }
+}
