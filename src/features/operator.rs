@@ -108,15 +108,18 @@ impl Features {
         let mut out = self.columns(batch.num_rows());
         let far = self.far(&inputs);
         let near_from_us = far.as_ref().map_or(i64::MIN, |far| far.before_us);
-        let Some(oldest_us) = inputs.timed().map(|(_, at_us)| at_us).filter(|at_us| *at_us >= near_from_us).min()
-        else {
-            return self.compute_far(&inputs, far, history, out);
-        };
-        self.cover(oldest_us, history)?;
+        let near = inputs.timed().map(|(_, at_us)| at_us).filter(|at_us| *at_us >= near_from_us);
+        let oldest_us = near.min();
+        if let Some(oldest_us) = oldest_us {
+            self.cover(oldest_us, history)?;
+        }
+        // Also where all rows are far: what is far for one memory may be held by another, which must not miss the row.
         for entities in &mut self.entities {
             entities.pass(&inputs, near_from_us, &mut out);
         }
-        self.turn(oldest_us, batch.num_rows());
+        if let Some(oldest_us) = oldest_us {
+            self.turn(oldest_us, batch.num_rows());
+        }
         self.compute_far(&inputs, far, history, out)
     }
 

@@ -290,7 +290,13 @@ fn stream() -> impl Strategy<Value = Vec<Row>> {
 
 fn cuts() -> impl Strategy<Value = Vec<(usize, Between)>> {
     let between = prop::sample::select(vec![Between::Nothing, Between::Nothing, Between::Restart, Between::Forget]);
-    prop::collection::vec((0..120_usize, between), 0..8).prop_map(|mut cuts| {
+    // Now and then a batch of one row.
+    prop::collection::vec((0..120_usize, between, any::<bool>()), 0..8).prop_map(|found| {
+        let with_next = |(cut, between, alone): (usize, Between, bool)| {
+            let next = alone.then_some((cut + 1, Between::Nothing));
+            std::iter::once((cut, between)).chain(next)
+        };
+        let mut cuts: Vec<(usize, Between)> = found.into_iter().flat_map(with_next).collect();
         cuts.sort_by_key(|(cut, _)| *cut);
         cuts
     })
@@ -325,6 +331,15 @@ fn a_lookup_gives_what_the_row_would_get_and_records_nothing() {
             assert_eq!(shown(first, 0), shown(computed, 0), "{} of row {index}", feature.column);
         }
     }
+}
+
+#[test]
+fn a_late_row_that_comes_alone_is_known_to_the_next() {
+    let late = -5 * HOUR_US;
+    let rows: Vec<Row> = (0..9).map(|n| row(1, n * MINUTE_US)).chain([row(1, late), row(1, 10 * MINUTE_US)]).collect();
+    let cuts = [(9, Between::Nothing), (10, Between::Nothing)];
+    // Far for the windows of minutes and hours, and held by those of days.
+    check(&rows, &cuts, 1 << 20, HOUR_US).unwrap();
 }
 
 #[test]
