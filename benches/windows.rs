@@ -123,6 +123,7 @@ fn tables() -> Vec<WindowTable> {
             expectations: Vec::new(),
             trailing: Vec::new(),
             features: Vec::new(),
+            model: None,
             sql: (*sql).to_owned(),
             file: format!("sql/gold/{name}.sql"),
             sql_line: 1,

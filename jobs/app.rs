@@ -12,12 +12,14 @@ use assay::lake::{
     EpochLedger, FileHistory, Lake, LakeError, LakeSettings, Lease, missing_tables, newest_tables, require_tables,
 };
 use assay::model::ModelError;
-use assay::model::registry::RegistryError as ModelRegistryError;
+use assay::model::registry::{ModelName, Registry as ModelStore, RegistryError as ModelRegistryError};
 use assay::model::table::TableError;
 use assay::pipeline::{
-    Compiled, Maintenance, PipelineError, Plan, Progress, StageSettings, Stages, Tables, bronze_name, bronze_schema,
+    Compiled, Maintenance, PipelineError, Plan, Progress, StageSettings, Stages, Tables, TopicPublisher, bronze_name,
+    bronze_schema,
 };
 use assay::refine::{Catalog, TableDef};
+use assay::scoring::{Models, ScoringPipeline, StreamScorer, streamed_model};
 use assay::settings::{Settings, SettingsError};
 use assay::source::SourceError;
 use assay::telemetry::{LogFormat, Metrics, init_logging_to};
@@ -188,6 +190,17 @@ impl App {
     pub fn open_lake(&self, create: bool) -> anyhow::Result<Lake> {
         let settings: &LakeSettings = &self.settings.lake;
         Ok(self.handle.block_on(Lake::open(settings, &self.settings.pipeline, create))?)
+    }
+
+    /// Who is asked about the rows of the stream: the champion of the model that a table's header names. `None` where none
+    /// does, or scoring.stream says no.
+    pub fn stream_scorer(&self, contract: &Contract, plan: &Plan) -> anyhow::Result<Option<StreamScorer>> {
+        let settings = &self.settings;
+        let Some((_, model)) = streamed_model(plan).filter(|_| settings.scoring.stream) else { return Ok(None) };
+        let models = Models::new(ModelStore::new(settings.model.folder.clone()), ModelName::parse(model)?);
+        let pipeline = Arc::new(ScoringPipeline::compile(plan, contract).map_err(usage)?);
+        let (metrics, clock) = (Arc::clone(&self.metrics), Arc::clone(&self.clock));
+        Ok(Some(StreamScorer::new(pipeline, models, settings.scoring.clone(), metrics, clock)))
     }
 
     /// Opens a pipeline for writing: SQL compiled, lake leased, tables opened.
@@ -395,7 +408,14 @@ impl Opened {
         let record = tables.ledger.get(last)?;
         let watermark = record.and_then(|record| record.watermark_us);
         app.metrics.resumed_at(last, watermark);
-        let stages = compiled.with_history(history, watermark, Arc::clone(&app.clock));
+        let mut stages = compiled.with_history(history, watermark, Arc::clone(&app.clock));
+        if let Some(scorer) = app.stream_scorer(&contract, &plan)? {
+            let topic = app.settings.scoring.topic.as_str();
+            stages.ask(Box::new(match topic {
+                "" => scorer,
+                topic => scorer.publishing(Box::new(TopicPublisher::open(&app.settings.kafka, topic)?)),
+            }));
+        }
         Ok(Running { contract, plan, _lease: lease, stages, tables })
     }
 }

@@ -49,6 +49,8 @@ pub fn run(args: DemoArgs, mut app: App) -> anyhow::Result<Exit> {
     app.settings.serve.address.clone_from(&args.http);
     // All of it, at whatever cost.
     app.settings.features.enabled = Enabled::Yes;
+    // The same seed gives the same scores, whatever was trained meanwhile.
+    app.settings.scoring.stream = false;
     app.stop_on_signals();
     let mut settings = GenerateSettings { seed: args.seed, events: Some(args.events), ..GenerateSettings::default() };
     args.shape.apply(&mut settings);

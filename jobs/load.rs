@@ -36,7 +36,9 @@ pub enum FileKind {
     Parquet,
 }
 
-pub fn run(args: LoadArgs, app: App) -> anyhow::Result<Exit> {
+pub fn run(args: LoadArgs, mut app: App) -> anyhow::Result<Exit> {
+    // What happened long ago is no news.
+    app.settings.scoring.topic.clear();
     app.stop_on_signals();
     let contract = app.contract()?;
     let options = FileOptions {

@@ -30,18 +30,23 @@ pub enum What {
     All,
 }
 
-pub fn run(args: RebuildArgs, app: App) -> anyhow::Result<Exit> {
+pub fn run(args: RebuildArgs, mut app: App) -> anyhow::Result<Exit> {
+    // What happened long ago is no news.
+    app.settings.scoring.topic.clear();
     let progress = Arc::new(Progress::new());
     let began_us = app.clock.now_us();
     // What waits in bronze comes before the rebuild in the ledger.
     recover(&app, &mut app.open(false)?.split(&app)?)?;
-    let Opened { compiled, mut tables, plan, lake: _lake, lease: _lease, .. } = app.open(false)?;
+    let Opened { compiled, mut tables, contract, plan, lake: _lake, lease: _lease } = app.open(false)?;
     let pending = pending_epochs(&tables)?.len();
     if pending > 0 {
         return Err(usage(format!("bronze has {pending} epochs that silver lacks; run `assay refine` first")));
     }
     let history = FileHistory::new(tables.reader(&tables.silver), plan.event_time());
-    let stages = compiled.with_history(history, None, Arc::clone(&app.clock));
+    let mut stages = compiled.with_history(history, None, Arc::clone(&app.clock));
+    if let Some(scorer) = app.stream_scorer(&contract, &plan)? {
+        stages.ask(Box::new(scorer));
+    }
     let target = match args.target {
         What::Silver => Target::Silver,
         What::Gold => Target::Gold,

@@ -32,6 +32,9 @@ pub struct RunArgs {
     /// Score transactions by request too, as `assay serve` does
     #[arg(long)]
     pub predict: bool,
+    /// Send what is said of each transaction to this topic as soon as it is scored
+    #[arg(long, value_name = "TOPIC")]
+    pub predictions: Option<String>,
     /// Stop when everything that is in Kafka now has been read
     #[arg(long)]
     pub until_end: bool,
@@ -47,6 +50,9 @@ pub fn run(args: RunArgs, mut app: App) -> anyhow::Result<Exit> {
     }
     if let Some(address) = &args.postgres {
         app.settings.postgres.address.clone_from(address);
+    }
+    if let Some(topic) = &args.predictions {
+        app.settings.scoring.topic.clone_from(topic);
     }
     app.settings.check()?;
     app.stop_on_signals();

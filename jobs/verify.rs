@@ -1,9 +1,13 @@
+use std::collections::BTreeMap;
+
 use assay::features::{Enabled, FeatureSettings};
 use assay::lake::open_session;
+use assay::model::registry::{ModelName, Registry};
 use assay::pipeline::{
-    Finding, Plan, Subject, Verification, bronze_name, bronze_schema, lost_versions, verify, verify_features,
+    Finding, Plan, RowScorer, Subject, Verification, bronze_name, bronze_schema, lost_versions, verify, verify_features,
 };
 use assay::refine::{Mode, TableDef};
+use assay::scoring::{RecallScorer, ScoringPipeline, streamed_model};
 use assay::source::end_offsets;
 use clap::Args;
 
@@ -43,7 +47,14 @@ pub fn run(args: VerifyArgs, mut app: App) -> anyhow::Result<Exit> {
     let mut report = if lost.is_empty() {
         let session = app.handle.block_on(open_session(&lake, None, app.clock.now_us() / 1000, None))?;
         let settings = app.stage_settings();
-        let subject = Subject { plan: &plan, settings: &settings, hash_key: lake.hash_key(), ends: ends.as_ref() };
+        let recall = |said: &BTreeMap<i64, String>| recall(&app, &plan, said);
+        let subject = Subject {
+            plan: &plan,
+            settings: &settings,
+            hash_key: lake.hash_key(),
+            ends: ends.as_ref(),
+            recall: Some(&recall),
+        };
         let quiet = app.json;
         verify(&tables, &session.context, &subject, |step| {
             if !quiet {
@@ -56,6 +67,17 @@ pub fn run(args: VerifyArgs, mut app: App) -> anyhow::Result<Exit> {
     };
     report.findings.splice(0..0, unfilled.iter().map(unfilled_table));
     outcome(&app, &report, &lake.location())
+}
+
+/// The versions of the registry that answered in a stream.
+fn recall(app: &App, plan: &Plan, said: &BTreeMap<i64, String>) -> Result<Box<dyn RowScorer>, String> {
+    let told = |error: &dyn std::fmt::Display| error.to_string();
+    let (_, model) = streamed_model(plan).ok_or("no table names a `model`")?;
+    let name = ModelName::parse(model).map_err(|error| told(&error))?;
+    let contract = app.contract().map_err(|error| told(&error))?;
+    let pipeline = ScoringPipeline::compile(plan, &contract).map_err(|error| told(&error))?;
+    let registry = Registry::new(app.settings.model.folder.clone());
+    Ok(Box::new(RecallScorer::new(&pipeline, &registry, &name, said)?))
 }
 
 /// A lake that is written meanwhile is looked at as of its newest epoch.

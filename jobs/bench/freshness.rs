@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use assay::domain::EpochRecord;
-use assay::source::{EmbeddedBroker, KafkaSource, SharedPositions, end_offsets};
+use assay::model::registry::ModelName;
+use assay::scoring::{ScoringPipeline, streamed_model};
+use assay::source::{EmbeddedBroker, KafkaSource, Polled, SharedPositions, Source, end_offsets};
 use clap::Args;
 use serde_json::json;
 
@@ -33,6 +35,9 @@ pub struct FreshnessArgs {
     pub seconds: u64,
     #[arg(long, default_value_t = 42)]
     pub seed: u64,
+    /// Score the stream with a model, send what it says to a topic, and time that too
+    #[arg(long)]
+    pub predictions: bool,
 }
 
 pub fn run(args: &FreshnessArgs, mut app: App) -> anyhow::Result<Exit> {
@@ -43,9 +48,10 @@ pub fn run(args: &FreshnessArgs, mut app: App) -> anyhow::Result<Exit> {
         return Err(usage("--rate and --seconds must be at least 1"));
     }
     let _scratch = Scratch::make(&args.scratch, &mut app)?;
+    let partitions = i32::try_from(PARTITIONS)?;
     let broker = match args.kafka.brokers {
         Some(_) => None,
-        None => Some(EmbeddedBroker::start(&[(TOPIC, i32::try_from(PARTITIONS)?)])?),
+        None => Some(EmbeddedBroker::start(&[(TOPIC, partitions), (Predicted::TOPIC, partitions)])?),
     };
     if let Some(broker) = &broker {
         app.settings.kafka.brokers = broker.bootstrap_servers().to_owned();
@@ -57,7 +63,16 @@ pub fn run(args: &FreshnessArgs, mut app: App) -> anyhow::Result<Exit> {
     // A topic that is not there is told now, and not after a minute without partitions.
     end_offsets(&app.settings.kafka, Duration::from_secs(30))?;
     let events = args.rate * args.seconds;
+    if args.predictions {
+        app.settings.scoring.topic = Predicted::TOPIC.to_owned();
+        let contract = app.contract()?;
+        let plan = app.plan_of_new(&contract)?;
+        let pipeline = ScoringPipeline::compile(&plan, &contract).map_err(usage)?;
+        let (_, model) = streamed_model(&plan).ok_or_else(|| usage("no table names a `model` in its header"))?;
+        super::serve::champion(&app, args.seed, &ModelName::parse(model)?, &plan, &pipeline)?;
+    }
     let running = app.open(true)?.split(&app)?;
+    let predicted = args.predictions.then(|| Predicted::watch(&app)).transpose()?;
     let positions: SharedPositions = Arc::default();
     let source = KafkaSource::open(app.settings.kafka.clone(), Arc::clone(&positions))?;
     let kafka = source.handle();
@@ -81,6 +96,7 @@ pub fn run(args: &FreshnessArgs, mut app: App) -> anyhow::Result<Exit> {
         let (cpu_before, broker_before) = generated?;
         Ok::<_, anyhow::Error>((tables, cpu_before, broker_before))
     })?;
+    let predicted = predicted.map(|predicted| predicted.end(&app)).transpose()?;
     let broker_cpu = cpu_of_threads("rdk:mock").saturating_sub(broker_before);
     let cpu = Cpu::Process.time().saturating_sub(cpu_before).saturating_sub(broker_cpu);
     let records = tables.ledger.scan(0, i64::MAX)?;
@@ -92,7 +108,7 @@ pub fn run(args: &FreshnessArgs, mut app: App) -> anyhow::Result<Exit> {
     };
     let share = cpu.as_secs_f64() / elapsed_s;
     let [p50, p99, worst] = [0.5, 0.99, 1.0].map(|share| percentile(&ages, share));
-    let lines = [
+    let mut lines = vec![
         format!("{} events in {elapsed_s:.1} s, {} epochs", thousands(seen.messages), records.len()),
         format!(
             "from the event's timestamp to committed gold: p50 {p50:.0} ms, p99 {p99:.0} ms, max {worst:.0} ms ({} samples)",
@@ -100,10 +116,19 @@ pub fn run(args: &FreshnessArgs, mut app: App) -> anyhow::Result<Exit> {
         ),
         format!("{:.1} % of one core, without generator and broker; peak RSS {} MiB", share * 100.0, peak_rss_mib()),
     ];
-    let figures = json!({
+    let mut figures = json!({
         "rate": args.rate, "events": seen.messages, "elapsed_s": elapsed_s, "epochs": records.len(), "samples": ages.len(),
         "p50_ms": p50, "p99_ms": p99, "max_ms": worst, "cores": share, "peak_rss_mib": peak_rss_mib(),
     });
+    if let Some(delays) = predicted {
+        let [p50, p99, worst] = [0.5, 0.99, 1.0].map(|share| percentile(&delays, share));
+        let count = delays.len();
+        lines.push(format!(
+            "from the event's timestamp to its prediction read from the topic: p50 {p50:.0} ms, p99 {p99:.0} ms, max {worst:.0} ms ({} predictions)",
+            thousands(count as u64)
+        ));
+        figures["predictions"] = json!({"count": count, "p50_ms": p50, "p99_ms": p99, "max_ms": worst});
+    }
     super::report(&app, &machine, "freshness", &figures, &lines)?;
     Ok(Exit::Done)
 }
@@ -145,6 +170,53 @@ fn generate(
     ];
     report_of(another(arguments)?)?;
     Ok(before)
+}
+
+/// A client of the topic of predictions, as another service would be one.
+struct Predicted {
+    stop: Arc<AtomicBool>,
+    thread: std::thread::JoinHandle<anyhow::Result<Vec<f64>>>,
+}
+
+impl Predicted {
+    const TOPIC: &str = "bench.predictions";
+    /// What is still under way when the stream has ended arrives meanwhile.
+    const REST: Duration = Duration::from_secs(2);
+
+    fn watch(app: &App) -> anyhow::Result<Self> {
+        let mut settings = app.settings.kafka.clone();
+        settings.topics = vec![Self::TOPIC.to_owned()];
+        settings.group_id = format!("{}-predictions", settings.group_id);
+        end_offsets(&settings, Duration::from_secs(30))?;
+        let mut source = KafkaSource::open(settings, SharedPositions::default())?;
+        let (stop, clock) = (Arc::new(AtomicBool::new(false)), Arc::clone(&app.clock));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let mut delays = Vec::new();
+            while !stopped.load(Ordering::Relaxed) {
+                let Polled::Batch(batch) = source.poll(Duration::from_millis(20))? else { continue };
+                let now_ms = clock.now_us() as f64 / 1e3;
+                for payload in batch.iter().filter_map(|message| message.payload) {
+                    let message: serde_json::Value = serde_json::from_slice(payload)?;
+                    let made_ms = message.pointer("/source/timestamp_ms").and_then(serde_json::Value::as_f64);
+                    delays.extend(made_ms.map(|made_ms| now_ms - made_ms));
+                }
+            }
+            delays.sort_by(f64::total_cmp);
+            Ok(delays)
+        });
+        Ok(Self { stop, thread })
+    }
+
+    /// Delays in milliseconds, in order.
+    fn end(self, app: &App) -> anyhow::Result<Vec<f64>> {
+        let until_us = app.clock.now_us() + i64::try_from(Self::REST.as_micros())?;
+        while app.clock.now_us() < until_us {
+            nap(Duration::from_millis(50));
+        }
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the reader of predictions stopped without a word")))
+    }
 }
 
 /// The age of every sampled event when its epoch was published, in order.

@@ -59,19 +59,16 @@ pub fn run(args: &ServeArgs, mut app: App) -> anyhow::Result<Exit> {
         return Err(usage("--rate, --seconds, --connections and --batch-rows must be at least 1"));
     }
     app.stop_on_signals();
-    let scratch = Scratch::make(&args.scratch, &mut app)?;
+    let _scratch = Scratch::make(&args.scratch, &mut app)?;
     app.settings.serve.address = "127.0.0.1:0".to_owned();
     app.settings.serve.batch_rows_max = args.batch_rows.max(app.settings.serve.batch_rows_max);
     let contract = app.contract()?;
     let plan = app.plan_of_new(&contract)?;
     let pipeline = Arc::new(ScoringPipeline::compile(&plan, &contract).map_err(usage)?);
-    let payloads = payloads(args, &app)?;
-    let past = Arc::new(Past::new(&plan, &pipeline)?);
-    let registry = Registry::new(scratch.lake().with_file_name("models"));
     let name = ModelName::parse("bench")?;
-    let version = model::learn(&app, &registry, &name, &pipeline, past.as_ref(), &payloads)?;
-    registry.promote(&name, &version, CHAMPION, app.clock.now_us())?;
-    let models = Arc::new(Models::new(registry, name));
+    let (payloads, past) = champion(&app, args.seed, &name, &plan, &pipeline)?;
+    let past = Arc::new(past);
+    let models = Arc::new(Models::new(Registry::new(app.settings.model.folder.clone()), name));
     models.follow(&pipeline);
     if let Some(problem) = models.chosen().problem {
         return Err(anyhow::anyhow!(problem));
@@ -158,11 +155,27 @@ fn keeper(app: &App, scorer: &Arc<Scorer>) -> anyhow::Result<Keeper> {
     Ok(Keeper::start(place, scorer, Arc::clone(&app.metrics), app.handle.clone())?)
 }
 
+/// Makes a champion that learned from generated transactions; gives them, and what was known of their past.
+pub(super) fn champion(
+    app: &App,
+    seed: u64,
+    name: &ModelName,
+    plan: &assay::pipeline::Plan,
+    pipeline: &ScoringPipeline,
+) -> anyhow::Result<(Vec<Vec<u8>>, Past)> {
+    let payloads = payloads(seed, app)?;
+    let past = Past::new(plan, pipeline)?;
+    let registry = Registry::new(app.settings.model.folder.clone());
+    let version = model::learn(app, &registry, name, pipeline, &past, &payloads)?;
+    registry.promote(name, &version, CHAMPION, app.clock.now_us())?;
+    Ok((payloads, past))
+}
+
 /// Transactions of the last day, as JSON.
-fn payloads(args: &ServeArgs, app: &App) -> anyhow::Result<Vec<Vec<u8>>> {
+fn payloads(seed: u64, app: &App) -> anyhow::Result<Vec<Vec<u8>>> {
     let began = chrono::DateTime::from_timestamp_micros(app.clock.now_us() - 86_400_000_000).unwrap_or_default();
     let settings = GenerateSettings {
-        seed: args.seed,
+        seed,
         events: Some(EVENTS),
         start_at: began.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
         // Half a day, so that no column stands still.
@@ -184,7 +197,7 @@ fn payloads(args: &ServeArgs, app: &App) -> anyhow::Result<Vec<Vec<u8>>> {
 }
 
 /// Trailing counts of what was generated, as a server holds those of its lake.
-struct Past {
+pub(super) struct Past {
     counts: Mutex<Vec<TrailingCount>>,
 }
 

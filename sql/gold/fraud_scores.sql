@@ -4,6 +4,7 @@
 -- event_time   = "event_at"
 -- key          = ["transaction_id"]
 -- partition_by = ["transaction_date"]
+-- model        = "fraud"
 -- trailing     = [{ column = "user_transactions_30m", key = "user_id", window = "30 minutes" }]
 
 WITH rules AS (

@@ -28,6 +28,13 @@ pub const BROKEN: &str = "broken_expectations";
 pub const WINDOW_START: &str = "window_start";
 pub const WINDOW_END: &str = "window_end";
 
+/// What the champion of a model said of a row when it came; NULL where none was asked.
+pub const MODEL_PROBABILITY: &str = "fraud_probability";
+/// Whether that reaches the model's threshold.
+pub const MODEL_DECISION: &str = "is_predicted_fraud";
+/// Which version of the model was asked.
+pub const MODEL_VERSION: &str = "model_version";
+
 /// A header: `struct<name: string, value: binary>`.
 #[must_use]
 pub fn header_fields() -> Fields {
@@ -63,6 +70,17 @@ pub fn provenance() -> Vec<FieldRef> {
 pub fn bronze(contract: &Schema) -> SchemaRef {
     let fields = contract.fields().iter().cloned().chain(provenance());
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// What a model adds to the rows of a table whose header names it. All three are NULL, or none is.
+#[must_use]
+pub fn model_columns() -> [FieldRef; 3] {
+    let field = |name: &str, kind: DataType| Arc::new(Field::new(name, kind, true));
+    [
+        field(MODEL_PROBABILITY, DataType::Float64),
+        field(MODEL_DECISION, DataType::Boolean),
+        field(MODEL_VERSION, DataType::Utf8),
+    ]
 }
 
 /// `bronze.dead_letters`: the raw payload, [`provenance`], and why it was refused.

@@ -11,6 +11,7 @@ use datafusion::prelude::SessionContext;
 use super::ahead::EncodeAhead;
 use super::error::PipelineError;
 use super::rebuild::Target;
+use super::scored::{RowScorer, ScoredTable};
 use super::tables::{Derived, EpochWork, Layout};
 use super::watermark::Watermark;
 use crate::domain::{Clock, Layer, TableName, schema};
@@ -67,7 +68,20 @@ impl Plan {
                 def.file, def.table
             )));
         }
-        let (windows, rows) = rest.into_iter().partition(|def| def.mode == Mode::Window);
+        let (windows, rows): (Vec<_>, Vec<TableDef>) = rest.into_iter().partition(|def| def.mode == Mode::Window);
+        if silver.model.is_some() {
+            return Err(PipelineError::Layout(format!(
+                "{}: `model` belongs to a table that follows from {}, not to itself",
+                silver.file, silver.table
+            )));
+        }
+        let mut with_model = rows.iter().filter(|def| def.model.is_some());
+        if let (Some(one), Some(other)) = (with_model.next(), with_model.next()) {
+            return Err(PipelineError::Layout(format!(
+                "{} and {} both name a `model`; one table gets what it says",
+                one.file, other.file
+            )));
+        }
         Ok(Self { catalog, bronze, bronze_schema, silver, rows, windows })
     }
 
@@ -107,6 +121,9 @@ impl Default for StageSettings {
 pub struct Stages {
     silver: Refiner,
     rows: Vec<Refiner>,
+    /// What a model says of a row, in the table whose header names one.
+    scored: Option<ScoredTable>,
+    scorer: Option<Box<dyn RowScorer>>,
     windows: WindowEngine,
     history: FileHistory,
     event_time: String,
@@ -123,6 +140,7 @@ pub struct Stages {
 pub struct Compiled {
     silver: Refiner,
     rows: Vec<Refiner>,
+    scored: Option<ScoredTable>,
     windows: WindowEngine,
     plan: Plan,
     settings: StageSettings,
@@ -156,6 +174,7 @@ impl Compiled {
             .iter()
             .map(|def| Refiner::new(def, silver.schema(), references, &settings.refine, key))
             .collect::<Result<Vec<_>, _>>()?;
+        let scored = ScoredTable::find(&plan.rows, &rows)?;
         let context = SessionContext::new();
         functions::register(&context, references);
         let windows = plan
@@ -164,7 +183,7 @@ impl Compiled {
             .map(|def| WindowTable::compile(def, silver.schema(), &context))
             .collect::<Result<Vec<_>, _>>()?;
         let windows = WindowEngine::new(windows, settings.windows.clone())?;
-        Ok(Self { silver, rows, windows, plan: plan.clone(), settings: settings.clone() })
+        Ok(Self { silver, rows, scored, windows, plan: plan.clone(), settings: settings.clone() })
     }
 
     /// The tables that the stages fill.
@@ -183,7 +202,17 @@ impl Compiled {
             evolved,
             silver: derived(&self.plan.silver, self.silver.schema()),
             quarantine: self.plan.silver.quarantine.clone(),
-            rows: self.plan.rows.iter().zip(&self.rows).map(|(def, refiner)| derived(def, refiner.schema())).collect(),
+            rows: self
+                .plan
+                .rows
+                .iter()
+                .zip(&self.rows)
+                .enumerate()
+                .map(|(index, (def, refiner))| {
+                    let scored = self.scored.as_ref().filter(|scored| scored.index == index);
+                    derived(def, scored.map_or(refiner.schema(), |scored| &scored.schema))
+                })
+                .collect(),
             windows: self
                 .plan
                 .windows
@@ -205,6 +234,8 @@ impl Compiled {
             remembered,
             silver: self.silver,
             rows: self.rows,
+            scored: self.scored,
+            scorer: None,
             windows: self.windows,
             history,
             event_time: self.plan.event_time().to_owned(),
@@ -222,6 +253,11 @@ impl Stages {
     #[must_use]
     pub fn watermark(&self) -> Option<i64> {
         self.watermark.now()
+    }
+
+    /// Who is asked about rows as they come, where a table's header names a model. Without one the table says nothing of it.
+    pub fn ask(&mut self, scorer: Box<dyn RowScorer>) {
+        self.scorer = Some(scorer);
     }
 
     /// Loads the windows that were open when the lake was left, and what features know. Blocking.
@@ -252,6 +288,9 @@ impl Stages {
     /// A new epoch begins.
     pub fn begin(&mut self) {
         self.watermark.begin();
+        if let Some(scorer) = &mut self.scorer {
+            scorer.begin();
+        }
     }
 
     /// Takes bronze rows through every stage; what comes of them is added to `work`.
@@ -282,9 +321,7 @@ impl Stages {
         work.rows.resize_with(self.rows.len(), Vec::new);
         if silver.num_rows() > 0 {
             self.note_times(&silver, work)?;
-            for (refiner, out) in self.rows.iter_mut().zip(&mut work.rows) {
-                out.push(refiner.refine(&silver, &self.history)?.silver);
-            }
+            self.follow(&silver, work)?;
         }
         let scored_at = self.clock.now_us();
         if silver.num_rows() > 0 {
@@ -318,22 +355,38 @@ impl Stages {
     pub fn derive(&mut self, silver: &RecordBatch, work: &mut EpochWork) -> Result<(), PipelineError> {
         work.rows.resize_with(self.rows.len(), Vec::new);
         self.note_times(silver, work)?;
-        for (refiner, out) in self.rows.iter_mut().zip(&mut work.rows) {
-            out.push(refiner.refine(silver, &self.history)?.silver);
-        }
+        self.follow(silver, work)?;
         if self.with_windows {
             self.windows.update(silver, &self.history, self.watermark.before())?;
         }
         self.remember(work.past, silver)
     }
 
-    /// The epoch is complete: finishes the groups that changed.
+    /// The tables that follow from rows of silver, and what the model says of the rows.
+    fn follow(&mut self, silver: &RecordBatch, work: &mut EpochWork) -> Result<(), PipelineError> {
+        let mut following = Vec::with_capacity(self.rows.len());
+        for refiner in &mut self.rows {
+            following.push(refiner.refine(silver, &self.history)?.silver);
+        }
+        if let Some(scored) = &self.scored {
+            scored.fill(self.scorer.as_deref_mut(), silver, &mut following)?;
+        }
+        for (out, rows) in work.rows.iter_mut().zip(following) {
+            out.push(rows);
+        }
+        Ok(())
+    }
+
+    /// The epoch is complete: finishes the groups that changed, and waits until what was sent of it has arrived.
     ///
     /// # Errors
-    /// When a result does not fit its type.
+    /// When a result does not fit its type, or what was sent was refused.
     pub fn finish(&mut self, work: &mut EpochWork, ahead: &EncodeAhead) -> Result<(), PipelineError> {
         let began = self.clock.now_us();
         self.end(work, ahead, true)?;
+        if let Some(scorer) = &mut self.scorer {
+            scorer.settle()?;
+        }
         *work.stages.entry("windows").or_default() += self.clock.now_us() - began;
         Ok(())
     }

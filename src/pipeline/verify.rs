@@ -1,29 +1,26 @@
 //! Proving the lake again from the tables alone: conservation, uniqueness, and gold against a recomputation from silver.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::{Int64Type, SchemaRef};
-use arrow::row::{RowConverter, SortField};
+use arrow::datatypes::Int64Type;
 use arrow::util::display::array_value_to_string;
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::prelude::SessionContext;
 
-use super::arrival::{Arrivals, chunks};
 use super::error::PipelineError;
-use super::stages::{Compiled, Plan, StageSettings};
+use super::recompute::{Recall, rows_again, said_by_epoch};
+use super::stages::{Plan, StageSettings};
 use super::standing;
-use super::tables::{EpochWork, Tables};
+use super::tables::Tables;
 use crate::domain::{EpochKind, EpochRecord, Positions, TableName, schema};
-use crate::lake::{FileHistory, RangeFilter};
 use crate::refine::{functions, run_batch};
 
 /// Something that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Finding {
     /// The law that is broken: `ledger`, `tables`, `versions`, `conservation`, `uniqueness`, `recomputation`,
-    /// `end_offsets`, `features`.
+    /// `end_offsets`, `features`, `model`.
     pub check: &'static str,
     pub epoch: Option<i64>,
     pub table: Option<String>,
@@ -49,6 +46,8 @@ pub struct Subject<'a> {
     pub hash_key: [u64; 2],
     /// The next offset of each partition in Kafka, when it was asked.
     pub ends: Option<&'a Positions>,
+    /// Asks the versions of a model that answered in these epochs once more; `None` leaves what models said alone.
+    pub recall: Option<&'a Recall<'a>>,
 }
 
 /// Checks a whole lake. `context` has its tables as of the newest epoch. Blocking but for the queries.
@@ -92,7 +91,8 @@ pub fn verify(
     }
     if !subject.plan.rows.is_empty() {
         step("tables that follow from silver row by row");
-        rows_again(tables, subject, &mut report)?;
+        let said = handle.block_on(said_by_epoch(context, tables, subject.plan, &mut report))?;
+        rows_again(tables, subject, &said, &mut report)?;
     }
     if let Some(ends) = subject.ends {
         step("Kafka's end offsets");
@@ -333,96 +333,6 @@ async fn recomputation(
     }
     if report.findings.len() == before {
         report.proven.push(format!("{} rows of {} equal a recomputation from {}", rows, def.table, plan.silver.table));
-    }
-    Ok(())
-}
-
-/// An order-independent fingerprint of the rows of each epoch.
-#[derive(Default)]
-struct Fingerprint {
-    epochs: BTreeMap<i64, (u64, u128)>,
-}
-
-impl Fingerprint {
-    fn add(&mut self, batch: &RecordBatch, schema: &SchemaRef) -> Result<(), PipelineError> {
-        let columns = schema
-            .fields()
-            .iter()
-            .map(|field| {
-                let column = batch
-                    .column_by_name(field.name())
-                    .ok_or_else(|| PipelineError::State(format!("no column {}", field.name())))?;
-                Ok(arrow::compute::cast(column, field.data_type())?)
-            })
-            .collect::<Result<Vec<_>, PipelineError>>()?;
-        let fields = schema.fields().iter().map(|field| SortField::new(field.data_type().clone())).collect();
-        let rows = RowConverter::new(fields)?.convert_columns(&columns)?;
-        let epochs = batch
-            .column_by_name(schema::EPOCH)
-            .and_then(|column| column.as_primitive_opt::<Int64Type>())
-            .ok_or_else(|| PipelineError::State(format!("no column {}", schema::EPOCH)))?;
-        let (low, high) = (ahash::RandomState::with_seeds(1, 2, 3, 4), ahash::RandomState::with_seeds(5, 6, 7, 8));
-        for (row, epoch) in rows.iter().zip(epochs.values()) {
-            let hash = u128::from(low.hash_one(row.as_ref())) << 64 | u128::from(high.hash_one(row.as_ref()));
-            let entry = self.epochs.entry(*epoch).or_default();
-            entry.0 += 1;
-            entry.1 = entry.1.wrapping_add(hash);
-        }
-        Ok(())
-    }
-}
-
-/// Computes the tables that follow from silver row by row once more, in the order of arrival, with fresh memory.
-fn rows_again(tables: &Tables, subject: &Subject<'_>, report: &mut Verification) -> Result<(), PipelineError> {
-    let compiled = Compiled::new(subject.plan, subject.settings, subject.hash_key)?;
-    let silver = Arrivals::of_silver(tables);
-    let mut history = FileHistory::new(tables.reader(&tables.silver), subject.plan.event_time());
-    history.written(0, Vec::new());
-    let mut stages = compiled.with_history(history, None, Arc::new(crate::domain::ManualClock::default()));
-    stages.only(super::rebuild::Target::Scores);
-    let mut again: Vec<Fingerprint> = tables.rows.iter().map(|_| Fingerprint::default()).collect();
-    for epochs in chunks(tables, subject.settings.chunk_rows)? {
-        for batch in silver.rows(&epochs)? {
-            let mut work = EpochWork::default();
-            stages.derive(&batch, &mut work)?;
-            for ((table, rows), print) in tables.rows.iter().zip(work.rows).zip(&mut again) {
-                for rows in rows {
-                    print.add(&rows, table.schema())?;
-                }
-            }
-        }
-        stages.reached(epochs.end - 1, silver.files().to_vec());
-    }
-    for (table, print) in tables.rows.iter().zip(again) {
-        let reader = tables.reader(table);
-        let mut standing = Fingerprint::default();
-        let complete = RangeFilter { column: schema::EPOCH.into(), from: i64::MIN, to: tables.ledger.last_epoch() + 1 };
-        for file in table.files() {
-            for batch in reader.read(file, &reader.columns(), Some(complete.clone()))? {
-                standing.add(&batch, table.schema())?;
-            }
-        }
-        let rows: u64 = print.epochs.values().map(|(rows, _)| rows).sum();
-        let mut differing = print
-            .epochs
-            .iter()
-            .filter(|(epoch, value)| standing.epochs.get(epoch) != Some(*value))
-            .map(|(epoch, _)| *epoch);
-        match differing.next() {
-            None if standing.epochs.len() == print.epochs.len() => {
-                report.proven.push(format!(
-                    "{rows} rows of {} equal a recomputation from {}",
-                    table.name(),
-                    subject.plan.silver.table
-                ));
-            }
-            epoch => report.findings.push(Finding {
-                check: "recomputation",
-                epoch,
-                table: Some(table.name().to_string()),
-                detail: format!("its rows are not what a recomputation from {} gives", subject.plan.silver.table),
-            }),
-        }
     }
     Ok(())
 }

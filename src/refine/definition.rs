@@ -74,6 +74,9 @@ pub struct TableDef {
     pub trailing: Vec<Trailing>,
     /// Columns about entities that the SQL may use.
     pub features: Vec<Feature>,
+    /// The model whose champion is asked about each row as it comes: the table gets the columns of
+    /// [`model_columns`](crate::domain::schema::model_columns) beside those of its SQL.
+    pub model: Option<String>,
     pub sql: String,
     /// Path of the file as shown in errors.
     pub file: String,

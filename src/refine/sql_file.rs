@@ -84,6 +84,7 @@ struct Header {
     trailing: Vec<Spanned<TrailingHeader>>,
     #[serde(default)]
     features: Vec<Spanned<FeatureHeader>>,
+    model: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -158,6 +159,7 @@ impl Parsed<'_> {
         let expectations = self.expectations(&raw, quarantine.as_ref())?;
         let trailing = self.trailing(&raw)?;
         let features = self.features(&raw, &trailing)?;
+        let model = self.model(&raw)?;
         let needs_time = mode == Mode::Window || deduplicate || !trailing.is_empty() || !features.is_empty();
         if needs_time && raw.event_time.is_none() {
             let problem = "`event_time` is missing: windows, deduplication, trailing counts and features need it";
@@ -181,6 +183,7 @@ impl Parsed<'_> {
             expectations,
             trailing,
             features,
+            model,
             sql: String::new(),
             file: self.file.to_owned(),
             sql_line: 1,
@@ -204,6 +207,7 @@ impl Parsed<'_> {
             (raw.expectations.first().map(Spanned::span), "expectations"),
             (raw.trailing.first().map(Spanned::span), "trailing"),
             (raw.features.first().map(Spanned::span), "features"),
+            (raw.model.as_ref().map(Spanned::span), "model"),
         ];
         for (span, name) in rows_only {
             if let Some(span) = span {
@@ -316,6 +320,15 @@ impl Parsed<'_> {
             known.push(feature);
         }
         Ok(known)
+    }
+
+    fn model(&self, raw: &Header) -> Result<Option<String>, SqlFileError> {
+        let Some(name) = &raw.model else { return Ok(None) };
+        if !is_plain(name.get_ref()) {
+            let problem = format!("`{}` cannot name a model: use a-z, 0-9 and _", name.get_ref());
+            return self.refuse(&name.span(), problem);
+        }
+        Ok(Some(name.get_ref().clone()))
     }
 
     fn table_name(&self, name: &Spanned<String>) -> Result<TableName, SqlFileError> {

@@ -11,6 +11,7 @@
 //! | [`Models`] | the champion of the registry, followed; [`Served`] is one, ready to be asked |
 //! | [`watch`] | compares the rows of now with those that a model learned from |
 //! | [`Scorer`] | rows in, decisions out |
+//! | [`StreamScorer`] | asks the champion about the rows of the stream, as they come |
 //! | [`Keeper`] | keeps a [`Receipt`] of each decision; [`explain()`] computes it again |
 
 mod error;
@@ -24,6 +25,7 @@ mod receipts;
 mod scorer;
 mod served;
 mod settings;
+mod streamed;
 #[cfg(test)]
 pub mod testing;
 #[cfg(test)]
@@ -39,8 +41,9 @@ pub use keeper::{Keeper, ReceiptPlace, Receipts};
 pub use models::{Chosen, Models};
 pub use pipeline::{CHUNK_ROWS, ScoringPipeline};
 pub use receipts::{ModelUsed, Receipt, receipts, receipts_table};
-pub use scorer::{DecidedBy, Item, Prediction, Refusal, RuleScore, Scorer, Scores};
+pub use scorer::{DecidedBy, FRAUD, Item, LEGITIMATE, Prediction, Refusal, RuleScore, Scorer, Scores, decision};
 pub use served::Served;
 pub use settings::ScoringSettings;
+pub use streamed::{RecallScorer, StreamScorer, streamed_model};
 pub use training_set::{TrainingSet, TrainingSetError, lineage};
 pub use watched::{Wanted, WatchError, Watched, WatchedModel, watch};

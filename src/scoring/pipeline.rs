@@ -64,6 +64,11 @@ pub struct Followed {
 }
 
 impl Followed {
+    /// Rows of the stream: all is known that was added to them.
+    pub(super) fn known(rows: RecordBatch) -> Self {
+        Self { rows, added: Vec::new(), missing: None, unknown: Vec::new() }
+    }
+
     /// Why not all is known that was added to a row; `None` when it is.
     #[must_use]
     pub fn lacks(&self, row: usize) -> Option<&str> {

@@ -27,9 +27,11 @@ pub struct Scorer {
     predictions: AtomicU64,
 }
 
+/// Where the points of the rules stand.
 #[derive(Debug, Clone, Copy)]
-struct Rules {
-    table: usize,
+pub(super) struct Rules {
+    /// Among the tables that follow from silver.
+    pub table: usize,
     score: usize,
     class: Option<usize>,
     reasons: Option<usize>,
@@ -132,11 +134,7 @@ impl Scorer {
         settings: ScoringSettings,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let rules = pipeline.tables().enumerate().find_map(|(table, (name, schema))| {
-            (name.to_string() == settings.rules).then_some(())?;
-            let index = |column: &str| schema.index_of(column).ok();
-            Some(Rules { table, score: index("score")?, class: index("class"), reasons: index("reasons") })
-        });
+        let rules = Rules::find(&pipeline, &settings.rules);
         let run = uuid::Uuid::new_v4().simple().to_string();
         Self { pipeline, features, models, settings, clock, rules, run: run.into(), predictions: AtomicU64::new(0) }
     }
@@ -237,12 +235,9 @@ impl Scorer {
     #[must_use]
     pub fn prediction(&self, scores: &Scores, chunk: usize, row: usize) -> Option<Prediction> {
         let chunk = scores.chunks.get(chunk)?;
-        let transaction_id = match chunk.silver.column(self.pipeline.key()).as_string_opt::<i32>() {
-            Some(texts) => texts.value(row).to_owned(),
-            None => array_value_to_string(chunk.silver.column(self.pipeline.key()), row).ok()?,
-        };
+        let transaction_id = key_of(&chunk.silver, self.pipeline.key(), row)?;
         let table = self.rules.and_then(|rules| Some((chunk.following.get(rules.table)?, rules)));
-        let rules = table.and_then(|(table, rules)| rule_score(&table.rows, rules, row));
+        let rules = table.and_then(|(table, rules)| rules.told(&table.rows, row));
         let by_model = match (&chunk.answers, &scores.model) {
             (Ok(answers), Some(model)) => match model.lacks(&chunk.following, row) {
                 Some(cause) => Err(cause.to_owned()),
@@ -254,30 +249,15 @@ impl Scorer {
             (Ok(_), None) => Err("no model is loaded".to_owned()),
             (Err(problem), _) => Err(problem.clone()),
         };
-        Some(match by_model {
-            Ok((probability, threshold)) => Prediction {
-                transaction_id,
-                fraud_probability: Some(probability),
-                is_fraud: probability >= threshold,
-                decided_by: DecidedBy::Model,
-                threshold,
-                rules,
-                // The model knows all that it reads, and the rules may not.
-                degraded: table.and_then(|(table, _)| table.lacks(row)).map(str::to_owned),
-            },
-            Err(problem) => {
-                let threshold = self.settings.rule_threshold;
-                Prediction {
-                    transaction_id,
-                    fraud_probability: None,
-                    is_fraud: rules.as_ref().is_some_and(|rules| rules.score >= threshold),
-                    decided_by: DecidedBy::Rules,
-                    threshold: f64::from(threshold),
-                    rules,
-                    degraded: Some(problem),
-                }
-            }
-        })
+        let answer = by_model.as_ref().ok().copied();
+        let (decided_by, is_fraud, threshold) = decided(answer, rules.as_ref(), self.settings.rule_threshold);
+        let degraded = match by_model {
+            // The model knows all that it reads, and the rules may not.
+            Ok(_) => table.and_then(|(table, _)| table.lacks(row)).map(str::to_owned),
+            Err(problem) => Some(problem),
+        };
+        let fraud_probability = answer.map(|(probability, _)| probability);
+        Some(Prediction { transaction_id, fraud_probability, is_fraud, decided_by, threshold, rules, degraded })
     }
 
     fn refusal(&self, broken: Vec<String>) -> Refusal {
@@ -362,18 +342,61 @@ impl Refusal {
     }
 }
 
-fn rule_score(table: &RecordBatch, rules: Rules, row: usize) -> Option<RuleScore> {
-    let text = |column: Option<usize>| {
-        let column = table.columns().get(column?)?.as_string_opt::<i32>()?;
-        (!column.is_null(row)).then(|| column.value(row))
-    };
-    let score = table.columns().get(rules.score)?.as_primitive_opt::<Int32Type>()?;
-    let reasons = text(rules.reasons).unwrap_or_default();
-    Some(RuleScore {
-        score: if score.is_null(row) { 0 } else { score.value(row) },
-        class: text(rules.class).unwrap_or_default().to_owned(),
-        reasons: RuleScore::split(reasons),
-    })
+impl Rules {
+    /// `None` when no table has that name, or it has no column `score`.
+    pub(super) fn find(pipeline: &ScoringPipeline, wanted: &str) -> Option<Self> {
+        pipeline.tables().enumerate().find_map(|(table, (name, schema))| {
+            (name.to_string() == wanted).then_some(())?;
+            let index = |column: &str| schema.index_of(column).ok();
+            Some(Self { table, score: index("score")?, class: index("class"), reasons: index("reasons") })
+        })
+    }
+
+    pub(super) fn told(self, table: &RecordBatch, row: usize) -> Option<RuleScore> {
+        let text = |column: Option<usize>| {
+            let column = table.columns().get(column?)?.as_string_opt::<i32>()?;
+            (!column.is_null(row)).then(|| column.value(row))
+        };
+        let score = table.columns().get(self.score)?.as_primitive_opt::<Int32Type>()?;
+        Some(RuleScore {
+            score: if score.is_null(row) { 0 } else { score.value(row) },
+            class: text(self.class).unwrap_or_default().to_owned(),
+            reasons: RuleScore::split(text(self.reasons).unwrap_or_default()),
+        })
+    }
+}
+
+/// Who decides, whether it is fraud, and the threshold: by the model's probability and threshold, or else by the rules.
+pub(super) fn decided(
+    by_model: Option<(f64, f64)>,
+    rules: Option<&RuleScore>,
+    rule_threshold: i32,
+) -> (DecidedBy, bool, f64) {
+    match by_model {
+        Some((probability, threshold)) => (DecidedBy::Model, probability >= threshold, threshold),
+        None => {
+            let is_fraud = rules.is_some_and(|rules| rules.score >= rule_threshold);
+            (DecidedBy::Rules, is_fraud, f64::from(rule_threshold))
+        }
+    }
+}
+
+/// What identifies a row of silver.
+pub(super) fn key_of(silver: &RecordBatch, key: usize, row: usize) -> Option<String> {
+    let column = silver.columns().get(key)?;
+    match column.as_string_opt::<i32>() {
+        Some(texts) => Some(texts.value(row).to_owned()),
+        None => array_value_to_string(column, row).ok(),
+    }
+}
+
+pub const FRAUD: &str = "fraud";
+pub const LEGITIMATE: &str = "legitimate";
+
+/// A decision in a word.
+#[must_use]
+pub const fn decision(is_fraud: bool) -> &'static str {
+    if is_fraud { FRAUD } else { LEGITIMATE }
 }
 
 impl RuleScore {

@@ -17,6 +17,10 @@ pub struct ScoringSettings {
     pub follow_ms: u64,
     /// The strongest contributions that an answer names.
     pub contributions_max: usize,
+    /// Whether the stream is scored by the champion as it comes.
+    pub stream: bool,
+    /// The topic that gets what is said of each transaction of the stream; empty for none.
+    pub topic: String,
     /// Whether a receipt of each decision is kept in `gold.predictions`.
     pub receipts: bool,
     /// How often they are stored.
@@ -32,6 +36,8 @@ impl Default for ScoringSettings {
             horizon_s: 3600,
             follow_ms: 250,
             contributions_max: 5,
+            stream: true,
+            topic: String::new(),
             receipts: true,
             receipts_every_ms: 5000,
         }

@@ -18,9 +18,9 @@ use rayon::prelude::*;
 
 use super::Problem;
 use super::body::{ARROW, BodyKind, LINES, elements, lines};
-use super::predictions::{Answered, Counted, FRAUD, LEGITIMATE, push_item};
+use super::predictions::{Answered, Counted, push_item};
 use crate::contract::Decoded;
-use crate::scoring::{CHUNK_ROWS, DecidedBy, Item, Receipts, Scorer, Scores, ScoringError};
+use crate::scoring::{CHUNK_ROWS, DecidedBy, FRAUD, Item, LEGITIMATE, Receipts, Scorer, Scores, ScoringError};
 use crate::telemetry::Metrics;
 
 /// What a batch is scored with.

@@ -6,7 +6,7 @@ use serde_json::json;
 use axum::http::StatusCode;
 
 use super::Problem;
-use crate::scoring::{DecidedBy, Item, Prediction, Refusal, Scorer, Scores};
+use crate::scoring::{DecidedBy, FRAUD, Item, Prediction, Refusal, Scorer, Scores, decision};
 
 /// What is said of one transaction.
 #[derive(Debug, Serialize)]
@@ -67,13 +67,6 @@ pub(super) struct Single<'a> {
     #[serde(flatten)]
     answered: Answered<'a>,
     latency_us: u64,
-}
-
-pub(super) const FRAUD: &str = "fraud";
-pub(super) const LEGITIMATE: &str = "legitimate";
-
-pub(super) const fn decision(is_fraud: bool) -> &'static str {
-    if is_fraud { FRAUD } else { LEGITIMATE }
 }
 
 impl<'a> Told<'a> {

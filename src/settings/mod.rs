@@ -283,6 +283,13 @@ impl Settings {
         if let Some((key, _, cause)) = own.into_iter().find(|(_, is_bad, _)| *is_bad) {
             return Some((key.to_owned(), cause.to_owned()));
         }
+        let topic = &self.scoring.topic;
+        if self.kafka.topics.contains(topic) {
+            return Some((
+                "scoring.topic".to_owned(),
+                format!("is {topic}, which is read: what is said would come back"),
+            ));
+        }
         if let Some((key, cause)) = self.train.problem() {
             return Some((format!("train.{key}"), cause.to_owned()));
         }

@@ -124,6 +124,16 @@ impl Producer {
         self.producer.context().result()
     }
 
+    /// Waits for up to `wait` until everything is acknowledged; gives whether it is.
+    ///
+    /// # Errors
+    /// [`SourceError::Undelivered`] when messages were refused.
+    pub fn settled(&self, wait: Duration) -> Result<bool, SourceError> {
+        let flushed = self.producer.flush(wait);
+        self.producer.context().result()?;
+        Ok(flushed.is_ok())
+    }
+
     /// Waits until everything is acknowledged.
     ///
     /// # Errors

@@ -68,6 +68,8 @@ pub struct Metrics {
     predictions_refused: IntCounterVec,
     predictions_degraded: IntCounter,
     receipts: IntCounterVec,
+    stream_scored: IntCounterVec,
+    stream_score_seconds: Histogram,
     features_epoch: IntGauge,
     sql_connections: IntGauge,
     sql_statements: IntCounterVec,
@@ -120,6 +122,8 @@ impl Metrics {
             predictions_refused: make.counters("assay_predictions_refused_total", "Transactions of requests that do not fit the contract or break an expectation, by the first reason.", &["reason"])?,
             predictions_degraded: make.counter("assay_predictions_degraded_total", "Transactions scored by the rules alone, because the model or features were missing.")?,
             receipts: make.counters("assay_receipts_total", "Receipts of decisions: kept in gold.predictions, shed because too many waited, or lost because the lake took none.", &["outcome"])?,
+            stream_scored: make.counters("assay_stream_scored_total", "Transactions of the stream that were scored as they came, by who decided: the model, or the rules alone.", &["decided_by"])?,
+            stream_score_seconds: make.histogram("assay_stream_score_seconds", "Seconds from the production of the oldest event of a micro-batch to its score, handed to the topic of predictions.", WORK_BUCKETS)?,
             features_epoch: make.gauge("assay_features_epoch", "The epoch of the lake that requests are scored with.")?,
             sql_connections: make.gauge("assay_sql_connections", "Connections of PostgreSQL clients.")?,
             sql_statements: make.counters("assay_sql_statements_total", "Queries of PostgreSQL clients, by how they ended.", &["outcome"])?,
@@ -244,6 +248,20 @@ impl Metrics {
         let local = self.freshness.local();
         seconds.into_iter().for_each(|value| local.observe(value));
         local.flush();
+    }
+
+    /// Transactions of the stream were scored, by the model and by the rules alone.
+    pub fn stream_scored(&self, by_model: u64, by_rules: u64) {
+        for (decided_by, rows) in [("model", by_model), ("rules", by_rules)] {
+            if rows > 0 {
+                self.stream_scored.with_label_values(&[decided_by]).inc_by(rows);
+            }
+        }
+    }
+
+    /// Seconds from the production of the oldest event of a micro-batch to its score.
+    pub fn stream_score_delay(&self, seconds: f64) {
+        self.stream_score_seconds.observe(seconds);
     }
 
     /// Items waiting in a bounded queue, and how many it can hold.

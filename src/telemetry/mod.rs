@@ -32,6 +32,8 @@
 //! | `assay_predictions_total` | counter | `version`, `decision` | transactions | scored by request; the version is that of the model, or `rules` |
 //! | `assay_predictions_refused_total` | counter | `reason` | transactions | of requests that do not fit the contract or break an expectation |
 //! | `assay_predictions_degraded_total` | counter | | transactions | scored by the rules alone, because the model or features were missing |
+//! | `assay_stream_scored_total` | counter | `decided_by` | transactions | of the stream, scored as they came, by `model` or by `rules` alone |
+//! | `assay_stream_score_seconds` | histogram | | seconds | from the production of the oldest event of a micro-batch to its score, handed to the topic of predictions |
 //! | `assay_receipts_total` | counter | `outcome` | transactions | receipts of decisions: `kept` in gold.predictions, `shed` because too many waited, `lost` because the lake took none |
 //! | `assay_features_epoch` | gauge | | number | the epoch of the lake that requests are scored with |
 //! | `assay_sql_connections` | gauge | | connections | of PostgreSQL clients |

@@ -13,9 +13,9 @@ use assay::domain::{Clock, EpochRecord, Header, MessageBatch, MessageBatchBuilde
 use assay::generate::{Counts, GenerateSettings, Generator};
 use assay::lake::{CompactionSettings, FileHistory, Lake, LakeSettings, Lease, Session, Table, open_session};
 use assay::pipeline::{
-    Compiled, EpochSettings, Layout, Maintenance, MessageFeed, PipelineError, Plan, Progress, Reach, StageSettings,
-    Stages, Stream, Subject, Tables, Target, Verification, bronze_name, bronze_schema, next_positions, rebuild,
-    refine_pending, verify,
+    Compiled, EpochSettings, Layout, Maintenance, MessageFeed, PipelineError, Plan, Progress, Reach, Recall, RowScorer,
+    StageSettings, Stages, Stream, Subject, Tables, Target, Verification, bronze_name, bronze_schema, next_positions,
+    rebuild, refine_pending, verify,
 };
 use assay::refine::{Catalog, RefineSettings, functions};
 use assay::source::{Polled, Source, SourceError};
@@ -421,12 +421,24 @@ impl Lab {
 
     /// `assay rebuild`.
     pub fn rebuild(&self, target: Target) -> Result<EpochRecord, PipelineError> {
+        self.rebuild_asking(target, None)
+    }
+
+    /// With a model.
+    pub fn rebuild_asking(
+        &self,
+        target: Target,
+        scorer: Option<Box<dyn RowScorer>>,
+    ) -> Result<EpochRecord, PipelineError> {
         let lake = self.open_lake()?;
         let _lease = Lease::acquire(&lake)?;
         let mut tables = self.tables(&lake)?;
         tables.resume()?;
         let history = FileHistory::new(tables.reader(&tables.silver), PLAN.event_time());
-        let stages = self.compiled(&lake)?.with_history(history, None, Arc::clone(&self.clock));
+        let mut stages = self.compiled(&lake)?.with_history(history, None, Arc::clone(&self.clock));
+        if let Some(scorer) = scorer {
+            stages.ask(scorer);
+        }
         rebuild(&mut tables, stages, target, &self.clock, &self.metrics(), &Progress::new())
     }
 
@@ -448,10 +460,15 @@ impl Lab {
 
     /// With Kafka's end offsets.
     pub fn verify_up_to(&self, ends: Option<&Positions>) -> Verification {
+        self.verify_with(ends, None)
+    }
+
+    /// With what can ask a model once more.
+    pub fn verify_with(&self, ends: Option<&Positions>, recall: Option<&Recall<'_>>) -> Verification {
         let lake = self.open_lake().expect("a lake");
         let tables = self.tables(&lake).expect("tables");
         let session = self.session(None);
-        let subject = Subject { plan: &PLAN, settings: &self.stages, hash_key: lake.hash_key(), ends };
+        let subject = Subject { plan: &PLAN, settings: &self.stages, hash_key: lake.hash_key(), ends, recall };
         verify(&tables, &session.context, &subject, |_| {}).expect("a verification")
     }
 

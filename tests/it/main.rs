@@ -16,6 +16,7 @@ mod rebuilding;
 mod serving;
 mod sql;
 mod standing;
+mod streamed;
 mod training;
 mod values;
 mod verifying;

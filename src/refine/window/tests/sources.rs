@@ -95,6 +95,7 @@ pub fn def(name: &str, sql: &str, size: i64, slide: i64) -> TableDef {
         expectations: Vec::new(),
         trailing: Vec::new(),
         features: Vec::new(),
+        model: None,
         sql: sql.to_owned(),
         file: format!("sql/gold/{name}.sql"),
         sql_line: 8,
