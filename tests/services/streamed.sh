@@ -32,12 +32,12 @@ run_it() {
     --predictions "$PREDICTIONS" --http 127.0.0.1:0 "$@"
 }
 
-epochs() { find "$LAKE/ops/epochs/_delta_log" -name '*.json' 2>/dev/null | wc -l; }
+epochs() { { find "$LAKE/ops/epochs/_delta_log" -name '*.json' 2>/dev/null || true; } | wc -l; }
 
 background generate "$ASSAY" generate --brokers "$BROKERS" --topic "$TOPIC" --events "$EVENTS" --rate "$RATE" --seed "$SEED" --live
 GENERATE=$CHILD
 for kill in $(seq "$KILLS"); do
-  assay promote "fraud@${VERSIONS[$((kill % 2))]}" >/dev/null 2>&1
+  assay promote "fraud@${VERSIONS[$((kill % 2))]}" >"$WORK/promote.log" 2>&1 || { log_end promote && die "promote failed"; }
   before="$(epochs)"
   run_it
   # Each champion answers an epoch at least.
