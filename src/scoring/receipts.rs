@@ -349,3 +349,6 @@ pub(super) fn features_text(scores: &Scores, chunk: usize, row: usize) -> Option
     let named = model.features().iter().zip(values).map(|(name, value)| (name.clone(), Value::from(*value)));
     Some(Value::Object(named.collect::<Map<_, _>>()).to_string())
 }
+
+#[cfg(test)]
+mod tests;
