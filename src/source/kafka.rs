@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedHeaders, Headers};
-use rdkafka::{Message, Offset, TopicPartitionList};
+use rdkafka::Message;
 use tracing::{debug, warn};
 
 use super::connection::{Asking, Connection};
