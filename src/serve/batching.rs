@@ -163,7 +163,7 @@ mod tests {
                 let crate::scoring::Item::Scored { chunk, row } = scores.items[item] else { panic!("refused") };
                 let told = scorer.prediction(&scores, chunk, row).unwrap();
                 assert_eq!(told.transaction_id, number.to_string());
-                let version = pin.map_or_else(|| scorer.models.chosen().champion.unwrap(), |pin| pin).version.clone();
+                let version = pin.unwrap_or_else(|| scorer.models.chosen().champion.unwrap()).version.clone();
                 assert_eq!(scores.model.as_ref().unwrap().version, version);
                 scores.features(chunk, row).unwrap()[0]
             })

@@ -126,11 +126,13 @@ async fn score_one(
     inner.keys.admit(request.headers())?;
     BodyKind::of(request.headers(), &[BodyKind::Json])?;
     // Before a place is taken: whoever waits for a version to be loaded takes none from others.
-    let pin = inner.pinning.of(request.headers()).await?;
+    let pin = inner.pinning.of(request.headers()).await;
     let _permit = inner.requests.try_acquire().map_err(|_| {
         Problem::busy(format!("{} transactions are being scored already; try again", state.settings.requests_max))
     })?;
     let payload = body::read(request, state.settings.body_bytes_max).await?;
+    // With the body read: else the connection would be closed on a client that is still sending it.
+    let pin = pin?;
     let (scores, item) = inner.batching.score(payload, pin).await.map_err(|cause| failed(&cause))?;
     let scorer = predict.scorer();
     let most = scorer.settings.contributions_max;
@@ -168,12 +170,13 @@ async fn score_many(predict: &Predict, state: &ServeState, request: Request) -> 
     let kind = BodyKind::of(request.headers(), &[BodyKind::Json, BodyKind::Lines, BodyKind::Arrow])?;
     let query = request.uri().query().unwrap_or_default();
     let BatchQuery { contributions } = parse_query(query)?;
-    let pin = inner.pinning.of(request.headers()).await?;
+    let pin = inner.pinning.of(request.headers()).await;
     // Before the body is read: batches that wait hold no memory.
     let _permit = inner.batches.try_acquire().map_err(|_| {
         Problem::busy(format!("{} batches are being scored already; try again", state.settings.batches_max))
     })?;
     let text = body::read(request, state.settings.batch_bytes_max).await?;
+    let pin = pin?;
     let asking = Arc::clone(&inner.asking);
     let rows_max = state.settings.batch_rows_max;
     let scored = tokio::task::spawn_blocking(move || {

@@ -94,10 +94,7 @@ fn a_refused_value_names_its_key_its_place_and_what_is_accepted() {
             "[lake]\nhistori_s = 3",
             "assay.toml:2: there is no setting lake.histori_s; did you mean `history_s`? [lake] has: location, options, history_s",
         ),
-        (
-            "[scoring]\nchallenger_share = 1.5",
-            "assay.toml:2: scoring.challenger_share must be a share from 0 to 1",
-        ),
+        ("[scoring]\nchallenger_share = 1.5", "assay.toml:2: scoring.challenger_share must be a share from 0 to 1"),
         ("[scoring]\nchallenger_share = nan", "assay.toml:2: scoring.challenger_share must be a share from 0 to 1"),
         ("[scoring]\nfollow_ms = 0", "assay.toml:2: scoring.follow_ms must be at least 1"),
         (

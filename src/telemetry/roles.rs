@@ -66,12 +66,15 @@ impl RoleMetrics {
 
     /// A version gave these probabilities.
     pub fn probabilities(&self, role: &str, of: &[f64]) {
-        if of.is_empty() {
-            return;
+        match of {
+            [] => {}
+            [one] => self.probability.with_label_values(&[role]).observe(*one),
+            of => {
+                let local = self.probability.with_label_values(&[role]).local();
+                of.iter().for_each(|value| local.observe(*value));
+                local.flush();
+            }
         }
-        let local = self.probability.with_label_values(&[role]).local();
-        of.iter().for_each(|value| local.observe(*value));
-        local.flush();
     }
 
     /// The version that has a role now, with its model; `None` when none has it.
