@@ -139,7 +139,7 @@ pub fn run(args: DemoArgs, mut app: App) -> anyhow::Result<Exit> {
     summary::print(&app, &ledger, true)?;
     if args.keep_running && !app.stop.load(Ordering::Relaxed) {
         let look = Look::of_stderr();
-        eprintln!("{}", look.fit(&format!("http://{}/metrics stays up; Ctrl-C ends it", server.address)));
+        eprintln!("{}", look.fit(&format!("{}/metrics stays up; Ctrl-C ends it", server.url())));
         while !app.stop.load(Ordering::Relaxed) {
             nap(Duration::from_millis(100));
         }

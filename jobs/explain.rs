@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use assay::lake::{EpochLedger, open_session, predictions_table, require_tables};
-use assay::scoring::{Check, Explained, Receipt, ScoringPipeline, check_past, explain};
+use assay::scoring::{Check, Explained, Receipt, Role, ScoringPipeline, check_past, explain};
 use clap::Args;
 use datafusion::prelude::{SessionContext, col, lit};
 use serde_json::{Value, json};
@@ -64,7 +64,12 @@ pub fn run(args: &ExplainArgs, app: &App) -> anyhow::Result<Exit> {
 
 async fn newest(context: &SessionContext, id: &str) -> anyhow::Result<Option<Receipt>> {
     let table = context.table(predictions_table().to_string()).await?;
-    let of_id = col("prediction_id").eq(lit(id)).or(col("transaction_id").eq(lit(id)));
+    // What was only said in the shadow is explained where it is asked for by its own id.
+    let mut answered = col("transaction_id").eq(lit(id));
+    if table.schema().has_column_with_unqualified_name("role") {
+        answered = answered.and(col("role").is_null().or(col("role").not_eq(lit(Role::Shadow.as_str()))));
+    }
+    let of_id = col("prediction_id").eq(lit(id)).or(answered);
     let newest = table.filter(of_id)?.sort(vec![col("predicted_at").sort(false, false)])?.limit(0, Some(1))?;
     Ok(newest.collect().await?.iter().flat_map(Receipt::read).next())
 }
@@ -90,7 +95,7 @@ fn render(receipt: &Receipt, explained: &Explained, look: Look) -> String {
         format!("  decision     {decision}, by the {}", told.decided_by.as_str()),
     ];
     if let (Some(model), Some(probability)) = (&receipt.model, told.fraud_probability) {
-        lines.push(format!("  model        {}@{}", model.name, model.version));
+        lines.push(format!("  model        {}@{}, as {}", model.name, model.version, receipt.role));
         lines.push(format!("  probability  {probability:.4}, threshold {:.4}", told.threshold));
         for (feature, value, part) in &explained.contributions {
             lines.push(format!("    {part:+.4}  {feature} = {value}"));
@@ -125,6 +130,8 @@ fn as_json(receipt: &Receipt, explained: &Explained) -> Value {
         "fraud_probability": told.fraud_probability,
         "threshold": told.threshold,
         "model": receipt.model.as_ref().map(|model| json!({"name": model.name, "version": model.version, "blake3": model.blake3})),
+        "role": receipt.role,
+        "shadow_of": receipt.shadow_of,
         "rules": told.rules.as_ref().map(|rules| json!({"score": rules.score, "class": rules.class, "reasons": rules.reasons})),
         "degraded_reason": told.degraded,
         "sent": value(&receipt.sent),

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use assay::pipeline::{MessageFeed, Progress, Reach, Stream, refine_pending};
-use assay::serve::{Predict, Readiness, ServeState, serve};
+use assay::serve::{Predict, Readiness, ServeState, Tls, serve};
 use assay::source::{KafkaHandle, KafkaSource};
 use clap::Args;
 use tokio::net::TcpListener;
@@ -117,11 +117,14 @@ pub struct Server {
     task: Option<JoinHandle<()>>,
     handle: Handle,
     pub address: SocketAddr,
+    is_encrypted: bool,
 }
 
 impl Server {
     pub fn start(app: &App, readiness: Readiness, predict: Option<Predict>) -> anyhow::Result<Self> {
         let settings = app.settings.serve.clone();
+        let tls = Tls::load(&settings).map_err(crate::app::usage)?;
+        let is_encrypted = tls.is_some();
         let listener = app.handle.block_on(TcpListener::bind(&settings.address));
         let listener = listener.map_err(|e| {
             crate::app::usage(format!("serve.address {}: {e}; give another one with --http", settings.address))
@@ -130,15 +133,20 @@ impl Server {
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let state = ServeState { metrics: Arc::clone(&app.metrics), readiness, settings, predict };
         let task = app.handle.spawn(async move {
-            let ended = serve(listener, state, async move {
+            let ended = serve(listener, tls, state, async move {
                 let _ = stopped.await;
             });
             if let Err(error) = ended.await {
                 tracing::error!(%error, "the HTTP endpoints stopped");
             }
         });
-        tracing::info!(%address, "serving HTTP");
-        Ok(Self { stop: Some(stop), task: Some(task), handle: app.handle.clone(), address })
+        tracing::info!(%address, is_encrypted, "serving HTTP");
+        Ok(Self { stop: Some(stop), task: Some(task), handle: app.handle.clone(), address, is_encrypted })
+    }
+
+    /// Where it listens, for people.
+    pub fn url(&self) -> String {
+        format!("{}://{}", if self.is_encrypted { "https" } else { "http" }, self.address)
     }
 }
 

@@ -7,9 +7,12 @@ use assay::contract::Contract;
 use assay::lake::LakeError;
 use assay::model::registry::{ModelName, Registry};
 use assay::pipeline::{Compiled, Plan};
-use assay::scoring::{Followed, FollowedLake, Keeper, LakeFollower, Models, ReceiptPlace, Scorer, ScoringPipeline};
+use assay::scoring::{
+    Chosen, Followed, FollowedLake, Keeper, LakeFollower, Models, ReceiptPlace, Role, Scorer, ScoringPipeline, Served,
+    Shadow, Split,
+};
 use assay::serve::postgres::Passwords;
-use assay::serve::{ApiKeys, Predict, Readiness};
+use assay::serve::{ApiKeys, Predict, PredictParts, Readiness};
 use clap::Args;
 
 use crate::app::{App, nap, usage};
@@ -19,7 +22,8 @@ use crate::postgres::PostgresServer;
 use crate::run::Server;
 use crate::ui::Look;
 
-/// Score transactions by HTTP with the champion of a model and what a lake knows, and answer SQL, until it is stopped.
+/// Score transactions by HTTP with the champion of a model (and a challenger for a share of users) and what a lake knows, and
+/// answer SQL, until it is stopped.
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
     /// Serve here
@@ -74,7 +78,7 @@ pub fn run(args: ServeArgs, mut app: App) -> anyhow::Result<Exit> {
         let PostgresServer { address, .. } = postgres;
         eprintln!("{}", look.fit(&format!("psql -h {} -p {} answers too", address.ip(), address.port())));
     }
-    eprintln!("{}", look.fit(&format!("http://{}/docs says how to call it; Ctrl-C ends it", server.address)));
+    eprintln!("{}", look.fit(&format!("{}/docs says how to call it; Ctrl-C ends it", server.url())));
     while !app.stop.load(Ordering::Relaxed) {
         nap(Duration::from_millis(50));
     }
@@ -109,6 +113,8 @@ pub struct Scoring {
     predict: Predict,
     done: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
+    /// Hands its last receipts over before the keeper ends.
+    _shadow: Option<Shadow>,
     /// Stores what it took when it is dropped.
     _keeper: Option<Keeper>,
 }
@@ -127,10 +133,12 @@ impl Scoring {
         };
         Compiled::new(&plan, &app.stage_settings(), [0, 0])?;
         let pipeline = Arc::new(ScoringPipeline::compile(&plan, &contract).map_err(usage)?);
+        Split::of(&settings.scoring, &pipeline).map_err(usage)?;
         let follower = follower(app, &contract, &plan);
         let follower = Arc::new(follower?);
         let registry = Registry::new(settings.model.folder.clone());
         let models = Models::new(registry, ModelName::parse(&settings.scoring.model)?);
+        let models = models.with_challenger(settings.scoring.trial());
         let features = Arc::clone(&follower) as _;
         let clock = Arc::clone(&app.clock);
         let scorer = Scorer::new(pipeline, features, Arc::new(models), settings.scoring.clone(), clock);
@@ -145,7 +153,13 @@ impl Scoring {
         });
         let keeper = keeper.transpose()?;
         let receipts = keeper.as_ref().map(Keeper::receipts);
-        let predict = Predict::new(Arc::clone(&scorer), receipts, keys, &settings.serve);
+        let shadow =
+            settings.scoring.shadow.then(|| Shadow::start(&scorer, receipts.clone(), Arc::clone(&app.metrics)));
+        let shadow = shadow.transpose()?;
+        let shadows = shadow.as_ref().map(Shadow::shadows);
+        let metrics = Arc::clone(&app.metrics);
+        let parts = PredictParts { scorer: Arc::clone(&scorer), receipts, shadows, keys, metrics };
+        let predict = Predict::new(parts, &settings.serve);
         let done = Arc::new(AtomicBool::new(false));
         let following = Following {
             scorer,
@@ -157,7 +171,7 @@ impl Scoring {
             awaits_lake: false,
         };
         let thread = std::thread::Builder::new().name("assay-follow".to_owned()).spawn(move || following.run())?;
-        Ok(Self { predict, done, thread: Some(thread), _keeper: keeper })
+        Ok(Self { predict, done, thread: Some(thread), _shadow: shadow, _keeper: keeper })
     }
 
     pub fn predict(&self) -> Predict {
@@ -205,6 +219,7 @@ impl Following {
         while !self.done.load(Ordering::Relaxed) {
             self.scorer.models.follow(&self.scorer.pipeline);
             let chosen = self.scorer.models.chosen();
+            self.tell_roles(&chosen);
             self.tell("model", chosen.problem.map_or(Ok(()), Err));
             if since_lake >= LAKE_EVERY {
                 since_lake = Duration::ZERO;
@@ -213,6 +228,19 @@ impl Following {
             since_lake += self.every;
             nap(self.every);
         }
+    }
+
+    /// Which version has a role, and how many users it has.
+    fn tell_roles(&self, chosen: &Chosen) {
+        let roles = self.metrics.roles();
+        let challenger = chosen.challenger.as_ref();
+        let of = |role: Role, served: Option<&Arc<Served>>| {
+            roles.set_version(role.as_str(), served.map(|served| [served.name.as_str(), served.version.as_str()]));
+        };
+        of(Role::Champion, chosen.champion.as_ref());
+        of(Role::Challenger, challenger.map(|challenger| &challenger.served));
+        let is_on = challenger.is_some_and(|challenger| challenger.trial.is_on());
+        roles.set_challenger_share(if is_on { self.scorer.settings.challenger_share } else { 0.0 });
     }
 
     fn look_at_lake(&mut self) {

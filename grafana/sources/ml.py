@@ -175,6 +175,68 @@ DASHBOARD.row(
 )
 
 DASHBOARD.row(
+    "Champion and challenger",
+    series(
+        "Transactions by role",
+        "As what the version answered: champion, challenger (its share of users), pinned (named by a request); the shadow answers nobody. No challenger although one is wanted: it was taken out, and the log says why.",
+        "cps",
+        [metric(f"sum by (role) (rate(assay_role_predictions_total{{{ONE}}}[$__rate_interval]))", "{{role}}")],
+        stack=True,
+    ),
+    series(
+        "Share called fraud, by role",
+        "Shadow and champion were asked about the same transactions; a challenger has other users.",
+        "percentunit",
+        [metric(
+            f'sum by (role) (rate(assay_role_predictions_total{{{ONE}, decision="fraud"}}[$__rate_interval]))'
+            f" / sum by (role) (rate(assay_role_predictions_total{{{ONE}}}[$__rate_interval]))",
+            "{{role}}",
+        )],
+        decimals=2,
+    ),
+    series(
+        "Probability by role",
+        "What half of the transactions lie below, and 99 of 100. Apart for shadow and champion: the versions disagree.",
+        "percentunit",
+        [
+            metric(
+                f"histogram_quantile({quantile}, sum by (role, le) (rate(assay_role_probability_bucket{{{ONE}}}[$__rate_interval])))",
+                f"{name} {{{{role}}}}",
+            )
+            for quantile, name in ((0.5, "p50"), (0.99, "p99"))
+        ],
+        high=1,
+    ),
+    series(
+        "Time to ask a version, p99",
+        "Of transactions that came together, by role. `scoring.challenger_latency_us` bounds that of a challenger.",
+        "s",
+        [metric(f"histogram_quantile(0.99, sum by (role, le) (rate(assay_role_ask_seconds_bucket{{{ONE}}}[$__rate_interval])))", "{{role}}")],
+    ),
+    series(
+        "Failures by role",
+        "Transactions that the version could say nothing of: of a challenger the champion answered, of champion and pinned the rules.",
+        "cps",
+        [metric(f"sum by (role) (rate(assay_role_failures_total{{{ONE}}}[$__rate_interval]))", "{{role}}")],
+    ),
+    table(
+        "Versions by role",
+        "Which version each process has as champion and as challenger.",
+        [metric(f"assay_role_version_info{{{ONE}}}", instant=True, table=True)],
+        transformations=[{
+            "id": "organize",
+            "options": {
+                "excludeByName": {"Time": True, "Value": True, "__name__": True, "job": True},
+                "indexByName": {"role": 0, "model": 1, "version": 2, "instance": 3},
+                "renameByName": {},
+            },
+        }],
+        none="no model is loaded",
+    ),
+    width=8,
+)
+
+DASHBOARD.row(
     "What it knows",
     series(
         "Epochs behind the lake",

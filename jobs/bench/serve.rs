@@ -14,7 +14,7 @@ use assay::generate::{GenerateSettings, Generated, Generator};
 use assay::model::registry::{CHAMPION, ModelName, Registry};
 use assay::refine::{RefineSettings, TrailingCount};
 use assay::scoring::{Added, FeatureSource, Keeper, Models, ReceiptPlace, Scorer, ScoringPipeline, Standing};
-use assay::serve::{ApiKeys, Predict, Readiness};
+use assay::serve::{ApiKeys, Predict, PredictParts, Readiness};
 use clap::Args;
 use serde_json::json;
 
@@ -61,6 +61,7 @@ pub fn run(args: &ServeArgs, mut app: App) -> anyhow::Result<Exit> {
     app.stop_on_signals();
     let _scratch = Scratch::make(&args.scratch, &mut app)?;
     app.settings.serve.address = "127.0.0.1:0".to_owned();
+    (app.settings.serve.certificate_file, app.settings.serve.key_file) = Default::default();
     app.settings.serve.batch_rows_max = args.batch_rows.max(app.settings.serve.batch_rows_max);
     let contract = app.contract()?;
     let plan = app.plan_of_new(&contract)?;
@@ -77,7 +78,9 @@ pub fn run(args: &ServeArgs, mut app: App) -> anyhow::Result<Exit> {
     let scorer = Arc::new(Scorer::new(Arc::clone(&pipeline), past, models, settings, clock));
     let keeper = if args.no_receipts { None } else { Some(keeper(&app, &scorer)?) };
     let receipts = keeper.as_ref().map(Keeper::receipts);
-    let predict = Predict::new(Arc::clone(&scorer), receipts, ApiKeys::default(), &app.settings.serve);
+    let (keys, metrics) = (ApiKeys::default(), Arc::clone(&app.metrics));
+    let parts = PredictParts { scorer: Arc::clone(&scorer), receipts, shadows: None, keys, metrics };
+    let predict = Predict::new(parts, &app.settings.serve);
     let server = Server::start(&app, Readiness::default(), Some(predict))?;
     let requests: Vec<Request> = payloads.iter().take(4096).map(|text| Request::json("/predict", text)).collect();
     let alone = model::evaluate(args.seed)?;

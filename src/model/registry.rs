@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-pub use aliases::{Aliases, CHAMPION, Promotion};
+pub use aliases::{Aliases, CHALLENGER, CHAMPION, Promotion};
 pub use error::RegistryError;
 pub use manifest::{DataSource, FORMAT, FileSum, LakeColumn, LakeSource, Manifest, Recorded};
 pub use names::{ModelName, Reference, Version, Which};

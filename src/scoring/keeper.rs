@@ -18,9 +18,6 @@ use crate::telemetry::Metrics;
 const QUEUE_BYTES_MAX: usize = 64 << 20;
 /// Rows that the store does not take may hold so much.
 const UNSTORED_BYTES_MAX: usize = 128 << 20;
-/// A round of scores keeps its batches: about so much beside its rows.
-const ROUND_BYTES: usize = 16 << 10;
-const ROW_BYTES: usize = 2 << 10;
 /// Rounds are made into rows after so long at most.
 const GATHER: Duration = Duration::from_millis(100);
 const GATHER_ROWS: usize = 8192;
@@ -36,7 +33,7 @@ pub struct Receipts {
 impl Receipts {
     /// Has the receipts of these scores kept, or counts them as shed when too many wait already.
     pub fn offer(&self, scores: &Arc<Scores>) {
-        let (rows, bytes) = (scores.rows(), bytes_of(scores));
+        let (rows, bytes) = (scores.rows(), scores.bytes());
         if rows == 0 {
             return;
         }
@@ -46,10 +43,6 @@ impl Receipts {
             self.metrics.receipts("shed", rows as u64);
         }
     }
-}
-
-fn bytes_of(scores: &Scores) -> usize {
-    ROUND_BYTES + scores.rows() * ROW_BYTES
 }
 
 /// Where receipts go, and how often.
@@ -177,7 +170,7 @@ impl Writer {
                 self.metrics.receipts("lost", rows as u64);
             }
         }
-        self.bytes.fetch_sub(gathered.iter().map(|scores| bytes_of(scores)).sum(), Ordering::Relaxed);
+        self.bytes.fetch_sub(gathered.iter().map(|scores| scores.bytes()).sum(), Ordering::Relaxed);
         while self.unstored.iter().map(RecordBatch::get_array_memory_size).sum::<usize>() > UNSTORED_BYTES_MAX {
             let oldest = self.unstored.remove(0);
             tracing::error!(

@@ -1,21 +1,33 @@
-//! Which model answers: the aliases of the registry, followed while requests go on.
+//! Which models answer: the aliases of the registry, followed while requests go on.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use super::{ScoringPipeline, Served};
-use crate::model::registry::{Aliases, CHAMPION, ModelName, Registry, Version};
+use super::{ScoringPipeline, Served, Trial, TrialBounds};
+use crate::model::registry::{Aliases, CHALLENGER, CHAMPION, ModelName, Registry, Version};
 
-/// The champion of a model, exchanged as a whole when its alias moves. A request keeps the one that it began with.
+/// The champion of a model and its challenger, each exchanged as a whole when its alias moves. A request keeps those that it
+/// began with.
 #[derive(Debug)]
 pub struct Models {
     registry: Registry,
     name: ModelName,
+    /// `None` where no challenger is wanted.
+    trials: Option<TrialBounds>,
     current: RwLock<Current>,
 }
 
 #[derive(Debug, Default)]
 struct Current {
-    champion: Option<Arc<Served>>,
+    champion: Slot,
+    challenger: Slot,
+    /// Of the challenger that is loaded.
+    trial: Option<Arc<Trial>>,
+    aliases: Aliases,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    served: Option<Arc<Served>>,
     /// Why there is none, or why the alias was not followed.
     problem: Option<String>,
     /// What was tried last and failed: not again before the alias moves.
@@ -27,6 +39,16 @@ struct Current {
 pub struct Chosen {
     pub champion: Option<Arc<Served>>,
     pub problem: Option<String>,
+    pub challenger: Option<Challenger>,
+    /// Why there is no challenger although its alias stands for a version.
+    pub challenger_problem: Option<String>,
+}
+
+/// A version that is tried beside the champion.
+#[derive(Debug, Clone)]
+pub struct Challenger {
+    pub served: Arc<Served>,
+    pub trial: Arc<Trial>,
 }
 
 impl Models {
@@ -34,16 +56,23 @@ impl Models {
     #[must_use]
     pub fn new(registry: Registry, name: ModelName) -> Self {
         let problem = Some("no model was looked for yet".to_owned());
-        Self { registry, name, current: RwLock::new(Current { problem, ..Current::default() }) }
+        let champion = Slot { problem, ..Slot::default() };
+        Self { registry, name, trials: None, current: RwLock::new(Current { champion, ..Current::default() }) }
+    }
+
+    /// Follows the challenger too, with these bounds of its trial.
+    #[must_use]
+    pub fn with_challenger(self, bounds: Option<TrialBounds>) -> Self {
+        Self { trials: bounds, ..self }
     }
 
     /// One version, or why there is none, for ever.
     pub(super) fn fixed(registry: Registry, name: ModelName, chosen: Result<Arc<Served>, String>) -> Self {
-        let current = match chosen {
-            Ok(served) => Current { champion: Some(served), ..Current::default() },
-            Err(problem) => Current { problem: Some(problem), ..Current::default() },
+        let champion = match chosen {
+            Ok(served) => Slot { served: Some(served), ..Slot::default() },
+            Err(problem) => Slot { problem: Some(problem), ..Slot::default() },
         };
-        Self { registry, name, current: RwLock::new(current) }
+        Self { registry, name, trials: None, current: RwLock::new(Current { champion, ..Current::default() }) }
     }
 
     #[must_use]
@@ -59,58 +88,137 @@ impl Models {
     /// What answers now.
     #[must_use]
     pub fn chosen(&self) -> Chosen {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        Chosen { champion: current.champion.clone(), problem: current.problem.clone() }
+        let current = self.current();
+        let challenger = current.challenger.served.as_ref().zip(current.trial.as_ref());
+        Chosen {
+            champion: current.champion.served.clone(),
+            problem: current.champion.problem.clone(),
+            challenger: challenger
+                .map(|(served, trial)| Challenger { served: Arc::clone(served), trial: Arc::clone(trial) }),
+            challenger_problem: current.challenger.problem.clone(),
+        }
     }
 
-    /// Looks where the alias points, and loads that version if it is another one. Requests go on meanwhile; a version that
-    /// does not verify is not taken, and the one before goes on. Blocking. Returns whether the champion changed.
+    /// The version that an alias stood for when it was looked at last.
+    #[must_use]
+    pub fn alias(&self, alias: &str) -> Option<Version> {
+        self.current().aliases.get(alias).cloned()
+    }
+
+    /// Looks where the aliases point, and loads those versions that are other ones. Requests go on meanwhile; a champion that
+    /// does not verify is not taken, and the one before goes on; such a challenger is not taken, and there is none.
+    /// Blocking. Returns whether the champion changed.
     pub fn follow(&self, pipeline: &ScoringPipeline) -> bool {
-        let wanted = match self.registry.aliases(&self.name) {
-            Ok(aliases) => champion(&aliases),
-            // A file that is half replaced is read again soon; the champion stays.
-            Err(error) => return self.set_problem(Some(error.to_string()), None),
-        };
-        let Some(wanted) = wanted else {
-            let (name, folder) = (&self.name, self.registry.folder().display());
-            return self
-                .set_problem(Some(format!("{name} has no champion in {folder}; `assay train` makes one")), None);
-        };
-        {
-            let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-            let is_current = current.champion.as_ref().is_some_and(|served| served.version == wanted);
-            if current.failed.as_ref() == Some(&wanted) || (is_current && current.problem.is_none()) {
+        let aliases = match self.registry.aliases(&self.name) {
+            Ok(aliases) => aliases,
+            // A file that is half replaced is read again soon; the models stay.
+            Err(error) => {
+                self.change(|current| {
+                    current.champion.set_problem(&self.name, CHAMPION, Some(error.to_string()), None)
+                });
                 return false;
             }
-            if is_current {
-                drop(current);
-                return self.set_problem(None, None);
-            }
+        };
+        let changed = self.follow_champion(aliases.get(CHAMPION), pipeline);
+        if self.trials.is_some() {
+            self.follow_challenger(&aliases, pipeline);
         }
-        match Served::load(&self.registry, &self.name, &wanted, pipeline) {
+        if self.current().aliases != aliases {
+            self.change(|current| current.aliases = aliases);
+        }
+        changed
+    }
+
+    fn follow_champion(&self, wanted: Option<&Version>, pipeline: &ScoringPipeline) -> bool {
+        let Some(wanted) = wanted else {
+            let (name, folder) = (&self.name, self.registry.folder().display());
+            let problem = format!("{name} has no champion in {folder}; `assay train` makes one");
+            self.change(|current| current.champion.set_problem(name, CHAMPION, Some(problem), None));
+            return false;
+        };
+        if self.current().champion.is_settled(wanted) {
+            return false;
+        }
+        if self.current().champion.is(wanted) {
+            self.change(|current| current.champion.set_problem(&self.name, CHAMPION, None, None));
+            return false;
+        }
+        match Served::load(&self.registry, &self.name, wanted, pipeline) {
             Ok(served) => {
                 tracing::info!(model = %self.name, version = %wanted, "the champion is loaded");
-                let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-                *current = Current { champion: Some(Arc::new(served)), problem: None, failed: None };
+                self.change(|current| current.champion = Slot::of(served));
                 true
             }
-            Err(problem) => self.set_problem(Some(problem), Some(wanted)),
+            Err(problem) => {
+                let failed = Some(wanted.clone());
+                self.change(|current| current.champion.set_problem(&self.name, CHAMPION, Some(problem), failed));
+                false
+            }
         }
     }
 
-    fn set_problem(&self, problem: Option<String>, failed: Option<Version>) -> bool {
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        if current.problem != problem
-            && let Some(problem) = &problem
-        {
-            tracing::warn!(model = %self.name, problem, "the champion is not served");
+    fn follow_challenger(&self, aliases: &Aliases, pipeline: &ScoringPipeline) {
+        // The champion has nobody to be compared with in itself.
+        let wanted = aliases.get(CHALLENGER).filter(|version| aliases.get(CHAMPION) != Some(version));
+        let Some(wanted) = wanted else {
+            let (was_there, is_clear) = {
+                let challenger = &self.current().challenger;
+                (challenger.served.is_some(), challenger.served.is_none() && challenger.problem.is_none())
+            };
+            if was_there {
+                tracing::info!(model = %self.name, "there is no challenger any more");
+            }
+            if !is_clear {
+                self.change(|current| (current.challenger, current.trial) = (Slot::default(), None));
+            }
+            return;
+        };
+        if self.current().challenger.is_settled(wanted) {
+            return;
         }
-        current.problem = problem;
-        current.failed = failed;
-        false
+        match Served::load(&self.registry, &self.name, wanted, pipeline) {
+            Ok(served) => {
+                tracing::info!(model = %self.name, version = %wanted, "the challenger is loaded");
+                let trial = self.trials.map(|bounds| Arc::new(Trial::new(bounds)));
+                self.change(|current| (current.challenger, current.trial) = (Slot::of(served), trial));
+            }
+            Err(problem) => self.change(|current| {
+                (current.challenger.served, current.trial) = (None, None);
+                current.challenger.set_problem(&self.name, CHALLENGER, Some(problem), Some(wanted.clone()));
+            }),
+        }
+    }
+
+    fn current(&self) -> RwLockReadGuard<'_, Current> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Current) -> T) -> T {
+        change(&mut self.current.write().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-fn champion(aliases: &Aliases) -> Option<Version> {
-    aliases.get(CHAMPION).cloned()
+impl Slot {
+    fn of(served: Served) -> Self {
+        Self { served: Some(Arc::new(served)), problem: None, failed: None }
+    }
+
+    fn is(&self, wanted: &Version) -> bool {
+        self.served.as_ref().is_some_and(|served| served.version == *wanted)
+    }
+
+    /// Whether there is nothing to do for this version.
+    fn is_settled(&self, wanted: &Version) -> bool {
+        self.failed.as_ref() == Some(wanted) || (self.is(wanted) && self.problem.is_none())
+    }
+
+    fn set_problem(&mut self, name: &ModelName, alias: &str, problem: Option<String>, failed: Option<Version>) {
+        if self.problem != problem
+            && let Some(problem) = &problem
+        {
+            tracing::warn!(model = %name, problem, "the {alias} is not served");
+        }
+        self.problem = problem;
+        self.failed = failed;
+    }
 }

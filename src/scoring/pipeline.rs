@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{
     Array, ArrayRef, Date32Array, Int32Array, Int64Array, RecordBatch, StringArray, StructArray,
-    TimestampMicrosecondArray, new_null_array,
+    TimestampMicrosecondArray, UInt32Array, new_null_array,
 };
 use arrow::buffer::NullBuffer;
+use arrow::compute::{take, take_record_batch};
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use datafusion::sql::parser::DFParser;
@@ -52,7 +53,7 @@ pub struct Following {
 }
 
 /// Rows of a table that follows, and whether all that was added to a row could be told.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Followed {
     pub rows: RecordBatch,
     /// What the header added, in its order.
@@ -74,6 +75,17 @@ impl Followed {
     pub fn lacks(&self, row: usize) -> Option<&str> {
         let lacks = self.unknown.get(row).copied().unwrap_or(false);
         lacks.then(|| self.missing.as_deref().unwrap_or_default())
+    }
+
+    /// Some of the rows, by number; `numbers` are the same.
+    pub(super) fn take(&self, rows: &[usize], numbers: &UInt32Array) -> Result<Self, ArrowError> {
+        let unknown = if self.unknown.is_empty() {
+            Vec::new()
+        } else {
+            rows.iter().map(|row| self.unknown.get(*row) == Some(&true)).collect()
+        };
+        let added = self.added.iter().map(|column| take(column, numbers, None)).collect::<Result<_, _>>()?;
+        Ok(Self { rows: take_record_batch(&self.rows, numbers)?, added, missing: self.missing.clone(), unknown })
     }
 
     /// What was added to the rows, in the order of [`ScoringPipeline::added`]; a row of which not all is known has none.

@@ -18,8 +18,8 @@ use arrow::error::ArrowError;
 use arrow::json::{LineDelimitedWriter, ReaderBuilder, WriterBuilder};
 use serde_json::{Map, Value};
 
-use super::scorer::Chunk;
-use super::{RuleScore, Scorer, Scores, ScoringPipeline};
+use super::scores::Chunk;
+use super::{Role, RuleScore, Scorer, Scores, ScoringPipeline};
 use crate::domain::schema;
 use crate::lake::{Encoding, TableSpec, predictions_table};
 
@@ -33,7 +33,7 @@ pub fn receipts_table() -> TableSpec {
         schema: receipts_schema(),
         later: Vec::new(),
         partition_by: vec![DATE.to_owned()],
-        about: "One row for each transaction that was scored by request: the decision, and all that it was made from."
+        about: "One row for each transaction that was scored by request: the decision, and all that it was made from. Where the role is shadow, nobody was answered."
             .into(),
         encoding: Encoding::default(),
     }
@@ -63,6 +63,9 @@ fn receipts_schema() -> SchemaRef {
         field("sql_blake3", DataType::Utf8, false),
         field("code_version", DataType::Utf8, false),
         field(DATE, DataType::Date32, false),
+        // Tables of older versions of assay lack these; in their rows the champion answered.
+        field("role", DataType::Utf8, true),
+        field("shadow_of", DataType::Utf8, true),
     ]))
 }
 
@@ -88,6 +91,10 @@ pub struct Receipt {
     pub features: Option<String>,
     pub sql_blake3: String,
     pub code_version: String,
+    /// What the version answered as.
+    pub role: String,
+    /// The prediction in whose shadow this one was made.
+    pub shadow_of: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -231,6 +238,8 @@ impl Receipt {
             features: text("features"),
             sql_blake3: text("sql_blake3")?,
             code_version: text("code_version")?,
+            role: text("role").unwrap_or_else(|| Role::Champion.as_str().to_owned()),
+            shadow_of: text("shadow_of"),
         })
     }
 }
@@ -267,6 +276,8 @@ struct Rows {
     known: StringBuilder,
     features: StringBuilder,
     date: Date32Builder,
+    role: StringBuilder,
+    shadow_of: StringBuilder,
 }
 
 impl Rows {
@@ -291,6 +302,8 @@ impl Rows {
         self.sent.append_value(sent);
         self.known.append_value(known);
         self.features.append_option(features_text(scores, chunk, row));
+        self.role.append_value(scores.role.as_str());
+        self.shadow_of.append_option(scores.shadow_of(chunk, row));
         self.date.append_value(i32::try_from(scores.now_us.div_euclid(86_400_000_000)).unwrap_or_default());
     }
 
@@ -323,6 +336,8 @@ impl Rows {
             repeated(sql_blake3),
             repeated(env!("CARGO_PKG_VERSION")),
             Arc::new(date),
+            Arc::new(self.role.finish()),
+            Arc::new(self.shadow_of.finish()),
         ];
         RecordBatch::try_new(receipts_schema(), columns)
     }
@@ -334,3 +349,6 @@ pub(super) fn features_text(scores: &Scores, chunk: usize, row: usize) -> Option
     let named = model.features().iter().zip(values).map(|(name, value)| (name.clone(), Value::from(*value)));
     Some(Value::Object(named.collect::<Map<_, _>>()).to_string())
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
-use super::{Models, NoPast, Scorer, ScoringPipeline, ScoringSettings, SharedFeatures};
+use super::{Models, NoPast, Scorer, ScoringPipeline, ScoringSettings, Served, SharedFeatures};
 use crate::contract::Contract;
 use crate::domain::{Layer, ManualClock, TableName};
 use crate::model::registry::{
-    DataSource, FORMAT, LakeColumn, LakeSource, MODEL_FILE, Manifest, ModelName, Recorded, Registry, Version,
+    CHALLENGER, CHAMPION, DataSource, FORMAT, LakeColumn, LakeSource, MODEL_FILE, Manifest, ModelName, Recorded,
+    Registry, Version,
 };
 use crate::model::table::{Encoding, FeatureColumn, FeatureKind, Order, Roles};
 use crate::model::{FamilyName, Samples, TrainData, TrainJobSettings, train};
@@ -135,22 +136,44 @@ impl Kept {
         self.registry.record(&Version::at(at_us), manifest, &files).unwrap().version
     }
 
+    /// Another version, loaded, which no alias stands for.
+    pub fn served(&self, seconds: i64, cut: f32, scorer: &Scorer) -> Arc<Served> {
+        let version = self.record(NOON_US + seconds * 1_000_000, cut);
+        Arc::new(Served::load(&self.registry, &self.name, &version, &scorer.pipeline).unwrap())
+    }
+
     pub fn scorer(&self, features: SharedFeatures) -> Scorer {
         self.scorer_of(&plan(), features)
     }
 
     pub fn scorer_of(&self, plan: &Plan, features: SharedFeatures) -> Scorer {
+        self.scorer_with(plan, features, ScoringSettings::default())
+    }
+
+    pub fn scorer_with(&self, plan: &Plan, features: SharedFeatures, settings: ScoringSettings) -> Scorer {
         let pipeline = Arc::new(ScoringPipeline::compile(plan, &contract()).unwrap());
-        let models = Arc::new(Models::new(self.registry.clone(), self.name.clone()));
+        let models = Models::new(self.registry.clone(), self.name.clone()).with_challenger(settings.trial());
         models.follow(&pipeline);
-        Scorer::new(pipeline, features, models, ScoringSettings::default(), Arc::new(ManualClock::at(NOON_US)))
+        Scorer::new(pipeline, features, Arc::new(models), settings, Arc::new(ManualClock::at(NOON_US)))
+    }
+
+    /// With a champion and a challenger, for which fraud begins at a smaller amount, and users without a past.
+    pub fn challenged(settings: ScoringSettings) -> (Self, Scorer) {
+        let kept = Self::empty();
+        let champion = kept.record(NOON_US, 2_400.0);
+        let challenger = kept.record(NOON_US + 1_000_000, 1_000.0);
+        for (alias, version) in [(CHAMPION, &champion), (CHALLENGER, &challenger)] {
+            kept.registry.promote(&kept.name, version, alias, NOON_US).unwrap();
+        }
+        let scorer = kept.scorer_with(&plan(), Arc::new(NoPast { counts: 1 }), settings);
+        (kept, scorer)
     }
 
     /// With a champion, and users without a past.
     pub fn champion() -> (Self, Scorer) {
         let kept = Self::empty();
         let version = kept.record(NOON_US, 2_400.0);
-        kept.registry.promote(&kept.name, &version, crate::model::registry::CHAMPION, NOON_US).unwrap();
+        kept.registry.promote(&kept.name, &version, CHAMPION, NOON_US).unwrap();
         let scorer = kept.scorer(Arc::new(NoPast { counts: 1 }));
         (kept, scorer)
     }

@@ -6,15 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use crate::scoring::{Receipts, Scorer, Scores};
+use super::asking::{Asking, Came};
+use crate::scoring::{Part, Role, Scores, Served};
 
 /// Rows that are scored together without leaving the executor: about 200 µs.
 const TOGETHER_MAX: usize = 64;
 
 /// Whoever comes first scores what waits; who comes meanwhile is scored together by the next round.
 pub(super) struct Batching {
-    scorer: Arc<Scorer>,
-    receipts: Option<Receipts>,
+    asking: Arc<Asking>,
     waiting: Mutex<Waiting>,
 }
 
@@ -27,23 +27,28 @@ struct Waiting {
 
 struct Job {
     payload: Bytes,
+    /// The version that is to answer, where one was named.
+    pin: Option<Arc<Served>>,
     answer: oneshot::Sender<Answer>,
 }
 
-/// The scores of a round and the place in it; or why there are none, in words.
+/// The scores of a round and the place of its item; or why there are none, in words.
 pub(super) type Answer = Result<(Arc<Scores>, usize), String>;
 
+/// By place.
+type Answers = Vec<Option<oneshot::Sender<Answer>>>;
+
 impl Batching {
-    pub(super) fn new(scorer: Arc<Scorer>, receipts: Option<Receipts>) -> Self {
-        Self { scorer, receipts, waiting: Mutex::default() }
+    pub(super) fn new(asking: Arc<Asking>) -> Self {
+        Self { asking, waiting: Mutex::default() }
     }
 
     /// Scores one JSON object.
-    pub(super) async fn score(self: &Arc<Self>, payload: Bytes) -> Answer {
+    pub(super) async fn score(self: &Arc<Self>, payload: Bytes, pin: Option<Arc<Served>>) -> Answer {
         let (answer, answered) = oneshot::channel();
         let leads = {
             let mut waiting = self.waiting();
-            waiting.jobs.push(Job { payload, answer });
+            waiting.jobs.push(Job { payload, pin, answer });
             !std::mem::replace(&mut waiting.led, true)
         };
         if leads {
@@ -79,15 +84,20 @@ impl Batching {
     }
 
     fn round(&self, jobs: Vec<Job>) {
-        match self.scorer.score_json(jobs.iter().map(|job| &*job.payload)) {
-            Ok(scores) => {
-                let scores = Arc::new(scores);
-                if let Some(receipts) = &self.receipts {
-                    receipts.offer(&scores);
-                }
-                for (place, job) in jobs.into_iter().enumerate() {
-                    // Whoever asked may have gone.
-                    let _ = job.answer.send(Ok((Arc::clone(&scores), place)));
+        let is_pinned = jobs.iter().any(|job| job.pin.is_some());
+        let pins: Vec<_> = if is_pinned { jobs.iter().map(|job| job.pin.clone()).collect() } else { Vec::new() };
+        match self.asking.scorer.prepare_json(jobs.iter().map(|job| &*job.payload), &pins) {
+            Ok(parts) => {
+                let mut answers: Answers = jobs.into_iter().map(|job| Some(job.answer)).collect();
+                for part in parts {
+                    let own = own(&mut answers, part.places());
+                    if part.role() == Role::Champion {
+                        answer(&self.asking, part, own);
+                    } else {
+                        // However slow another version is, those who did not ask for it do not wait for it.
+                        let asking = Arc::clone(&self.asking);
+                        tokio::task::spawn_blocking(move || answer(&asking, part, own));
+                    }
                 }
             }
             Err(_) if jobs.len() > 1 => jobs.into_iter().for_each(|job| self.round(vec![job])),
@@ -104,24 +114,57 @@ impl Batching {
     }
 }
 
+/// Those of some places, by place.
+fn own(answers: &mut Answers, places: &[usize]) -> Answers {
+    if places.len() == answers.len() {
+        return std::mem::take(answers);
+    }
+    let mut own: Answers = answers.iter().map(|_| None).collect();
+    for place in places {
+        if let (Some(own), Some(answer)) = (own.get_mut(*place), answers.get_mut(*place)) {
+            *own = answer.take();
+        }
+    }
+    own
+}
+
+fn answer(asking: &Asking, part: Part, mut answers: Answers) {
+    for scores in asking.ask(part, Came::OneByOne) {
+        for (item, place) in scores.places.iter().enumerate() {
+            if let Some(answer) = answers.get_mut(*place).and_then(Option::take) {
+                // Whoever asked may have gone.
+                let _ = answer.send(Ok((Arc::clone(&scores), item)));
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::ManualClock;
     use crate::scoring::testing::{Kept, transaction};
+    use crate::telemetry::Metrics;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn everybody_gets_their_own_answer() {
-        let (_kept, scorer) = Kept::champion();
+        let (kept, scorer) = Kept::champion();
+        let other = kept.served(1, 100.0, &scorer);
         let scorer = Arc::new(scorer);
-        let batching = Arc::new(Batching::new(Arc::clone(&scorer), None));
+        let metrics = Arc::new(Metrics::new("1", Arc::new(ManualClock::at(0))).unwrap());
+        let asking = Asking { scorer: Arc::clone(&scorer), receipts: None, shadows: None, metrics };
+        let batching = Arc::new(Batching::new(Arc::new(asking)));
         let asked = (0..500).map(|number| {
             let (batching, scorer) = (Arc::clone(&batching), Arc::clone(&scorer));
+            let pin = (number % 5 == 0).then(|| Arc::clone(&other));
             tokio::spawn(async move {
                 let payload = transaction(&number.to_string(), number, f64::from(number) * 7.0 + 1.0).to_string();
-                let (scores, place) = batching.score(payload.into()).await.unwrap();
-                let crate::scoring::Item::Scored { chunk, row } = scores.items[place] else { panic!("refused") };
+                let (scores, item) = batching.score(payload.into(), pin.clone()).await.unwrap();
+                let crate::scoring::Item::Scored { chunk, row } = scores.items[item] else { panic!("refused") };
                 let told = scorer.prediction(&scores, chunk, row).unwrap();
                 assert_eq!(told.transaction_id, number.to_string());
+                let version = pin.unwrap_or_else(|| scorer.models.chosen().champion.unwrap()).version.clone();
+                assert_eq!(scores.model.as_ref().unwrap().version, version);
                 scores.features(chunk, row).unwrap()[0]
             })
         });

@@ -13,26 +13,28 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 
-use super::ServeSettings;
+use super::connection::Connection;
+use super::{ServeSettings, Tls};
 
 pub(super) struct BoundedListener {
     listener: TcpListener,
     free: Arc<Semaphore>,
     idle: Duration,
+    tls: Option<Tls>,
 }
 
 impl BoundedListener {
-    pub(super) fn new(listener: TcpListener, settings: &ServeSettings) -> Self {
+    pub(super) fn new(listener: TcpListener, tls: Option<Tls>, settings: &ServeSettings) -> Self {
         let free = Arc::new(Semaphore::new(settings.connections_max.clamp(1, Semaphore::MAX_PERMITS)));
-        Self { listener, free, idle: Duration::from_millis(settings.idle_timeout_ms) }
+        Self { listener, free, idle: Duration::from_millis(settings.idle_timeout_ms), tls }
     }
 }
 
 impl Listener for BoundedListener {
-    type Io = BoundedStream;
+    type Io = Connection;
     type Addr = SocketAddr;
 
-    async fn accept(&mut self) -> (BoundedStream, SocketAddr) {
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
         // The semaphore is never closed, so there is always a permit in the end.
         let permit = self.free.clone().acquire_owned().await.ok();
         let (stream, address) = Listener::accept(&mut self.listener).await;
@@ -40,7 +42,8 @@ impl Listener for BoundedListener {
         let _ = stream.set_nodelay(true);
         #[expect(clippy::disallowed_methods, reason = "the deadline of a connection")]
         let deadline = Box::pin(tokio::time::sleep(self.idle));
-        (BoundedStream { stream, idle: self.idle, deadline, _permit: permit }, address)
+        let stream = BoundedStream { stream, idle: self.idle, deadline, _permit: permit };
+        (Connection::new(stream, self.tls.as_ref().map(|tls| &tls.0)), address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {

@@ -17,18 +17,27 @@ use bytes::Bytes;
 use rayon::prelude::*;
 
 use super::Problem;
+use super::asking::{Asking, Came};
 use super::body::{ARROW, BodyKind, LINES, elements, lines};
-use super::predictions::{Answered, Counted, push_item};
+use super::counts::{Counted, Counts};
+use super::predictions::{Answered, push_item};
 use crate::contract::Decoded;
-use crate::scoring::{CHUNK_ROWS, DecidedBy, FRAUD, Item, LEGITIMATE, Receipts, Scorer, Scores, ScoringError};
+use crate::scoring::{CHUNK_ROWS, Item, Scores, ScoringError, Served};
 use crate::telemetry::Metrics;
 
 /// What a batch is scored with.
 pub(super) struct Bulk<'a> {
-    pub scorer: &'a Scorer,
-    pub receipts: Option<&'a Receipts>,
-    pub metrics: &'a Metrics,
+    pub asking: &'a Asking,
     pub rows_max: usize,
+    /// The version that is to answer, where one was named.
+    pub pin: Option<&'a Arc<Served>>,
+}
+
+/// What was said of transactions that were scored together.
+struct Scored {
+    all: Vec<Arc<Scores>>,
+    /// For each transaction, in the order in which they came, its scores and its item.
+    order: Vec<(usize, usize)>,
 }
 
 impl Bulk<'_> {
@@ -44,12 +53,36 @@ impl Bulk<'_> {
         }
     }
 
-    fn scored(&self, scores: Scores) -> Arc<Scores> {
-        let scores = Arc::new(scores);
-        if let Some(receipts) = self.receipts {
-            receipts.offer(&scores);
+    fn scored(&self, decoded: Decoded) -> Result<Scored, ScoringError> {
+        let parts = self.asking.scorer.prepare(decoded, |_| self.pin)?;
+        let all: Vec<Arc<Scores>> = parts.into_iter().flat_map(|part| self.asking.ask(part, Came::InBatch)).collect();
+        let mut order = vec![(0, 0); all.iter().map(|scores| scores.items.len()).sum()];
+        for (number, scores) in all.iter().enumerate() {
+            for (item, place) in scores.places.iter().enumerate() {
+                if let Some(at) = order.get_mut(*place) {
+                    *at = (number, item);
+                }
+            }
         }
-        scores
+        Ok(Scored { all, order })
+    }
+}
+
+impl Scored {
+    /// In the order in which they came, with the number of their scores.
+    fn items(&self) -> impl Iterator<Item = (usize, &Arc<Scores>, &Item)> {
+        self.order.iter().filter_map(|(number, item)| {
+            let scores = self.all.get(*number)?;
+            Some((*number, scores, scores.items.get(*item)?))
+        })
+    }
+
+    fn counts(&self) -> Vec<Counts> {
+        self.all.iter().map(|_| Counts::default()).collect()
+    }
+
+    fn tell(&self, metrics: &Metrics, counts: &[Counts]) {
+        self.all.iter().zip(counts).for_each(|(scores, counts)| counts.tell(metrics, scores));
     }
 }
 
@@ -72,21 +105,24 @@ fn score_json(bulk: &Bulk<'_>, items: &[&[u8]], contributions: usize, by_line: b
     if items.len() > bulk.rows_max {
         return Err(too_many(items.len(), bulk.rows_max));
     }
-    let scorer = bulk.scorer;
+    let scorer = &bulk.asking.scorer;
     let parts = items
         .par_chunks(CHUNK_ROWS)
         .map(|items| {
-            let scores = bulk.scored(scorer.score_json(items.iter().copied())?);
-            let mut text = Vec::with_capacity(items.len() * 320);
-            let mut counts = Counts::default();
-            for (place, item) in scores.items.iter().enumerate() {
+            let scored = bulk.scored(scorer.pipeline.decode(items.iter().copied()))?;
+            let mut text = Vec::with_capacity(items.len() * 380);
+            let mut counts = scored.counts();
+            for (place, (number, scores, item)) in scored.items().enumerate() {
                 if place > 0 {
                     text.push(if by_line { b'\n' } else { b',' });
                 }
-                counts.add(push_item(scorer, &scores, item, contributions, &mut text), item);
+                let counted = push_item(scorer, scores, item, contributions, &mut text);
+                if let Some(counts) = counts.get_mut(number) {
+                    counts.add(counted, item);
+                }
             }
-            counts.tell(bulk.metrics, &scores);
-            Ok((text, scores))
+            scored.tell(&bulk.asking.metrics, &counts);
+            Ok((text, scored.all))
         })
         .collect::<Result<Vec<_>, ScoringError>>()
         .map_err(|error| not_computed(&error))?;
@@ -106,47 +142,14 @@ fn score_json(bulk: &Bulk<'_>, items: &[&[u8]], contributions: usize, by_line: b
         body.extend_from_slice(text);
     }
     body.push(b']');
-    if let Some((_, scores)) = parts.first() {
-        let answered = serde_json::to_vec(&Answered::of(scores)).unwrap_or_default();
+    if let Some(answered) = Answered::of_all(parts.iter().flat_map(|(_, all)| all).map(AsRef::as_ref)) {
+        let answered = serde_json::to_vec(&answered).unwrap_or_default();
         // The members of an object, within another one.
         body.push(b',');
         body.extend_from_slice(answered.get(1..answered.len().saturating_sub(1)).unwrap_or_default());
     }
     body.push(b'}');
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
-}
-
-/// Items by what became of them.
-#[derive(Debug, Default)]
-pub(super) struct Counts {
-    /// By who decided, the rules or the model, and whether it is fraud.
-    scored: [[u64; 2]; 2],
-    degraded: u64,
-    refused: std::collections::BTreeMap<String, u64>,
-}
-
-impl Counts {
-    pub(super) fn add(&mut self, counted: Counted, item: &Item) {
-        match (counted, item) {
-            (Counted::Scored { fraud, by_model, degraded }, _) => {
-                self.scored[usize::from(by_model)][usize::from(fraud)] += 1;
-                self.degraded += u64::from(degraded);
-            }
-            (Counted::Refused, Item::Refused(refusal)) => *self.refused.entry(refusal.code.clone()).or_default() += 1,
-            (Counted::Refused, Item::Scored { .. }) => {}
-        }
-    }
-
-    pub(super) fn tell(&self, metrics: &Metrics, scores: &Scores) {
-        let model = scores.model.as_ref().map_or("rules", |model| model.version.as_str());
-        for (version, of) in ["rules", model].into_iter().zip(self.scored) {
-            for (decision, count) in [LEGITIMATE, FRAUD].into_iter().zip(of).filter(|(_, count)| *count > 0) {
-                metrics.predicted(version, decision, count);
-            }
-        }
-        metrics.predictions_degraded(self.degraded);
-        self.refused.iter().for_each(|(reason, count)| metrics.prediction_refused(reason, *count));
-    }
 }
 
 /// The columns of an answer in Arrow: one row for each that came, in its order.
@@ -163,11 +166,14 @@ pub(super) fn answer_schema() -> SchemaRef {
         field("degraded_reason", DataType::Utf8),
         field("error", DataType::Utf8),
         field("error_fields", DataType::Utf8),
+        field("role", DataType::Utf8),
+        field("model_version", DataType::Utf8),
     ]))
 }
 
 fn score_arrow(bulk: &Bulk<'_>, body: &Bytes) -> Result<Response, Problem> {
-    let Bulk { scorer, metrics, rows_max, .. } = *bulk;
+    let Bulk { asking, rows_max, .. } = *bulk;
+    let scorer = &asking.scorer;
     let unreadable = |cause: String| bad(format!("the body is no Arrow IPC stream: {cause}"));
     let contract = scorer.pipeline.contract().arrow_schema();
     let required: Vec<&str> = scorer.pipeline.contract().required().collect();
@@ -204,8 +210,7 @@ fn score_arrow(bulk: &Bulk<'_>, body: &Bytes) -> Result<Response, Problem> {
                 rejected: Vec::new(),
                 rows,
             };
-            let scores = bulk.scored(scorer.score(decoded)?);
-            answer(scorer, metrics, &scores)
+            answer(asking, &bulk.scored(decoded)?)
         })
         .collect();
     let answers = answers.map_err(|error| not_computed(&error))?;
@@ -251,16 +256,16 @@ fn in_contract(batch: &RecordBatch, contract: &SchemaRef, required: &[&str]) -> 
     RecordBatch::try_new_with_options(Arc::clone(contract), columns, &options).map_err(|error| bad(error.to_string()))
 }
 
-fn answer(scorer: &Scorer, metrics: &Metrics, scores: &Scores) -> Result<RecordBatch, ScoringError> {
-    let rows = scores.items.len();
+fn answer(asking: &Asking, scored: &Scored) -> Result<RecordBatch, ScoringError> {
+    let (rows, scorer) = (scored.order.len(), &asking.scorer);
     let text = || StringBuilder::with_capacity(rows, rows * 16);
     let (mut predictions, mut ids, mut by, mut class, mut degraded) = (text(), text(), text(), text(), text());
-    let (mut errors, mut fields) = (text(), text());
+    let (mut errors, mut fields, mut roles, mut versions) = (text(), text(), text(), text());
     let mut probabilities = Float64Builder::with_capacity(rows);
     let mut frauds = BooleanBuilder::with_capacity(rows);
     let mut points = Int32Builder::with_capacity(rows);
-    let mut counts = Counts::default();
-    for item in &scores.items {
+    let mut counts = scored.counts();
+    for (number, scores, item) in scored.items() {
         let (told, id) = match item {
             Item::Scored { chunk, row } => {
                 (scorer.prediction(scores, *chunk, *row), Some(scores.prediction_id(*chunk, *row)))
@@ -270,10 +275,15 @@ fn answer(scorer: &Scorer, metrics: &Metrics, scores: &Scores) -> Result<RecordB
         predictions.append_option(id);
         let counted = told.as_ref().map_or(Counted::Refused, |told| Counted::Scored {
             fraud: told.is_fraud,
-            by_model: told.decided_by == DecidedBy::Model,
+            probability: told.fraud_probability,
             degraded: told.degraded.is_some(),
         });
-        counts.add(counted, item);
+        if let Some(counts) = counts.get_mut(number) {
+            counts.add(counted, item);
+        }
+        roles.append_option(told.as_ref().map(|_| scores.role.as_str()));
+        let model = scores.model.as_ref().filter(|_| told.is_some());
+        versions.append_option(model.map(|model| model.version.as_str()));
         ids.append_option(told.as_ref().map(|told| told.transaction_id.as_str()));
         probabilities.append_option(told.as_ref().and_then(|told| told.fraud_probability));
         frauds.append_option(told.as_ref().map(|told| told.is_fraud));
@@ -286,7 +296,7 @@ fn answer(scorer: &Scorer, metrics: &Metrics, scores: &Scores) -> Result<RecordB
         errors.append_option(refusal.map(|refusal| refusal.detail.as_str()));
         fields.append_option(refusal.map(|refusal| refusal.fields.join(",")));
     }
-    counts.tell(metrics, scores);
+    scored.tell(&asking.metrics, &counts);
     let columns: Vec<ArrayRef> = vec![
         Arc::new(predictions.finish()),
         Arc::new(ids.finish()),
@@ -298,6 +308,8 @@ fn answer(scorer: &Scorer, metrics: &Metrics, scores: &Scores) -> Result<RecordB
         Arc::new(degraded.finish()),
         Arc::new(errors.finish()),
         Arc::new(fields.finish()),
+        Arc::new(roles.finish()),
+        Arc::new(versions.finish()),
     ];
     RecordBatch::try_new(answer_schema(), columns).map_err(|error| ScoringError::Contract(error.to_string()))
 }

@@ -8,20 +8,24 @@
 //! | `GET /ready` | 200 `{"status":"ready"}`, or 503 with the list of what is missing |
 //! | `POST /predict` | what is thought of one transaction |
 //! | `POST /predict/batch` | of many: a JSON array, NDJSON, or an Arrow IPC stream |
-//! | `GET /models` | the versions of the model, and which one answers |
+//! | `GET /models` | the versions of the model, and which ones answer |
 //! | `GET /openapi.json`, `GET /docs` | the routes, for machines and for people |
 //!
 //! The last five are there where a [`Predict`] is given. They ask for an API key where keys are set.
 //!
-//! Errors are problem details (RFC 9457). Everything is bounded: connections, idle and request time, bodies, shutdown.
+//! Errors are problem details (RFC 9457). With a certificate all routes are TLS. Everything is bounded: connections, idle and request time, bodies, shutdown.
 
+mod asking;
 mod batching;
 mod body;
 mod bounded;
 mod bulk;
+mod connection;
+mod counts;
 mod keys;
 mod models;
 mod openapi;
+mod pinning;
 pub mod postgres;
 mod predict;
 mod predictions;
@@ -30,8 +34,10 @@ mod readiness;
 mod routes;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,10 +46,11 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 pub use keys::{ApiKeys, KeyError};
-pub use predict::Predict;
+pub use predict::{Predict, PredictParts};
 pub use problem::Problem;
 pub use readiness::{Missing, Readiness};
 pub use routes::router;
+pub use tls::{Tls, TlsError};
 
 use crate::telemetry::Metrics;
 
@@ -64,7 +71,10 @@ pub struct ServeSettings {
     /// How long a shutdown waits for the requests under way.
     pub drain_timeout_ms: u64,
     /// A file with the API keys of the routes that score, one a line: `blake3:<hash>`, or the key itself.
-    pub api_key_file: std::path::PathBuf,
+    pub api_key_file: PathBuf,
+    /// The server's certificate and its key, PEM; without them HTTP is plain.
+    pub certificate_file: PathBuf,
+    pub key_file: PathBuf,
     /// Transactions that are scored one by one at a time; more are refused with 429.
     pub requests_max: usize,
     /// Batches at a time; more are refused with 429.
@@ -87,13 +97,32 @@ impl Default for ServeSettings {
             connections_max: 256,
             body_bytes_max: 1 << 20,
             drain_timeout_ms: 5_000,
-            api_key_file: std::path::PathBuf::new(),
+            api_key_file: PathBuf::new(),
+            certificate_file: PathBuf::new(),
+            key_file: PathBuf::new(),
             requests_max: 1024,
             batches_max: 2,
             batch_rows_max: 100_000,
             batch_bytes_max: 64 << 20,
             api_keys: Vec::new(),
         }
+    }
+}
+
+impl ServeSettings {
+    /// The key that cannot work, and what it accepts.
+    #[must_use]
+    pub fn problem(&self) -> Option<(&'static str, &'static str)> {
+        let own = [
+            ("requests_max", self.requests_max == 0, "must be at least 1"),
+            ("batches_max", self.batches_max == 0, "must be at least 1"),
+            (
+                "key_file",
+                self.certificate_file.as_os_str().is_empty() != self.key_file.as_os_str().is_empty(),
+                "and serve.certificate_file go together: give both or none",
+            ),
+        ];
+        own.into_iter().find(|(_, is_bad, _)| *is_bad).map(|(key, _, cause)| (key, cause))
     }
 }
 
@@ -107,17 +136,18 @@ pub struct ServeState {
     pub predict: Option<Predict>,
 }
 
-/// Serves until `shutdown` resolves and the requests under way are answered, or the drain timeout is over.
+/// Serves, encrypted where `tls` is given, until `shutdown` resolves and the requests under way are answered, or the drain timeout is over.
 ///
 /// # Errors
 /// When the listener fails for good.
 pub async fn serve(
     listener: TcpListener,
+    tls: Option<Tls>,
     state: ServeState,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let drain = Duration::from_millis(state.settings.drain_timeout_ms);
-    let listener = bounded::BoundedListener::new(listener, &state.settings);
+    let listener = bounded::BoundedListener::new(listener, tls, &state.settings);
     let (stopping, stopped) = oneshot::channel();
     let graceful = axum::serve(listener, router(state)).with_graceful_shutdown(async move {
         shutdown.await;

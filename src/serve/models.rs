@@ -38,10 +38,28 @@ pub(super) fn told(scorer: &Scorer) -> Result<Value, String> {
             "contributions_in": champion.scale(),
         })
     });
+    let settings = &scorer.settings;
+    let challenger = chosen.challenger.map(|challenger| {
+        let verdict = challenger.trial.verdict();
+        json!({
+            "version": challenger.served.version,
+            "threshold": challenger.served.threshold(),
+            "share": if verdict.is_none() { settings.challenger_share } else { 0.0 },
+            "shadow": settings.shadow,
+            "taken_out": verdict.map(|verdict| json!({
+                "cause": verdict.cause.as_str(),
+                "transactions": verdict.seen.transactions,
+                "failed": verdict.seen.failed,
+                "slow": verdict.seen.slow,
+            })),
+        })
+    });
     Ok(json!({
         "model": name,
         "serving": serving,
         "problem": chosen.problem,
+        "challenger": challenger,
+        "challenger_problem": chosen.challenger_problem,
         "features_epoch": standing.epoch,
         "versions": versions,
     }))

@@ -12,22 +12,36 @@ use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::asking::Asking;
 use super::batching::Batching;
 use super::body::{self, BodyKind};
-use super::bulk::{Bulk, Counts};
+use super::bulk::Bulk;
+use super::counts::Counts;
+use super::pinning::Pinning;
 use super::predictions::{Told, refused};
 use super::{ApiKeys, Problem, ServeSettings, ServeState, models, openapi};
-use crate::scoring::{Item, Receipts, Scorer};
+use crate::scoring::{Item, Receipts, Scorer, Shadows};
 use crate::telemetry::Metrics;
 
 /// What the routes that score answer from. Clones share their state.
 #[derive(Clone)]
 pub struct Predict(Arc<Inner>);
 
+/// What scores, and who hears of it.
+pub struct PredictParts {
+    pub scorer: Arc<Scorer>,
+    /// Absent where no receipts are kept.
+    pub receipts: Option<Receipts>,
+    /// Absent where nobody is asked in the shadow.
+    pub shadows: Option<Shadows>,
+    pub keys: ApiKeys,
+    pub metrics: Arc<Metrics>,
+}
+
 struct Inner {
-    scorer: Arc<Scorer>,
-    receipts: Option<Receipts>,
+    asking: Arc<Asking>,
     batching: Arc<Batching>,
+    pinning: Pinning,
     keys: ApiKeys,
     requests: Semaphore,
     batches: Semaphore,
@@ -45,13 +59,16 @@ struct BatchQuery {
 
 impl Predict {
     #[must_use]
-    pub fn new(scorer: Arc<Scorer>, receipts: Option<Receipts>, keys: ApiKeys, settings: &ServeSettings) -> Self {
+    pub fn new(parts: PredictParts, settings: &ServeSettings) -> Self {
+        let PredictParts { scorer, receipts, shadows, keys, metrics } = parts;
         let permits = |count: usize| Semaphore::new(count.clamp(1, Semaphore::MAX_PERMITS));
         let openapi = openapi::document(&scorer, settings, &keys);
+        let pinning = Pinning::new(&scorer);
+        let asking = Arc::new(Asking { scorer, receipts, shadows, metrics });
         Self(Arc::new(Inner {
-            batching: Arc::new(Batching::new(Arc::clone(&scorer), receipts.clone())),
-            scorer,
-            receipts,
+            batching: Arc::new(Batching::new(Arc::clone(&asking))),
+            asking,
+            pinning,
             keys,
             requests: permits(settings.requests_max),
             batches: permits(settings.batches_max),
@@ -60,7 +77,7 @@ impl Predict {
     }
 
     pub(super) fn scorer(&self) -> &Arc<Scorer> {
-        &self.0.scorer
+        &self.0.asking.scorer
     }
 }
 
@@ -108,15 +125,20 @@ async fn score_one(
     let inner = &predict.0;
     inner.keys.admit(request.headers())?;
     BodyKind::of(request.headers(), &[BodyKind::Json])?;
+    // Before a place is taken: whoever waits for a version to be loaded takes none from others.
+    let pin = inner.pinning.of(request.headers()).await;
     let _permit = inner.requests.try_acquire().map_err(|_| {
         Problem::busy(format!("{} transactions are being scored already; try again", state.settings.requests_max))
     })?;
     let payload = body::read(request, state.settings.body_bytes_max).await?;
-    let (scores, place) = inner.batching.score(payload).await.map_err(|cause| failed(&cause))?;
-    let most = inner.scorer.settings.contributions_max;
-    match scores.items.get(place) {
+    // With the body read: else the connection would be closed on a client that is still sending it.
+    let pin = pin?;
+    let (scores, item) = inner.batching.score(payload, pin).await.map_err(|cause| failed(&cause))?;
+    let scorer = predict.scorer();
+    let most = scorer.settings.contributions_max;
+    match scores.items.get(item) {
         Some(item @ Item::Scored { chunk, row }) => {
-            let told = Told::of(&inner.scorer, &scores, *chunk, *row, most).ok_or_else(|| failed("a row is gone"))?;
+            let told = Told::of(scorer, &scores, *chunk, *row, most).ok_or_else(|| failed("a row is gone"))?;
             let mut counts = Counts::default();
             counts.add(told.counted(), item);
             counts.tell(&state.metrics, &scores);
@@ -148,15 +170,17 @@ async fn score_many(predict: &Predict, state: &ServeState, request: Request) -> 
     let kind = BodyKind::of(request.headers(), &[BodyKind::Json, BodyKind::Lines, BodyKind::Arrow])?;
     let query = request.uri().query().unwrap_or_default();
     let BatchQuery { contributions } = parse_query(query)?;
+    let pin = inner.pinning.of(request.headers()).await;
     // Before the body is read: batches that wait hold no memory.
     let _permit = inner.batches.try_acquire().map_err(|_| {
         Problem::busy(format!("{} batches are being scored already; try again", state.settings.batches_max))
     })?;
     let text = body::read(request, state.settings.batch_bytes_max).await?;
-    let (scorer, receipts, metrics) = (Arc::clone(&inner.scorer), inner.receipts.clone(), Arc::clone(&state.metrics));
+    let pin = pin?;
+    let asking = Arc::clone(&inner.asking);
     let rows_max = state.settings.batch_rows_max;
     let scored = tokio::task::spawn_blocking(move || {
-        let bulk = Bulk { scorer: &scorer, receipts: receipts.as_ref(), metrics: &metrics, rows_max };
+        let bulk = Bulk { asking: &asking, rows_max, pin: pin.as_ref() };
         bulk.score(kind, &text, contributions)
     });
     match scored.await {

@@ -6,7 +6,8 @@ use serde_json::json;
 use axum::http::StatusCode;
 
 use super::Problem;
-use crate::scoring::{DecidedBy, FRAUD, Item, Prediction, Refusal, Scorer, Scores, decision};
+use super::counts::Counted;
+use crate::scoring::{DecidedBy, FRAUD, Item, Prediction, Refusal, Role, Scorer, Scores, decision};
 
 /// What is said of one transaction.
 #[derive(Debug, Serialize)]
@@ -16,6 +17,8 @@ pub(super) struct Told<'a> {
     fraud_probability: Option<f64>,
     decision: &'static str,
     decided_by: DecidedBy,
+    role: Role,
+    model_version: Option<&'a str>,
     threshold: f64,
     rules: Option<Rules>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -40,7 +43,7 @@ struct Contribution<'a> {
     contribution: f64,
 }
 
-/// What answered, the same for all transactions of an answer.
+/// What answered all transactions of an answer.
 #[derive(Debug, Serialize)]
 pub(super) struct Answered<'a> {
     model: Option<ModelTold<'a>>,
@@ -88,6 +91,8 @@ impl<'a> Told<'a> {
             fraud_probability,
             decision: decision(is_fraud),
             decided_by,
+            role: scores.role,
+            model_version: scores.model.as_ref().map(|model| model.version.as_str()),
             threshold,
             rules: rules.map(|rules| Rules { score: rules.score, class: rules.class, reasons: rules.reasons }),
             contributions,
@@ -97,8 +102,8 @@ impl<'a> Told<'a> {
     }
 
     pub(super) fn counted(&self) -> Counted {
-        let by_model = self.decided_by == DecidedBy::Model;
-        Counted::Scored { fraud: self.decision == FRAUD, by_model, degraded: self.degraded }
+        let probability = self.fraud_probability;
+        Counted::Scored { fraud: self.decision == FRAUD, probability, degraded: self.degraded }
     }
 
     pub(super) fn with_answered(self, scores: &'a Scores, latency_us: u64) -> Single<'a> {
@@ -113,6 +118,18 @@ impl<'a> Answered<'a> {
             model: model.map(|model| ModelTold { name: model.name.as_str(), version: model.version.as_str() }),
             features: FeaturesTold { epoch: scores.standing.epoch, age_s: scores.features_age_s() },
         }
+    }
+
+    /// Names no model where several answered. `None` when nothing came.
+    pub(super) fn of_all(all: impl Iterator<Item = &'a Scores> + Clone) -> Option<Self> {
+        let mut told = Self::of(all.clone().next()?);
+        let mut scored = all.filter(|scores| scores.rows() > 0).map(|scores| scores.model.as_ref());
+        let first = scored.next().flatten();
+        let version = first.map(|model| &model.version);
+        let is_one = scored.all(|model| model.map(|model| &model.version) == version);
+        let one = first.filter(|_| is_one);
+        told.model = one.map(|model| ModelTold { name: model.name.as_str(), version: model.version.as_str() });
+        Some(told)
     }
 }
 
@@ -143,11 +160,4 @@ pub(super) fn push_item(scorer: &Scorer, scores: &Scores, item: &Item, most: usi
     };
     debug_assert!(value.is_ok(), "a buffer takes everything");
     counted
-}
-
-/// What an item counts as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Counted {
-    Scored { fraud: bool, by_model: bool, degraded: bool },
-    Refused,
 }

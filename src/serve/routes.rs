@@ -16,7 +16,7 @@ use super::{Problem, ServeState, predict};
 /// Where the process scores.
 const SCORING: &str = "POST /predict         what is thought of a transaction\n\
                        POST /predict/batch   of many: a JSON array, NDJSON, or an Arrow IPC stream\n\
-                       GET /models    the versions of the model, and which one answers\n\
+                       GET /models    the versions of the model, and which ones answer\n\
                        GET /docs      how to call it; GET /openapi.json for machines\n";
 
 const INDEX: &str = concat!(

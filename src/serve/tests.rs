@@ -36,7 +36,7 @@ async fn start(settings: ServeSettings) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
-    let task = tokio::spawn(serve(listener, state, async move {
+    let task = tokio::spawn(serve(listener, None, state, async move {
         let _ = stopped.await;
     }));
     Server { address, stop, task, readiness }

@@ -196,11 +196,13 @@ impl Settings {
             }
         }
         if let Some(folder) = file.and_then(Path::parent) {
-            let postgres = &mut settings.postgres;
+            let (serve, postgres) = (&mut settings.serve, &mut settings.postgres);
             for path in [
                 &mut settings.contract.folder,
                 &mut settings.sql.folder,
-                &mut settings.serve.api_key_file,
+                &mut serve.api_key_file,
+                &mut serve.certificate_file,
+                &mut serve.key_file,
                 &mut postgres.password_file,
                 &mut postgres.certificate_file,
                 &mut postgres.key_file,
@@ -250,7 +252,7 @@ impl Settings {
 
     /// The key that cannot work, and what it accepts.
     fn problem(&self) -> Option<(String, String)> {
-        let own: [(&str, bool, &str); 16] = [
+        let own: [(&str, bool, &str); 13] = [
             ("pipeline", self.pipeline.is_empty(), "is empty; give the pipeline a name"),
             ("lake.location", self.lake.location.is_empty(), "is empty; give a folder or s3://bucket/prefix"),
             (
@@ -270,9 +272,6 @@ impl Settings {
             ),
             ("maintenance.fan_in", self.maintenance.fan_in < 2, "must be at least 2"),
             ("model.folder", self.model.folder.as_os_str().is_empty(), "is empty; give a folder for models"),
-            ("scoring.follow_ms", self.scoring.follow_ms == 0, "must be at least 1"),
-            ("serve.requests_max", self.serve.requests_max == 0, "must be at least 1"),
-            ("serve.batches_max", self.serve.batches_max == 0, "must be at least 1"),
             ("serve.address", !is_address(&self.serve.address), "must be host:port, such as 127.0.0.1:9464"),
             (
                 "postgres.address",
@@ -295,6 +294,12 @@ impl Settings {
         }
         if let Some((key, cause)) = self.postgres.problem() {
             return Some((format!("postgres.{key}"), cause));
+        }
+        if let Some((key, cause)) = self.scoring.problem() {
+            return Some((format!("scoring.{key}"), cause.to_owned()));
+        }
+        if let Some((key, cause)) = self.serve.problem() {
+            return Some((format!("serve.{key}"), cause.to_owned()));
         }
         if let Some((key, cause)) = self.drift.problem() {
             return Some((format!("drift.{key}"), cause.to_owned()));

@@ -44,6 +44,16 @@ fn features_are_on_off_or_as_the_lake_has_them() {
 }
 
 #[test]
+fn a_share_may_be_written_as_a_whole_number() {
+    for (text, share) in [("0", 0.0), ("1", 1.0), ("0.25", 0.25)] {
+        let settings = load(&[("ASSAY_SCORING_CHALLENGER_SHARE", text)]).unwrap();
+        assert_eq!(settings.scoring.challenger_share.to_bits(), f64::to_bits(share));
+        assert_eq!(settings.scoring.trial().is_some(), share > 0.0);
+    }
+    assert!(load(&[("ASSAY_SCORING_SHADOW", "true")]).unwrap().scoring.trial().is_some());
+}
+
+#[test]
 fn a_password_is_never_shown() {
     let settings = load(&[("ASSAY_REGISTRY_PASSWORD", "hunter2"), ("ASSAY_KAFKA_PASSWORD", "hunter3")]).unwrap();
     let shown = format!("{settings:?}");
@@ -83,6 +93,13 @@ fn a_refused_value_names_its_key_its_place_and_what_is_accepted() {
         (
             "[lake]\nhistori_s = 3",
             "assay.toml:2: there is no setting lake.histori_s; did you mean `history_s`? [lake] has: location, options, history_s",
+        ),
+        ("[scoring]\nchallenger_share = 1.5", "assay.toml:2: scoring.challenger_share must be a share from 0 to 1"),
+        ("[scoring]\nchallenger_share = nan", "assay.toml:2: scoring.challenger_share must be a share from 0 to 1"),
+        ("[scoring]\nfollow_ms = 0", "assay.toml:2: scoring.follow_ms must be at least 1"),
+        (
+            "[serve]\nkey_file = \"key.pem\"",
+            "assay.toml:2: serve.key_file and serve.certificate_file go together: give both or none",
         ),
         ("[serve]\naddress = \"here\"", "assay.toml:2: serve.address must be host:port, such as 127.0.0.1:9464"),
         ("[registry]\nurl = \"ftp://x\"", "assay.toml:2: registry.url does not begin with http:// or https://"),

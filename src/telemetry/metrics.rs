@@ -8,7 +8,7 @@ use prometheus::{
     TextEncoder,
 };
 
-use super::resident_memory_bytes;
+use super::{RoleMetrics, resident_memory_bytes};
 use crate::domain::{Clock, EpochRecord, Partition, Reason, Stage, TableName};
 
 /// Stages and commits: from a millisecond (one small file) to a minute (a store that struggles).
@@ -67,6 +67,7 @@ pub struct Metrics {
     predictions: IntCounterVec,
     predictions_refused: IntCounterVec,
     predictions_degraded: IntCounter,
+    roles: RoleMetrics,
     receipts: IntCounterVec,
     stream_scored: IntCounterVec,
     stream_score_seconds: Histogram,
@@ -118,9 +119,10 @@ impl Metrics {
             source_connected: make.gauge("assay_source_connected", "1 while the source answers, else 0.")?,
             requests: make.counters("assay_requests_total", "Requests to score, by route and status.", &["route", "status"])?,
             request_seconds: make.request_histograms("assay_request_seconds", "Seconds from a request to score to its answer.", &["route"])?,
-            predictions: make.counters("assay_predictions_total", "Transactions scored by request; the version is that of the model, or `rules` where they decided alone.", &["version", "decision"])?,
+            predictions: make.counters("assay_predictions_total", "Transactions scored by request; the version is that of the model, `pinned` where a request named it, or `rules` where they decided alone.", &["version", "decision"])?,
             predictions_refused: make.counters("assay_predictions_refused_total", "Transactions of requests that do not fit the contract or break an expectation, by the first reason.", &["reason"])?,
             predictions_degraded: make.counter("assay_predictions_degraded_total", "Transactions scored by the rules alone, because the model or features were missing.")?,
+            roles: RoleMetrics::make(&mut make)?,
             receipts: make.counters("assay_receipts_total", "Receipts of decisions: kept in gold.predictions, shed because too many waited, or lost because the lake took none.", &["outcome"])?,
             stream_scored: make.counters("assay_stream_scored_total", "Transactions of the stream that were scored as they came, by who decided: the model, or the rules alone.", &["decided_by"])?,
             stream_score_seconds: make.histogram("assay_stream_score_seconds", "Seconds from the production of the oldest event of a micro-batch to its score, handed to the topic of predictions.", WORK_BUCKETS)?,
@@ -290,7 +292,7 @@ impl Metrics {
         self.request_seconds.with_label_values(&[route]).observe(time.as_secs_f64());
     }
 
-    /// Transactions were scored by this version of the model, or by the `rules`.
+    /// Transactions were scored by this version of the model, by one that was `pinned`, or by the `rules`.
     pub fn predicted(&self, version: &str, decision: &str, transactions: u64) {
         self.predictions.with_label_values(&[version, decision]).inc_by(transactions);
     }
@@ -303,6 +305,12 @@ impl Metrics {
     /// Transactions were scored without the model or without all features.
     pub fn predictions_degraded(&self, transactions: u64) {
         self.predictions_degraded.inc_by(transactions);
+    }
+
+    /// The versions of a model, by the roles that they answer in.
+    #[must_use]
+    pub fn roles(&self) -> &RoleMetrics {
+        &self.roles
     }
 
     /// So many PostgreSQL clients are connected.
@@ -357,17 +365,17 @@ fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-struct Maker {
+pub(super) struct Maker {
     registry: Registry,
     catalog: Vec<(String, String)>,
 }
 
 impl Maker {
-    fn counter(&mut self, name: &str, help: &str) -> Result<IntCounter, MetricsError> {
+    pub(super) fn counter(&mut self, name: &str, help: &str) -> Result<IntCounter, MetricsError> {
         self.keep(IntCounter::new(name, help))
     }
 
-    fn counters(&mut self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, MetricsError> {
+    pub(super) fn counters(&mut self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, MetricsError> {
         self.keep(IntCounterVec::new(Opts::new(name, help), labels))
     }
 
@@ -375,11 +383,11 @@ impl Maker {
         self.keep(IntGauge::new(name, help))
     }
 
-    fn float_gauge(&mut self, name: &str, help: &str) -> Result<Gauge, MetricsError> {
+    pub(super) fn float_gauge(&mut self, name: &str, help: &str) -> Result<Gauge, MetricsError> {
         self.keep(Gauge::new(name, help))
     }
 
-    fn gauges(&mut self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, MetricsError> {
+    pub(super) fn gauges(&mut self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, MetricsError> {
         self.keep(IntGaugeVec::new(Opts::new(name, help), labels))
     }
 
@@ -388,11 +396,21 @@ impl Maker {
     }
 
     fn histograms(&mut self, name: &str, help: &str, labels: &[&str]) -> Result<HistogramVec, MetricsError> {
-        self.keep(HistogramVec::new(HistogramOpts::new(name, help).buckets(WORK_BUCKETS.to_vec()), labels))
+        self.histograms_of(name, help, labels, WORK_BUCKETS)
+    }
+
+    pub(super) fn histograms_of(
+        &mut self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        buckets: &[f64],
+    ) -> Result<HistogramVec, MetricsError> {
+        self.keep(HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels))
     }
 
     fn request_histograms(&mut self, name: &str, help: &str, labels: &[&str]) -> Result<HistogramVec, MetricsError> {
-        self.keep(HistogramVec::new(HistogramOpts::new(name, help).buckets(REQUEST_BUCKETS.to_vec()), labels))
+        self.histograms_of(name, help, labels, REQUEST_BUCKETS)
     }
 
     fn keep<C: Collector + Clone + 'static>(&mut self, made: prometheus::Result<C>) -> Result<C, MetricsError> {

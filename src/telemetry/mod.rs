@@ -29,11 +29,19 @@
 //! | `assay_source_connected` | gauge | | 0 or 1 | whether the source answers |
 //! | `assay_requests_total` | counter | `route`, `status` | requests | to score, answered |
 //! | `assay_request_seconds` | histogram | `route` | seconds | from a request to score to its answer |
-//! | `assay_predictions_total` | counter | `version`, `decision` | transactions | scored by request; the version is that of the model, or `rules` |
+//! | `assay_predictions_total` | counter | `version`, `decision` | transactions | scored by request; the version is that of the model, `pinned` where a request named it, or `rules` |
 //! | `assay_predictions_refused_total` | counter | `reason` | transactions | of requests that do not fit the contract or break an expectation |
 //! | `assay_predictions_degraded_total` | counter | | transactions | scored by the rules alone, because the model or features were missing |
 //! | `assay_stream_scored_total` | counter | `decided_by` | transactions | of the stream, scored as they came, by `model` or by `rules` alone |
 //! | `assay_stream_score_seconds` | histogram | | seconds | from the production of the oldest event of a micro-batch to its score, handed to the topic of predictions |
+//! | `assay_role_predictions_total` | counter | `role`, `decision` | transactions | scored as champion, challenger, pinned or shadow |
+//! | `assay_role_failures_total` | counter | `role` | transactions | that the version of a role could say nothing of: of a challenger, the champion answered; of champion and pinned, the rules |
+//! | `assay_role_ask_seconds` | histogram | `role` | seconds | that asking the version took, of transactions that came together |
+//! | `assay_role_probability` | histogram | `role` | | probabilities that the version gave |
+//! | `assay_role_version_info` | gauge | `role`, `model`, `version` | | always 1: which version has a role |
+//! | `assay_challenger_share` | gauge | | 0 to 1 | of users, whom a challenger answers now; 0 when it was taken out |
+//! | `assay_challenger_returns_total` | counter | `cause` | challengers | taken out for errors or latency |
+//! | `assay_shadow_shed_total` | counter | | transactions | that the challenger was not asked about in the shadow, because too many waited |
 //! | `assay_receipts_total` | counter | `outcome` | transactions | receipts of decisions: `kept` in gold.predictions, `shed` because too many waited, `lost` because the lake took none |
 //! | `assay_features_epoch` | gauge | | number | the epoch of the lake that requests are scored with |
 //! | `assay_sql_connections` | gauge | | connections | of PostgreSQL clients |
@@ -45,9 +53,11 @@
 mod logging;
 mod memory;
 mod metrics;
+mod roles;
 #[cfg(test)]
 mod tests;
 
 pub use logging::{LogFormat, LoggingError, check_filter, init_logging, init_logging_to, subscriber};
 pub use memory::resident_memory_bytes;
 pub use metrics::{Metrics, MetricsError};
+pub use roles::RoleMetrics;

@@ -68,6 +68,30 @@ fn the_record_of_an_epoch_is_counted_once() {
 }
 
 #[test]
+fn a_role_shows_the_one_version_that_has_it() {
+    let metrics = metrics(0);
+    let shown = || {
+        let text = metrics.render().unwrap();
+        let lines = text.lines().filter(|line| line.starts_with("assay_role_version_info"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let roles = metrics.roles();
+    roles.set_version("champion", Some(["fraud", "v1"]));
+    roles.set_version("challenger", Some(["fraud", "v2"]));
+    roles.set_version("champion", Some(["fraud", "v2"]));
+    roles.set_version("challenger", None);
+    roles.set_version("challenger", None);
+    let line = "assay_role_version_info{model=\"fraud\",role=\"champion\",version=\"v2\"} 1";
+    assert_eq!(shown(), [line]);
+    roles.set_challenger_share(0.25);
+    roles.challenger_returned("errors");
+    let text = metrics.render().unwrap();
+    for line in ["assay_challenger_share 0", "assay_challenger_returns_total{cause=\"errors\"} 1"] {
+        assert!(text.lines().any(|found| found == line), "no `{line}` in\n{text}");
+    }
+}
+
+#[test]
 fn labels_hold_what_was_said() {
     let metrics = metrics(0);
     let gold = TableName::new(Layer::Gold, "user_activity");

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # Serving: a model trained from a lake answers curl and a Python client that keeps asking while models are promoted and
-# rolled back (no request fails); limits, keys, and what is documented hold; a signal lets requests under way finish.
+# rolled back (no request fails); limits, keys, and what is documented hold; a signal lets requests under way finish. A
+# challenger answers its share of users over TLS and in the shadow, requests name versions, a slow challenger is taken out.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/e2e.sh"
 EVENTS="${EVENTS:-60000}"
 
 PYTHON="$("$SERVICES_DIR/python" serving)" || exit $?
 need curl curl
+need openssl openssl
 export ASSAY_FEATURES_LABEL_DELAY_HOURS=24
 # Sparse in time, so that the span is longer than labels take to arrive.
 assay demo --events "$EVENTS" --event-rate 0.02 --users 2000 --seed 7 --lake "$LAKE" --json >"$WORK/demo.log" 2>&1 ||
@@ -29,15 +31,22 @@ export ASSAY_SCORING_RECEIPTS_EVERY_MS=500
 export ASSAY_LOG_FILTER=info ASSAY_SERVE_API_KEY=open-sesame ASSAY_SCORING_HORIZON_S=60000
 PORT="$(free_port)"
 URL="http://127.0.0.1:$PORT"
-background serve "$ASSAY" serve --lake "$LAKE" --http "127.0.0.1:$PORT"
-SERVER=$CHILD
-for _ in $(seq 600); do
-  ready="$(curl -s -o /dev/null -w '%{http_code}' "$URL/ready" || true)"
-  [ "$ready" != 200 ] || break
-  kill -0 "$SERVER" 2>/dev/null || { log_end serve && die "serve ended"; }
-  sleep 0.1
-done
-[ "$ready" = 200 ] || { log_end serve && die "serve is not ready"; }
+# serve NAME: sets SERVER, and waits until it is ready.
+serve() {
+  local ready=""
+  background "$1" "$ASSAY" serve --lake "$LAKE" --http "127.0.0.1:$PORT"
+  SERVER=$CHILD
+  for _ in $(seq 600); do
+    ready="$(curl -s --cacert "$WORK/certificate.pem" -o /dev/null -w '%{http_code}' "$URL/ready" || true)"
+    [ "$ready" != 200 ] || break
+    kill -0 "$SERVER" 2>/dev/null || { log_end "$1" && die "serve ended"; }
+    sleep 0.1
+  done
+  [ "$ready" = 200 ] || { log_end "$1" && die "serve is not ready"; }
+}
+openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext basicConstraints=critical,CA:FALSE \
+  -addext subjectAltName=DNS:localhost -keyout "$WORK/key.pem" -out "$WORK/certificate.pem" 2>/dev/null
+serve serve
 
 # status WANTED CURL-ARGUMENTS...
 status() {
@@ -152,4 +161,54 @@ assert len(set(ids)) == len(ids), "an id stands twice"
 print(len(ids))' "$LAKE")"
 [ $((kept + shed)) -eq "$decided" ] && [ "$kept" -gt 1000 ] || die "$decided decisions, $kept receipts and $shed shed"
 say "$decided decisions, $kept receipts, $shed shed"
+
+say "a challenger for a share of the users and in the shadow, over TLS"
+export ASSAY_SERVE_CERTIFICATE_FILE="$WORK/certificate.pem" ASSAY_SERVE_KEY_FILE="$WORK/key.pem"
+export ASSAY_SCORING_CHALLENGER_SHARE=0.3 ASSAY_SCORING_SHADOW=true ASSAY_SCORING_CHALLENGER_LATENCY_US=10000000
+CHAMPION="${VERSIONS[1]}" CHALLENGER="${VERSIONS[0]}"
+assay promote "fraud@$CHAMPION" >/dev/null
+assay promote "fraud@$CHALLENGER" --alias challenger >/dev/null
+URL="https://localhost:$PORT"
+serve canary
+canary() {
+  local what="$1"
+  shift
+  "$PYTHON" "$ORACLE/canary.py" "$what" --url "$URL" --key open-sesame --ca "$WORK/certificate.pem" --body "$BODY" \
+    --champion "$CHAMPION" --challenger "$CHALLENGER" "$@"
+}
+canary ask --share 0.3
+for route in /health /ready /docs /openapi.json; do status 200 --cacert "$WORK/certificate.pem" "$URL$route"; done
+! curl -s "$URL/health" >/dev/null || die "a certificate that nobody vouches for was taken"
+! curl -s "http://localhost:$PORT/health" >/dev/null || die "plain HTTP is answered beside TLS"
+# The shadow catches up.
+shadows() { curl -s --cacert "$WORK/certificate.pem" "$URL/metrics" | awk -v role="$1" '$1 ~ "^assay_role_predictions_total" && $1 ~ "role=\"" role "\"" { n += $2 } /^assay_shadow_shed_total/ && role == "shadow" { n += $2 } END { print n + 0 }'; }
+for _ in $(seq 100); do
+  [ "$(shadows shadow)" -lt "$(shadows champion)" ] || break
+  sleep 0.1
+done
+status 200 --cacert "$WORK/certificate.pem" "$URL/metrics"
+shed="$(awk '/^assay_shadow_shed_total/ { print $2 }' "$WORK/answer")"
+for line in "assay_role_version_info{model=\"fraud\",role=\"champion\",version=\"$CHAMPION\"} 1" \
+  "assay_role_version_info{model=\"fraud\",role=\"challenger\",version=\"$CHALLENGER\"} 1" "assay_challenger_share 0.3"; do
+  grep -qF "$line" "$WORK/answer" || die "no $line in the metrics"
+done
+canary drain --share 0.3 --pid "$SERVER"
+finish "$SERVER" 20 canary
+mapfile -t KEPT < <("$PYTHON" "$ORACLE/canary.py" kept --lake "$LAKE" --challenger "$CHALLENGER" --shed "$shed")
+[ "${#KEPT[@]}" -eq 4 ] || die "what the lake keeps is not what was answered: ${KEPT[*]}"
+say "kept: ${KEPT[0]}"
+for id in "${KEPT[@]:1}"; do assay explain "$id" --lake "$LAKE" >"$WORK/explained" || { cat "$WORK/explained" >&2 && die "$id is not explained"; }; done
+
+say "a slow challenger is taken out, and nobody is refused"
+unset ASSAY_SERVE_CERTIFICATE_FILE ASSAY_SERVE_KEY_FILE
+export ASSAY_SCORING_SHADOW=false ASSAY_SCORING_CHALLENGER_SHARE=1 ASSAY_SCORING_CHALLENGER_LATENCY_US=1
+export ASSAY_SCORING_CHALLENGER_TRANSACTIONS_MIN=50
+URL="http://localhost:$PORT"
+serve slow
+canary slow
+grep -q "the challenger is taken out" "$WORK/slow.log" || { log_end slow && die "the log does not say so"; }
+status 200 "$URL/metrics"
+grep -q 'assay_challenger_returns_total{cause="latency"} 1' "$WORK/answer" || die "it is not counted"
+kill -s TERM "$SERVER"
+finish "$SERVER" 20 slow
 say "serving: all held"

@@ -6,6 +6,8 @@ use super::{RegistryError, Version};
 
 /// The alias that is served.
 pub const CHAMPION: &str = "champion";
+/// The alias that is tried beside it.
+pub const CHALLENGER: &str = "challenger";
 /// Former champions that can be returned to.
 const HISTORY_MAX: usize = 100;
 

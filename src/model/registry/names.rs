@@ -91,14 +91,24 @@ impl Reference {
         let Some((name, which)) = text.split_once('@') else {
             return Ok(Self { name: ModelName::parse(text)?, which: Which::Alias(alias.to_owned()) });
         };
-        let which = match Version::parse(which) {
-            Ok(version) => Which::Version(version),
-            Err(_) => {
-                check_alias(which)?;
-                Which::Alias(which.to_owned())
-            }
-        };
+        let which = Which::parse(which)?;
         Ok(Self { name: ModelName::parse(name)?, which })
+    }
+}
+
+impl Which {
+    /// A version, or else an alias.
+    ///
+    /// # Errors
+    /// When it can be neither.
+    pub fn parse(text: &str) -> Result<Self, RegistryError> {
+        match Version::parse(text) {
+            Ok(version) => Ok(Self::Version(version)),
+            Err(_) => {
+                check_alias(text)?;
+                Ok(Self::Alias(text.to_owned()))
+            }
+        }
     }
 }
 

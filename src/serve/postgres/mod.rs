@@ -49,6 +49,7 @@ use crate::domain::Clock;
 use crate::lake::LakeSettings;
 use crate::query::Sessions;
 use crate::refine::References;
+use crate::serve::TlsError;
 use crate::telemetry::Metrics;
 
 use connection::Connection;
@@ -78,8 +79,8 @@ pub struct PostgresParts {
 pub enum PostgresError {
     #[error(transparent)]
     Password(#[from] PasswordError),
-    #[error("postgres.{key} {path}: {cause}")]
-    Tls { key: &'static str, path: String, cause: String },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("the engine of the SQL endpoint cannot be started: {0}")]
     Engine(#[from] DataFusionError),
 }

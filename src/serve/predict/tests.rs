@@ -40,16 +40,26 @@ impl std::fmt::Debug for Answer {
 }
 
 async fn start(settings: ServeSettings) -> Service {
-    let (kept, scorer) = Kept::champion();
+    start_with(Kept::champion(), settings).await
+}
+
+async fn start_with((kept, scorer): (Kept, Scorer), settings: ServeSettings) -> Service {
     let scorer = Arc::new(scorer);
     let metrics = Arc::new(Metrics::new("1", Arc::new(ManualClock::at(0))).unwrap());
     let keys = ApiKeys::load(&settings).unwrap();
-    let predict = Some(Predict::new(Arc::clone(&scorer), None, keys, &settings));
+    let parts = PredictParts {
+        scorer: Arc::clone(&scorer),
+        receipts: None,
+        shadows: None,
+        keys,
+        metrics: Arc::clone(&metrics),
+    };
+    let predict = Some(Predict::new(parts, &settings));
     let state = ServeState { metrics, readiness: Readiness::default(), settings, predict };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    tokio::spawn(serve(listener, state, async move {
+    tokio::spawn(serve(listener, None, state, async move {
         let _ = stopped.await;
     }));
     Service { address, scorer, kept, _stop: stop }
@@ -92,6 +102,7 @@ async fn a_transaction_is_answered_with_all_that_was_promised() {
     assert_eq!(told["contributions"][0]["feature"], "amount");
     let version = service.kept.registry.versions(&service.kept.name).unwrap()[0].to_string();
     assert_eq!(told["model"], json!({"name": "fraud", "version": version}));
+    assert_eq!((&told["role"], &told["model_version"]), (&json!("champion"), &json!(version)));
     assert_eq!((&told["features"]["epoch"], &told["degraded"]), (&json!(0), &json!(false)));
     assert!(told["latency_us"].is_u64() && told.get("degraded_reason").is_none());
 }
@@ -309,3 +320,5 @@ async fn models_are_told_and_exchanged_without_a_failed_request() {
     assert_eq!((told["model"].as_str(), told["versions"].as_array().unwrap().len()), (Some("fraud"), 2));
     assert!(told["serving"]["version"].is_string() && told["problem"].is_null());
 }
+
+mod versions;

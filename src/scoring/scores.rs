@@ -1,0 +1,295 @@
+//! What became of transactions that were scored together by one version.
+
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
+use arrow::error::ArrowError;
+
+use super::pipeline::Followed;
+use super::served::Answers;
+use super::{Served, Standing};
+use crate::refine::EVALUATES;
+
+/// What came together keeps its batches: about so much beside its rows.
+const ROUND_BYTES: usize = 16 << 10;
+const ROW_BYTES: usize = 2 << 10;
+
+/// As what a version answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// For all that nobody else answers for; the rules, where there is none.
+    Champion,
+    /// For a share of the users.
+    Challenger,
+    /// For a request that named it.
+    Pinned,
+    /// For nobody: it is asked what the champion was asked.
+    Shadow,
+}
+
+impl Role {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Champion => "champion",
+            Self::Challenger => "challenger",
+            Self::Pinned => "pinned",
+            Self::Shadow => "shadow",
+        }
+    }
+}
+
+/// What one version says of transactions that came together, or of some of them.
+#[derive(Debug)]
+pub struct Scores {
+    pub items: Vec<Item>,
+    /// Of each item its place among the transactions that came together.
+    pub places: Vec<usize>,
+    pub role: Role,
+    pub model: Option<Arc<Served>>,
+    pub standing: Standing,
+    pub now_us: i64,
+    pub(super) chunks: Vec<Chunk>,
+    pub(super) ids: Ids,
+}
+
+/// What identifies the predictions of transactions that came together.
+#[derive(Debug, Clone)]
+pub(super) struct Ids {
+    /// Of the process.
+    pub run: Arc<str>,
+    /// Of the first transaction.
+    pub first: u64,
+    /// How many came together.
+    pub count: usize,
+    /// Of the first answer whose shadow they are.
+    pub shadow_of: Option<u64>,
+}
+
+#[derive(Debug, Clone)]
+pub enum Item {
+    /// The chunk and the row in it.
+    Scored {
+        chunk: usize,
+        row: usize,
+    },
+    Refused(Refusal),
+}
+
+/// Why a transaction is none that can be scored.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Refusal {
+    /// The fields of the contract that are at fault; empty when it is the whole.
+    pub fields: Vec<String>,
+    /// A stable code: that of a dead letter, or the name of the first expectation broken.
+    pub code: String,
+    /// All expectations broken.
+    pub broken: Vec<String>,
+    /// For people.
+    pub detail: String,
+}
+
+#[derive(Debug)]
+pub(super) struct Chunk {
+    /// The rows of the contract.
+    pub sent: RecordBatch,
+    /// For each row of silver that of `sent`, and its place among those that came.
+    pub origins: Vec<(u32, usize)>,
+    pub silver: RecordBatch,
+    pub following: Vec<Followed>,
+    /// What the model says; why it does not.
+    pub answers: Result<Answers, String>,
+}
+
+impl Chunk {
+    /// Some of its rows, in ascending order, of which nobody was asked yet.
+    pub fn take(&self, rows: &[usize]) -> Result<Self, ArrowError> {
+        let answers = Err("no model was asked".to_owned());
+        let sent = self.sent.clone();
+        if rows.len() == self.silver.num_rows() {
+            let (silver, following) = (self.silver.clone(), self.following.clone());
+            return Ok(Self { sent, origins: self.origins.clone(), silver, following, answers });
+        }
+        let numbers: UInt32Array = rows.iter().map(|row| u32::try_from(*row).ok()).collect();
+        Ok(Self {
+            sent,
+            origins: rows.iter().filter_map(|row| self.origins.get(*row).copied()).collect(),
+            silver: take_record_batch(&self.silver, &numbers)?,
+            following: self.following.iter().map(|table| table.take(rows, &numbers)).collect::<Result<_, _>>()?,
+            answers,
+        })
+    }
+}
+
+/// What is said of one transaction.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prediction {
+    pub transaction_id: String,
+    /// Absent where no model answers.
+    pub fraud_probability: Option<f64>,
+    pub is_fraud: bool,
+    pub decided_by: DecidedBy,
+    /// Of the model on its probability, or of the rules on their score.
+    pub threshold: f64,
+    pub rules: Option<RuleScore>,
+    /// Why the answer is not the model's, or not from all that it should know.
+    pub degraded: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DecidedBy {
+    Model,
+    Rules,
+}
+
+impl DecidedBy {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::Rules => "rules",
+        }
+    }
+}
+
+/// Points of the rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleScore {
+    pub score: i32,
+    pub class: String,
+    pub reasons: Vec<String>,
+}
+
+impl Scores {
+    /// None of these transactions yet, for another version.
+    pub(super) fn apart(&self, role: Role, model: Option<Arc<Served>>) -> Self {
+        let (standing, now_us) = (self.standing, self.now_us);
+        let ids = self.ids.clone();
+        Self { items: Vec::new(), places: Vec::new(), role, model, standing, now_us, chunks: Vec::new(), ids }
+    }
+
+    /// Takes on the transactions of a chunk.
+    pub(super) fn push(&mut self, chunk: Chunk) {
+        let number = self.chunks.len();
+        for (row, (_, place)) in chunk.origins.iter().enumerate() {
+            self.items.push(Item::Scored { chunk: number, row });
+            self.places.push(*place);
+        }
+        self.chunks.push(chunk);
+    }
+
+    /// What the model says of a row.
+    ///
+    /// # Errors
+    /// Why it says nothing, in words.
+    pub fn probability(&self, chunk: usize, row: usize) -> Result<f64, &str> {
+        const NONE: &str = "no model is loaded";
+        let chunk = self.chunks.get(chunk).ok_or(NONE)?;
+        let answers = chunk.answers.as_ref().map_err(String::as_str)?;
+        let model = self.model.as_ref().ok_or(NONE)?;
+        if let Some(cause) = model.lacks(&chunk.following, row) {
+            return Err(cause);
+        }
+        if answers.encoded.refused.binary_search_by_key(&row, |(row, _)| *row).is_ok() {
+            return Err("a number is too large for the model");
+        }
+        let told = answers.probabilities.get(row).copied().filter(|told| told.is_finite());
+        told.ok_or("the model gave no probability")
+    }
+
+    /// What moved the model's answer for a row most; empty where the model does not answer.
+    #[must_use]
+    pub fn contributions(&self, chunk: usize, row: usize, most: usize) -> Vec<(&str, f32, f64)> {
+        let (Some(model), Some(values)) = (&self.model, self.features(chunk, row)) else { return Vec::new() };
+        let named =
+            |(feature, value, part): (usize, f32, f64)| Some((model.features().get(feature)?.as_str(), value, part));
+        model.contributions(values, most).into_iter().filter_map(named).collect()
+    }
+
+    /// The features of a row, in the model's order; `None` where the model was not asked.
+    #[must_use]
+    pub fn features(&self, chunk: usize, row: usize) -> Option<&[f32]> {
+        let model = self.model.as_ref()?;
+        let answers = self.chunks.get(chunk)?.answers.as_ref().ok()?;
+        answers.encoded.values.chunks_exact(model.width().max(1)).nth(row)
+    }
+
+    /// Seconds since the epoch of the features was published; `None` before the first.
+    #[must_use]
+    pub fn features_age_s(&self) -> Option<f64> {
+        self.standing.published_at_us.map(|at| (self.now_us.saturating_sub(at)) as f64 / 1e6)
+    }
+
+    /// What identifies the prediction of a row, among all of all processes.
+    #[must_use]
+    pub fn prediction_id(&self, chunk: usize, row: usize) -> String {
+        self.id(self.ids.first, chunk, row)
+    }
+
+    /// The answer whose shadow the prediction of a row is.
+    #[must_use]
+    pub fn shadow_of(&self, chunk: usize, row: usize) -> Option<String> {
+        self.ids.shadow_of.map(|first| self.id(first, chunk, row))
+    }
+
+    fn id(&self, first: u64, chunk: usize, row: usize) -> String {
+        let place = self.chunks.get(chunk).and_then(|chunk| chunk.origins.get(row)).map_or(0, |(_, place)| *place);
+        format!("{}-{:x}", self.ids.run, first + place as u64)
+    }
+
+    pub(super) fn chunks(&self) -> &[Chunk] {
+        &self.chunks
+    }
+
+    /// Rows that were scored.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.chunks.iter().map(|chunk| chunk.silver.num_rows()).sum()
+    }
+
+    /// About so much memory is held by them.
+    pub(super) fn bytes(&self) -> usize {
+        ROUND_BYTES + self.rows() * ROW_BYTES
+    }
+
+    pub(super) fn set(&mut self, message: usize, item: Item) {
+        if let Some(place) = self.items.get_mut(message) {
+            *place = item;
+        }
+    }
+}
+
+impl Refusal {
+    pub(super) fn not_computed(table: &str, cause: &str) -> Self {
+        let detail = format!("{table} cannot be computed for the transaction: {cause}");
+        Self { fields: Vec::new(), code: EVALUATES.to_owned(), broken: vec![EVALUATES.to_owned()], detail }
+    }
+
+    /// The decoder names the field first.
+    pub(super) fn of_contract(code: &str, detail: &str) -> Self {
+        let field =
+            detail.strip_prefix("field `").and_then(|rest| rest.split_once('`')).map(|(name, _)| name.to_owned());
+        Self {
+            fields: field.into_iter().collect(),
+            code: code.to_owned(),
+            broken: Vec::new(),
+            detail: detail.to_owned(),
+        }
+    }
+}
+
+impl RuleScore {
+    pub(super) fn split(reasons: &str) -> Vec<String> {
+        reasons.split(SEPARATOR).filter(|reason| !reason.is_empty()).map(str::to_owned).collect()
+    }
+
+    pub(super) fn joined(&self) -> String {
+        self.reasons.join(SEPARATOR)
+    }
+}
+
+/// Between the reasons of a transaction, as the SQL of the rules writes them.
+const SEPARATOR: &str = "; ";

@@ -1,0 +1,120 @@
+use std::net::SocketAddr;
+
+use pgwire::tokio::tokio_rustls::TlsConnector;
+use pgwire::tokio::tokio_rustls::client::TlsStream;
+use pgwire::tokio::tokio_rustls::rustls::pki_types::ServerName;
+use pgwire::tokio::tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::domain::ManualClock;
+use crate::serve::{Readiness, ServeState, serve};
+use crate::telemetry::Metrics;
+
+// Of localhost, until 2120, and of nobody: for these tests alone.
+const CERTIFICATE: &str = include_str!("test_certificate.pem");
+const KEY: &str = include_str!("test_key.pem");
+
+fn settings(folder: &tempfile::TempDir) -> ServeSettings {
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    ServeSettings {
+        certificate_file: file("certificate.pem", CERTIFICATE),
+        key_file: file("key.pem", KEY),
+        connections_max: 3,
+        drain_timeout_ms: 200,
+        ..ServeSettings::default()
+    }
+}
+
+struct Server {
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<std::io::Result<()>>,
+}
+
+async fn start(settings: ServeSettings) -> Server {
+    let metrics = Arc::new(Metrics::new("9.9.9", Arc::new(ManualClock::at(0))).unwrap());
+    let tls = Tls::load(&settings).unwrap();
+    assert!(tls.is_some());
+    let state = ServeState { metrics, readiness: Readiness::default(), settings, predict: None };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let task = tokio::spawn(serve(listener, tls, state, async move {
+        let _ = stopped.await;
+    }));
+    Server { address, stop, task }
+}
+
+async fn connect(address: SocketAddr) -> std::io::Result<TlsStream<TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(CERTIFICATE.as_bytes()) {
+        roots.add(certificate.unwrap()).unwrap();
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let stream = TcpStream::connect(address).await.unwrap();
+    TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost").unwrap(), stream).await
+}
+
+const REQUEST: &[u8] = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n";
+
+async fn ask(stream: &mut TlsStream<TcpStream>) {
+    stream.write_all(REQUEST).await.unwrap();
+    let mut answer = vec![0; 4096];
+    let read = stream.read(&mut answer).await.unwrap();
+    assert!(answer[..read].starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer[..read]));
+}
+
+#[tokio::test]
+async fn every_route_is_encrypted_and_a_shutdown_ends_what_idles() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = start(settings(&folder)).await;
+    // Those who never finish their handshake, or speak no TLS, keep nobody else waiting.
+    let mut silent = TcpStream::connect(server.address).await.unwrap();
+    let mut plain = TcpStream::connect(server.address).await.unwrap();
+    plain.write_all(REQUEST).await.unwrap();
+    let mut stream = connect(server.address).await.unwrap();
+    ask(&mut stream).await;
+    ask(&mut stream).await;
+    let mut told = Vec::new();
+    let _ = plain.read_to_end(&mut told).await;
+    assert!(!told.starts_with(b"HTTP"), "{told:?}");
+    server.stop.send(()).unwrap();
+    server.task.await.unwrap().unwrap();
+    let mut rest = Vec::new();
+    // With its farewell: a connection that is cut would be an error.
+    assert_eq!(stream.read_to_end(&mut rest).await.unwrap(), 0);
+    let _ = silent.read_to_end(&mut rest).await;
+}
+
+#[test]
+fn files_that_cannot_be_used_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let of = |change: &dyn Fn(&mut ServeSettings)| {
+        let mut settings = settings(&folder);
+        change(&mut settings);
+        Tls::load(&settings).map(|tls| tls.is_some())
+    };
+    assert!(matches!(of(&|_| {}), Ok(true)));
+    let none = |settings: &mut ServeSettings| {
+        (settings.certificate_file, settings.key_file) = Default::default();
+    };
+    assert!(matches!(of(&none), Ok(false)));
+    let missing = of(&|settings| settings.key_file = "/nowhere/key.pem".into()).unwrap_err().to_string();
+    assert!(missing.starts_with("serve.key_file /nowhere/key.pem: "), "{missing}");
+    let swapped = of(&|settings| std::mem::swap(&mut settings.key_file, &mut settings.certificate_file));
+    assert!(swapped.unwrap_err().to_string().starts_with("serve."));
+    let half = ServeSettings { key_file: "key.pem".into(), ..ServeSettings::default() };
+    assert_eq!(half.problem().map(|(key, _)| key), Some("key_file"));
+}
