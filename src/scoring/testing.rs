@@ -127,6 +127,7 @@ impl Kept {
                 ignored: Vec::new(),
                 left_out: Vec::new(),
                 lake: Some(lake),
+                imported: None,
             },
             files: BTreeMap::new(),
         };
