@@ -1,3 +1,4 @@
+mod mlflow;
 pub mod source;
 mod summary;
 
@@ -74,12 +75,15 @@ pub fn run(args: TrainArgs, app: App) -> anyhow::Result<Exit> {
     drop(steps);
     let promoted = promote(&args, &app, &registry, &manifest);
     let recorded = records::run(&app, &registry, &manifest, &trained.report);
+    let became = promoted.as_ref().copied().unwrap_or(Promoted::Failed);
+    let told = mlflow::log(&app, &manifest, &trained, became, began_us);
     let run = Run {
         report: &trained.report,
         manifest: &manifest,
         folder: registry.path(&name, &manifest.version),
         // The run is kept and told of, also where the champion could not be compared.
-        promoted: promoted.as_ref().copied().unwrap_or(Promoted::Failed),
+        promoted: became,
+        mlflow: told.as_ref(),
         recorded: recorded.as_ref().ok(),
         elapsed_s: (app.clock.now_us() - began_us) as f64 / 1e6,
     };
@@ -183,6 +187,11 @@ pub fn keep(
         files: BTreeMap::new(),
     };
     Ok(registry.record(&version, manifest, &files)?)
+}
+
+/// The head of the card of a version that is kept.
+fn head_of(manifest: &Manifest) -> CardHead {
+    card_head(&manifest.name, &manifest.version, &manifest.data)
 }
 
 fn card_head(name: &ModelName, version: &Version, data: &DataSource) -> CardHead {

@@ -82,14 +82,14 @@ fn check_names(encoding: &Encoding) -> Result<(), OnnxError> {
     }
 }
 
-/// A tensor of texts has no missing ones: of each column of texts, what stands for it. The empty text, but where that was
-/// learned as a value.
+/// A tensor of texts has no missing ones: of each column of texts, what stands for it. The empty text is a value like any
+/// other.
 fn missing_texts(encoding: &Encoding) -> Vec<Option<String>> {
     let of = |kind: &FeatureKind| {
         let FeatureKind::Category { values } = kind else { return None };
-        let mut mark = String::new();
+        let mut mark = "<missing>".to_owned();
         while values.contains(&mark) {
-            mark = format!("<missing{mark}>");
+            mark = format!("<{mark}>");
         }
         Some(mark)
     };
