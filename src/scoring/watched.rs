@@ -20,7 +20,7 @@ use crate::model::drift::{Baseline, DayQuality, DriftSettings, LiveQuality, Meas
 use crate::model::registry::{LakeColumn, Manifest};
 use crate::model::table::{Table, TableFile};
 use crate::model::{Classifier, ModelError, Samples, TrainedModel};
-use crate::refine::{Lineage, References, SqlFileError, TrainingDef, functions, origin};
+use crate::refine::{Lineage, References, SqlFileError, TrainingDef, origin};
 
 /// A model, and what it is to be compared with.
 #[derive(Debug, Clone, Copy)]

@@ -7,10 +7,10 @@ mod tests;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use rdkafka::Message;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedHeaders, Headers};
-use rdkafka::{Message, Offset, TopicPartitionList};
 use tracing::{debug, warn};
 
 use super::connection::{Asking, Connection};

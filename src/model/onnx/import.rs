@@ -67,7 +67,9 @@ const NODES_MAX: usize = 4_096;
 const MODELS: [&str; 3] = ["TreeEnsembleClassifier", "TreeEnsembleRegressor", "LinearClassifier"];
 
 fn model_node(graph: &GraphProto) -> Result<&NodeProto, OnnxError> {
-    if graph.node.len() > NODES_MAX || graph.initializer.len() > NODES_MAX {
+    let names: usize = graph.node.iter().map(|node| node.input.len() + node.output.len()).sum();
+    let lists = [graph.node.len(), graph.initializer.len(), graph.input.len()];
+    if lists.iter().any(|length| *length > NODES_MAX) || names > 4 * NODES_MAX {
         return Err(OnnxError::TooLarge { what: "the number of operators".to_owned(), max: NODES_MAX });
     }
     let mut found = graph.node.iter().filter(|node| MODELS.contains(&node.op_type.as_str()));

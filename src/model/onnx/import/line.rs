@@ -17,6 +17,13 @@ pub fn read(read: &Read<'_>) -> Result<(Model, Encoding, &'static str), OnnxErro
         centres.push(centre);
         factors.push(factor);
     }
+    // Beyond this no line was ever fitted, and a sum of such terms is no number.
+    let is_wild = |value: &f64| value.is_nan() || value.abs() > 1e30;
+    if centres.iter().chain(&factors).chain(&weights).chain([&intercept]).any(is_wild)
+        || factors.iter().zip(&weights).any(|(factor, weight)| is_wild(&(factor * weight)))
+    {
+        return Err(malformed(node, "a coefficient, or what its feature is scaled by, is beyond all bounds"));
+    }
     let scaled = read.columns.iter().any(|feature| !feature.steps.is_empty());
     let imputed = read.columns.iter().any(|feature| feature.fill.is_some());
     let columns = read.columns.iter().zip(&centres).map(|(feature, centre)| {

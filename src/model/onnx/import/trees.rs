@@ -20,6 +20,9 @@ pub fn read(read: &Read<'_>) -> Result<(Model, Encoding, &'static str), OnnxErro
     let node = read.node;
     let trees = by_tree(node, listed(node, read.columns)?)?;
     let Scores { link, start, leaves, average } = scores(read)?;
+    if !(start as f32).is_finite() {
+        return Err(malformed(node, "its base value is not finite"));
+    }
     let count = trees.len() as f64;
     // Ours is the mean over the trees where theirs is a sum, and the start is what the first tree says besides.
     let share = |tree: usize, sum: f64| match link {
