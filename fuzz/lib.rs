@@ -10,6 +10,7 @@ mod sample;
 pub mod decode_avro;
 pub mod decode_json;
 pub mod files;
+pub mod onnx;
 pub mod restatements;
 pub mod settings;
 pub mod sql_file;
@@ -23,10 +24,11 @@ pub struct Target {
     pub seeds: fn() -> Vec<Vec<u8>>,
 }
 
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     Target { name: "decode_avro", check: decode_avro::check, seeds: decode_avro::seeds },
     Target { name: "decode_json", check: decode_json::check, seeds: decode_json::seeds },
     Target { name: "files", check: files::check, seeds: files::seeds },
+    Target { name: "onnx", check: onnx::check, seeds: onnx::seeds },
     Target { name: "restatements", check: restatements::check, seeds: restatements::seeds },
     Target { name: "settings", check: settings::check, seeds: settings::seeds },
     Target { name: "sql_file", check: sql_file::check, seeds: sql_file::seeds },

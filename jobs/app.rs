@@ -11,9 +11,9 @@ use assay::features::Enabled;
 use assay::lake::{
     EpochLedger, FileHistory, Lake, LakeError, LakeSettings, Lease, missing_tables, newest_tables, require_tables,
 };
-use assay::model::ModelError;
 use assay::model::registry::{ModelName, Registry as ModelStore, RegistryError as ModelRegistryError};
 use assay::model::table::TableError;
+use assay::model::{ModelError, OnnxError};
 use assay::pipeline::{
     Compiled, Maintenance, PipelineError, Plan, Progress, StageSettings, Stages, Tables, TopicPublisher, bronze_name,
     bronze_schema,
@@ -465,7 +465,7 @@ pub fn classify(error: anyhow::Error) -> anyhow::Error {
         registry.reaction()
     } else if let Some(registry) = error.downcast_ref::<ModelRegistryError>() {
         registry.reaction()
-    } else if error.is::<TableError>() || error.is::<ModelError>() {
+    } else if error.is::<TableError>() || error.is::<ModelError>() || error.is::<OnnxError>() {
         Reaction::Correct
     } else {
         return error;

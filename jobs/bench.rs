@@ -7,6 +7,7 @@ mod rebuild;
 mod scratch;
 mod serve;
 mod stages;
+mod train;
 mod whole;
 
 use std::io;
@@ -34,6 +35,7 @@ enum What {
     Freshness(freshness::FreshnessArgs),
     Epochs(epochs::EpochsArgs),
     Serve(serve::ServeArgs),
+    Train(train::TrainArgs),
     #[command(hide = true)]
     Fill(rebuild::FillArgs),
 }
@@ -46,6 +48,7 @@ pub fn run(args: BenchArgs, app: App) -> anyhow::Result<Exit> {
         What::Freshness(args) => freshness::run(&args, app),
         What::Epochs(args) => epochs::run(&args, app),
         What::Serve(args) => serve::run(&args, app),
+        What::Train(args) => train::run(&args, app),
         What::Fill(args) => rebuild::fill(&args, app),
     }
 }

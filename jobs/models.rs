@@ -1,12 +1,15 @@
 //! `assay models`, `assay promote` and `assay rollback`: the registry from the command line.
 
+mod export;
+mod import;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use assay::model::registry::{CHAMPION, Manifest, ModelName, Reference, Registry, RegistryError, Version, Which};
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::json;
 
@@ -15,13 +18,22 @@ use crate::exit::{Exit, Refused};
 use crate::records::{self, Recorded};
 use crate::ui::{Look, render_table, seconds};
 
-/// List models: version, quality, alias and age.
+/// List models: version, quality, alias and age; write one as ONNX, or keep one that another tool trained.
 #[derive(Debug, Clone, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct ModelsArgs {
+    #[command(subcommand)]
+    pub command: Option<ModelsCommand>,
     /// The model [default: all]
     pub name: Option<String>,
     #[command(flatten)]
     pub folder: ModelsFolder,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum ModelsCommand {
+    Export(export::ExportArgs),
+    Import(Box<import::ImportArgs>),
 }
 
 /// Make a version the champion, or give it another alias; it is verified first.
@@ -77,6 +89,11 @@ pub struct Line {
 }
 
 pub fn run(args: &ModelsArgs, app: &App) -> anyhow::Result<Exit> {
+    match &args.command {
+        Some(ModelsCommand::Export(args)) => return export::run(args, app),
+        Some(ModelsCommand::Import(args)) => return import::run(args, app),
+        None => {}
+    }
     let registry = args.folder.open(app);
     let names = match &args.name {
         Some(name) => vec![ModelName::parse(name)?],

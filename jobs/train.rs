@@ -1,3 +1,4 @@
+mod mlflow;
 pub mod source;
 mod summary;
 
@@ -17,7 +18,7 @@ use crate::app::{App, usage};
 use crate::exit::{Exit, Refused};
 use crate::records;
 use crate::ui::Steps;
-use source::Source;
+use source::{RowsArgs, Source};
 use summary::{Promoted, Run};
 
 /// Train three families of models, take the best, and keep it; exits 3 when the gate refuses it.
@@ -25,30 +26,8 @@ use summary::{Promoted, Run};
 /// Without --data the rows come from the lake, as the SQL file training/<SET>.sql says.
 #[derive(Debug, Clone, Args)]
 pub struct TrainArgs {
-    /// The training set to read from the lake: a file of training/ among the SQL files
-    #[arg(long, default_value = "fraud", conflicts_with = "data")]
-    pub set: String,
-    /// Read the lake as it was after this epoch [default: the last complete one]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..), conflicts_with = "data")]
-    pub epoch: Option<i64>,
-    /// Files (.csv, .csv.gz, .parquet) with the same columns, one below the other, in the place of the lake
-    #[arg(long, num_args = 1.., value_name = "FILE", requires = "label")]
-    pub data: Vec<String>,
-    /// The column that says what is fraud: true and false, or 1 and 0
-    #[arg(long, value_name = "COLUMN", requires = "data")]
-    pub label: Option<String>,
-    /// The column that says when a row happened [default: the rows are in the order of time]
-    #[arg(long, value_name = "COLUMN", requires = "data")]
-    pub time: Option<String>,
-    /// Columns that are no features, separated by commas
-    #[arg(long, value_name = "COLUMNS", value_delimiter = ',', requires = "data")]
-    pub ignore: Vec<String>,
-    /// Columns by which quality is reported, separated by commas
-    #[arg(long, value_name = "COLUMNS", value_delimiter = ',', requires = "data")]
-    pub segment: Vec<String>,
-    /// The column of the card or user, for the precision among the top cards of a day; no feature
-    #[arg(long, value_name = "COLUMN", requires = "data")]
-    pub card: Option<String>,
+    #[command(flatten)]
+    pub rows: RowsArgs,
     /// What the model is called
     #[arg(long, default_value = "fraud")]
     pub name: String,
@@ -75,8 +54,8 @@ pub fn run(args: TrainArgs, app: App) -> anyhow::Result<Exit> {
     let registry = Registry::new(args.models.clone().unwrap_or_else(|| app.settings.model.folder.clone()));
     let settings = settings(&args, &app);
     let steps = app.screen.steps("train");
-    steps.at(if args.data.is_empty() { "read the lake" } else { "read the table" }, 0, 1);
-    let Source { table, roles, ignored, lake } = source::read(&args, &app, settings.label_delay_hours)?;
+    steps.at(if args.rows.data.is_empty() { "read the lake" } else { "read the table" }, 0, 1);
+    let Source { table, roles, ignored, lake } = source::read(&args.rows, &app, settings.label_delay_hours)?;
     let gap_us = i64::from(settings.label_delay_hours) * 3_600_000_000;
     let prepared = prepare(&table, &roles, gap_us, settings.test_share).map_err(|error| explained(error, &args))?;
     let data = TrainData { samples: &prepared.samples, cards: prepared.cards.as_deref(), segments: &prepared.segments };
@@ -90,17 +69,21 @@ pub fn run(args: TrainArgs, app: App) -> anyhow::Result<Exit> {
         ignored,
         left_out: prepared.left_out.clone(),
         lake,
+        imported: None,
     };
     let manifest = keep(&registry, &name, began_us, &trained, &prepared, source)?;
     drop(steps);
     let promoted = promote(&args, &app, &registry, &manifest);
     let recorded = records::run(&app, &registry, &manifest, &trained.report);
+    let became = promoted.as_ref().copied().unwrap_or(Promoted::Failed);
+    let told = mlflow::log(&app, &manifest, &trained, became, began_us);
     let run = Run {
         report: &trained.report,
         manifest: &manifest,
         folder: registry.path(&name, &manifest.version),
         // The run is kept and told of, also where the champion could not be compared.
-        promoted: promoted.as_ref().copied().unwrap_or(Promoted::Failed),
+        promoted: became,
+        mlflow: told.as_ref(),
         recorded: recorded.as_ref().ok(),
         elapsed_s: (app.clock.now_us() - began_us) as f64 / 1e6,
     };
@@ -117,7 +100,7 @@ pub fn run(args: TrainArgs, app: App) -> anyhow::Result<Exit> {
 
 /// Rows of the lake always have one.
 fn has_time(args: &TrainArgs) -> bool {
-    args.data.is_empty() || args.time.is_some()
+    args.rows.data.is_empty() || args.rows.time.is_some()
 }
 
 fn settings(args: &TrainArgs, app: &App) -> TrainSettings {
@@ -204,6 +187,11 @@ pub fn keep(
         files: BTreeMap::new(),
     };
     Ok(registry.record(&version, manifest, &files)?)
+}
+
+/// The head of the card of a version that is kept.
+fn head_of(manifest: &Manifest) -> CardHead {
+    card_head(&manifest.name, &manifest.version, &manifest.data)
 }
 
 fn card_head(name: &ModelName, version: &Version, data: &DataSource) -> CardHead {

@@ -16,3 +16,4 @@ pub mod serve;
 pub mod settings;
 pub mod source;
 pub mod telemetry;
+pub mod tracking;

@@ -36,6 +36,11 @@ fn files() {
 }
 
 #[test]
+fn onnx() {
+    drive("onnx", 4_000);
+}
+
+#[test]
 fn restatements() {
     drive("restatements", 2_000);
 }

@@ -5,9 +5,38 @@ use assay::model::registry::LakeSource;
 use assay::model::table::{Roles, Table, Wanted};
 use assay::refine::TrainingDef;
 use assay::scoring::{TrainingSet, TrainingSetError, lineage};
+use clap::Args;
 
-use super::TrainArgs;
 use crate::app::{App, usage};
+
+/// Which rows to learn from, or to measure on.
+#[derive(Debug, Clone, Args)]
+pub struct RowsArgs {
+    /// The training set to read from the lake: a file of training/ among the SQL files
+    #[arg(long, default_value = "fraud", conflicts_with = "data")]
+    pub set: String,
+    /// Read the lake as it was after this epoch [default: the last complete one]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..), conflicts_with = "data")]
+    pub epoch: Option<i64>,
+    /// Files (.csv, .csv.gz, .parquet) with the same columns, one below the other, in the place of the lake
+    #[arg(long, num_args = 1.., value_name = "FILE", requires = "label")]
+    pub data: Vec<String>,
+    /// The column that says what is fraud: true and false, or 1 and 0
+    #[arg(long, value_name = "COLUMN", requires = "data")]
+    pub label: Option<String>,
+    /// The column that says when a row happened [default: the rows are in the order of time]
+    #[arg(long, value_name = "COLUMN", requires = "data")]
+    pub time: Option<String>,
+    /// Columns that are no features, separated by commas
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',', requires = "data")]
+    pub ignore: Vec<String>,
+    /// Columns by which quality is reported, separated by commas
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',', requires = "data")]
+    pub segment: Vec<String>,
+    /// The column of the card or user, for the precision among the top cards of a day; no feature
+    #[arg(long, value_name = "COLUMN", requires = "data")]
+    pub card: Option<String>,
+}
 
 /// The rows, what their columns are for, and where they were read.
 pub struct Source {
@@ -17,7 +46,7 @@ pub struct Source {
     pub lake: Option<LakeSource>,
 }
 
-pub fn read(args: &TrainArgs, app: &App, label_delay_hours: u32) -> anyhow::Result<Source> {
+pub fn read(args: &RowsArgs, app: &App, label_delay_hours: u32) -> anyhow::Result<Source> {
     if let Some(label) = &args.label {
         let table = Table::read(&args.data, &Wanted::AllBut(&args.ignore))?;
         let roles = Roles {

@@ -7,6 +7,7 @@ use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use assay::model::registry::{CHAMPION, Manifest};
 use assay::model::table::Order;
 use assay::model::{FamilyReport, Metrics, Spread, TrainReport};
+use assay::tracking::Logged;
 use serde_json::json;
 
 use crate::app::App;
@@ -37,6 +38,8 @@ pub struct Run<'a> {
     pub promoted: Promoted,
     /// `None` when that failed; the error follows.
     pub recorded: Option<&'a Recorded>,
+    /// Where a server is set.
+    pub mlflow: Option<&'a Logged>,
     pub elapsed_s: f64,
 }
 
@@ -73,6 +76,8 @@ fn as_json(run: &Run<'_>) -> serde_json::Value {
         "left_out": manifest.data.left_out,
         "lake": manifest.data.lake,
         "recorded": run.recorded.and_then(Recorded::tables),
+        "mlflow": run.mlflow.map(|told| json!({"run_id": told.run_id, "model_version": told.model_version,
+            "files": told.files, "failures": told.failures})),
         "elapsed_s": run.elapsed_s,
     })
 }
@@ -149,8 +154,22 @@ fn closing(run: &Run<'_>, look: Look) -> Vec<String> {
         Some(Recorded::Not(why)) => format!("recorded in   no table: {why}"),
         None => "recorded in   no table: the error below says why".to_owned(),
     });
+    lines.extend(run.mlflow.map(|told| mlflow_line(told, look)));
     lines.push(format!("card          {}", run.folder.join("card.html").display()));
     lines
+}
+
+fn mlflow_line(told: &Logged, look: Look) -> String {
+    let run = told.run_id.as_deref().map_or_else(|| "not told".to_owned(), |id| format!("run {id}"));
+    let version = told.model_version.as_deref().map(|version| format!(", version {version}")).unwrap_or_default();
+    let failed = match told.failures.as_slice() {
+        [] => String::new(),
+        [first, ..] => {
+            let failed = format!("; {} could not be told: {first}", told.failures.len());
+            look.paint(Paint::Warning, &failed)
+        }
+    };
+    format!("mlflow        {run}{version}{failed}")
 }
 
 fn quality_line(of: &Metrics) -> String {

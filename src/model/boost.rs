@@ -34,6 +34,20 @@ impl Boost {
         self.trees.len()
     }
 
+    /// The log-odds before the first tree.
+    #[must_use]
+    pub fn start(&self) -> f64 {
+        f64::from(self.start)
+    }
+
+    pub(super) const fn of(start: f32, trees: Trees) -> Self {
+        Self { start, trees, validation_auc: Vec::new() }
+    }
+
+    pub(super) const fn flat(&self) -> &Trees {
+        &self.trees
+    }
+
     /// The AUC of the held-out part after each round that was tried, also of those not kept.
     #[must_use]
     pub fn validation_auc(&self) -> &[f64] {

@@ -6,6 +6,7 @@ mod platt;
 use serde::{Deserialize, Serialize};
 
 pub use isotonic::Isotonic;
+pub(super) use platt::EDGE as PLATT_EDGE;
 pub use platt::Platt;
 
 use super::metrics::{brier, log_loss};

@@ -35,6 +35,14 @@ impl Forest {
         self.trees.len()
     }
 
+    pub(super) const fn of(trees: Trees) -> Self {
+        Self { trees }
+    }
+
+    pub(super) const fn flat(&self) -> &Trees {
+        &self.trees
+    }
+
     fn mean(&self, sum: f64) -> f64 {
         sum / self.trees.len() as f64
     }

@@ -53,6 +53,14 @@ impl Logistic {
         &self.scaler
     }
 
+    /// A line from elsewhere.
+    ///
+    /// # Errors
+    /// When there is not one finite weight per feature of the scaler.
+    pub(super) fn of(scaler: Scaler, intercept: f64, weights: Vec<f64>) -> Result<Self, ModelError> {
+        Self::try_from(Stored { scaler, intercept, weights })
+    }
+
     /// ln(p / (1 - p)) of one row.
     #[must_use]
     pub fn log_odds(&self, row: &[f32]) -> f64 {

@@ -14,9 +14,11 @@ mod family;
 pub mod folds;
 mod forest;
 mod importance;
+pub mod imported;
 mod inspection;
 mod logistic;
 mod metrics;
+pub mod onnx;
 mod random;
 mod ranking;
 pub mod records;
@@ -42,6 +44,7 @@ pub use importance::{Importance, ImportanceSettings, permutation_importance};
 pub use inspection::{FoldRole, GateMetric, Inspection, InspectionSettings, Refusal, Suspicion, inspect};
 pub use logistic::{Logistic, LogisticParams, LogisticSettings, LogisticValidParams, Scaling};
 pub use metrics::{Confusion, Metrics, Spread, brier, log_loss, top_card_precision};
+pub use onnx::OnnxError;
 pub use ranking::{Ranking, Step};
 pub use report::{
     ChampionReport, DataSummary, FamilyReport, FoldReport, MetricSpread, SegmentReport, Span, TrainReport, Validation,

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 pub use aliases::{Aliases, CHALLENGER, CHAMPION, Promotion};
 pub use error::RegistryError;
-pub use manifest::{DataSource, FORMAT, FileSum, LakeColumn, LakeSource, Manifest, Recorded};
+pub use manifest::{DataSource, FORMAT, FileSum, ImportSource, LakeColumn, LakeSource, Manifest, Recorded};
 pub use names::{ModelName, Reference, Version, Which};
 
 use super::TrainedModel;

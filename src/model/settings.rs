@@ -46,6 +46,10 @@ pub struct TrainJobSettings {
     /// Cards that can be looked into each day.
     pub top_cards: usize,
     pub seed: u64,
+    /// The address of an MLflow server that is told of each run; empty for none, or for that of `MLFLOW_TRACKING_URI`.
+    pub mlflow_uri: String,
+    /// The experiment there; empty for that of `MLFLOW_EXPERIMENT_NAME`, or `assay`.
+    pub mlflow_experiment: String,
 }
 
 impl Default for TrainJobSettings {
@@ -65,6 +69,8 @@ impl Default for TrainJobSettings {
             refuse_suspicious: base.inspection.refuse_suspicious,
             top_cards: base.top_cards,
             seed: base.seed,
+            mlflow_uri: String::new(),
+            mlflow_experiment: String::new(),
         }
     }
 }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use encoding::{CATEGORIES_MAX, Encoding, FeatureColumn, FeatureKind};
 pub use error::TableError;
-pub use prepare::{Order, Prepared, Roles, prepare};
+pub use prepare::{Order, Prepared, Roles, prepare, prepare_as};
 pub use rows::{Encoded, RowEncoder};
 
 use crate::domain::did_you_mean;

@@ -354,7 +354,7 @@ fn best(families: &[FamilyReport]) -> Option<usize> {
     })
 }
 
-fn gate_refusals(gate: &Gate, pooled: &super::Metrics) -> Vec<Refusal> {
+pub(super) fn gate_refusals(gate: &Gate, pooled: &super::Metrics) -> Vec<Refusal> {
     [
         (GateMetric::Precision, pooled.precision, gate.precision_min),
         (GateMetric::Recall, pooled.recall, gate.recall_min),

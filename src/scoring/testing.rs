@@ -128,6 +128,7 @@ impl Kept {
                 ignored: Vec::new(),
                 left_out: Vec::new(),
                 lake: Some(lake),
+                imported: None,
             },
             files: BTreeMap::new(),
         };

@@ -18,6 +18,7 @@ use crate::serve::postgres::{Passwords, PostgresSettings};
 use crate::serve::{ApiKeys, ServeSettings};
 use crate::source::{KafkaSettings, SourceError};
 use crate::telemetry::{LogFormat, check_filter};
+use crate::tracking::TrackingSettings;
 
 mod places;
 #[cfg(test)]
@@ -55,6 +56,9 @@ pub struct Settings {
     pub serve: ServeSettings,
     pub postgres: PostgresSettings,
     pub log: LogSettings,
+    /// What MLflow's own variables say.
+    #[serde(skip)]
+    pub mlflow: TrackingSettings,
 }
 
 /// What messages look like.
@@ -118,6 +122,7 @@ impl Default for Settings {
             serve: ServeSettings::default(),
             postgres: PostgresSettings::default(),
             log: LogSettings::default(),
+            mlflow: TrackingSettings::default(),
         }
     }
 }
@@ -132,6 +137,15 @@ pub enum SettingsError {
 }
 
 impl Settings {
+    /// Where runs are told: as `[train]` says, and where it does not, as MLflow's own variables say.
+    #[must_use]
+    pub fn tracking(&self) -> TrackingSettings {
+        let or = |own: &str, other: &str| if own.is_empty() { other.to_owned() } else { own.to_owned() };
+        let (train, mlflow) = (&self.train, &self.mlflow);
+        let experiment = or(&or(&train.mlflow_experiment, &mlflow.experiment), "assay");
+        TrackingSettings { uri: or(&train.mlflow_uri, &mlflow.uri), experiment, ..mlflow.clone() }
+    }
+
     /// The lake's one consumer: started anew, it takes its partitions back at once. Another lake, or one that reads other
     /// topics, must not: the group would give it the partitions of the one before.
     #[must_use]
@@ -170,8 +184,12 @@ impl Settings {
         }
         let location_of_file = table.get("lake").and_then(|lake| lake.get("location")?.as_str()).map(ToOwned::to_owned);
         let mut secrets = Vec::new();
+        let mut mlflow = TrackingSettings::default();
         for (name, value) in variables {
-            let Some(key) = name.strip_prefix(PREFIX) else { continue };
+            let Some(key) = name.strip_prefix(PREFIX) else {
+                of_mlflow(&mut mlflow, &name, value);
+                continue;
+            };
             if SECRETS.contains(&key) {
                 secrets.push((key.to_owned(), value));
                 continue;
@@ -195,6 +213,7 @@ impl Settings {
                 }
             }
         }
+        settings.mlflow = mlflow;
         if let Some(folder) = file.and_then(Path::parent) {
             let (serve, postgres) = (&mut settings.serve, &mut settings.postgres);
             for path in [
@@ -289,6 +308,10 @@ impl Settings {
                 format!("is {topic}, which is read: what is said would come back"),
             ));
         }
+        let tracking = TrackingSettings { uri: self.train.mlflow_uri.clone(), ..TrackingSettings::default() };
+        if let (false, Err(cause)) = (tracking.uri.is_empty(), tracking.base()) {
+            return Some(("train.mlflow_uri".into(), format!("cannot be used: {cause}")));
+        }
         if let Some((key, cause)) = self.train.problem() {
             return Some((format!("train.{key}"), cause.to_owned()));
         }
@@ -318,6 +341,18 @@ impl Settings {
             Err(RegistryError::Settings { key, problem }) => Some((format!("registry.{key}"), problem)),
             _ => None,
         }
+    }
+}
+
+/// The variables that MLflow's own tools read.
+fn of_mlflow(settings: &mut TrackingSettings, name: &str, value: String) {
+    match name {
+        "MLFLOW_TRACKING_URI" => settings.uri = value,
+        "MLFLOW_EXPERIMENT_NAME" => settings.experiment = value,
+        "MLFLOW_TRACKING_USERNAME" => settings.username = Some(value),
+        "MLFLOW_TRACKING_PASSWORD" => settings.password = Some(value),
+        "MLFLOW_TRACKING_TOKEN" => settings.token = Some(value),
+        _ => {}
     }
 }
 

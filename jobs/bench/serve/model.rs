@@ -84,6 +84,7 @@ pub fn learn(
             unlabelled: 0,
             columns: columns.collect(),
         }),
+        imported: None,
         roles,
     };
     Ok(crate::train::keep(registry, name, app.clock.now_us(), &trained, &prepared, source)?.version)

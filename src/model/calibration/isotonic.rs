@@ -89,6 +89,12 @@ impl Isotonic {
         Self { scores, probabilities }
     }
 
+    /// Scores and their probabilities, both rising; between two of them the line is straight.
+    #[must_use]
+    pub fn knots(&self) -> (&[f64], &[f64]) {
+        (&self.scores, &self.probabilities)
+    }
+
     pub(super) fn apply(&self, score: f64) -> f64 {
         let above = self.scores.partition_point(|&knot| knot <= score);
         if above == 0 {

@@ -12,7 +12,7 @@ pub struct Platt {
 /// Newton's method doubles the digits each step; from a fair start it needs 5 to 10.
 const STEPS_MAX: usize = 50;
 /// Scores of exactly 0 or 1 have no finite log-odds.
-const EDGE: f64 = 1e-9;
+pub const EDGE: f64 = 1e-9;
 
 impl Platt {
     /// By the greatest likelihood, with Platt's soft targets so that separable scores stay finite. None when the line
@@ -49,6 +49,12 @@ impl Platt {
             }
         }
         (line.slope > 0.0 && line.slope.is_finite() && line.shift.is_finite()).then_some(line)
+    }
+
+    /// Slope and shift.
+    #[must_use]
+    pub const fn line(&self) -> (f64, f64) {
+        (self.slope, self.shift)
     }
 
     pub(super) fn apply(&self, score: f64) -> f64 {

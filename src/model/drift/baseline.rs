@@ -65,7 +65,7 @@ impl Baseline {
             && read.columns.iter().zip(&encoding.columns).all(|(of, feature)| {
                 let kind = matches!(
                     (&of.histogram.bins, &feature.kind),
-                    (Bins::Number { .. }, FeatureKind::Number { .. })
+                    (Bins::Number { .. }, FeatureKind::Number { .. } | FeatureKind::NumberTwice)
                         | (Bins::Boolean, FeatureKind::Boolean)
                         | (Bins::Category { .. }, FeatureKind::Category { .. })
                 );

@@ -53,6 +53,28 @@ impl Scaler {
         self.centres.len()
     }
 
+    #[must_use]
+    pub const fn scaling(&self) -> Scaling {
+        self.scaling
+    }
+
+    /// What is taken off each feature.
+    #[must_use]
+    pub fn centres(&self) -> &[f64] {
+        &self.centres
+    }
+
+    /// What each feature is multiplied by then.
+    #[must_use]
+    pub fn factors(&self) -> &[f64] {
+        &self.factors
+    }
+
+    /// One that takes features as they are, but for a centre and a factor.
+    pub(in crate::model) const fn of(centres: Vec<f64>, factors: Vec<f64>) -> Self {
+        Self { scaling: Scaling::Standard, centres, factors }
+    }
+
     /// The scaled value of a feature, by its number.
     #[must_use]
     pub fn scale(&self, feature: usize, x: f32) -> f64 {

@@ -62,6 +62,24 @@ pub struct DataSource {
     /// Where the rows were read from, when that was the lake; the file is then the SQL file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lake: Option<LakeSource>,
+    /// Where the model itself is from, when it was not learned here; the rows are then those that it was measured on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported: Option<ImportSource>,
+}
+
+/// A file that a model was made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportSource {
+    /// As it was given.
+    pub file: String,
+    pub sum: FileSum,
+    /// The tool that wrote it.
+    pub producer: String,
+    /// The operator that is the model.
+    pub operator: String,
+    /// What a missing number counts as, in words.
+    pub missing: String,
 }
 
 /// A lake as of one epoch.

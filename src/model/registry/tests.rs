@@ -49,6 +49,7 @@ fn manifest(report: &TrainReport) -> Manifest {
             ignored: Vec::new(),
             left_out: Vec::new(),
             lake: None,
+            imported: None,
         },
         files: BTreeMap::new(),
     }

@@ -29,6 +29,9 @@ pub struct FeatureColumn {
 pub enum FeatureKind {
     /// As it is; a missing one becomes the median of the rows that were learned from.
     Number { missing: f32 },
+    /// In two features: a missing one lies below all numbers in the first, and above all in the second. For trees of
+    /// other tools, which send missing ones left at one split and right at another.
+    NumberTwice,
     /// 1 for true; a missing one is 0.
     Boolean,
     /// One feature per value, 1 where it is this one. A missing one, and one that was never learned, is 0 in all.
@@ -65,7 +68,7 @@ impl Encoding {
     #[must_use]
     pub fn wanted(&self) -> Vec<(String, Kind)> {
         let kind = |column: &FeatureColumn| match column.kind {
-            FeatureKind::Number { .. } => Kind::Number,
+            FeatureKind::Number { .. } | FeatureKind::NumberTwice => Kind::Number,
             FeatureKind::Boolean => Kind::Boolean,
             FeatureKind::Category { .. } => Kind::Text,
         };
@@ -93,10 +96,23 @@ impl Encoding {
     }
 }
 
+impl FeatureKind {
+    /// Of a column of numbers: what a missing one becomes in each of its features.
+    #[must_use]
+    pub(in crate::model) fn fills(&self) -> Vec<f32> {
+        match self {
+            Self::Number { missing } => vec![*missing],
+            Self::NumberTwice => vec![f32::MIN, f32::MAX],
+            Self::Boolean | Self::Category { .. } => Vec::new(),
+        }
+    }
+}
+
 impl FeatureColumn {
     fn features(&self) -> Vec<String> {
         let mut names = match &self.kind {
             FeatureKind::Number { .. } | FeatureKind::Boolean => vec![self.column.clone()],
+            FeatureKind::NumberTwice => vec![self.column.clone(), format!("{} (missing is high)", self.column)],
             FeatureKind::Category { values } => values.iter().map(|value| format!("{}={value}", self.column)).collect(),
         };
         if self.tells_missing {
@@ -108,15 +124,16 @@ impl FeatureColumn {
     fn encode(&self, table: &Table, column: &Column, into: &mut Vec<(String, Vec<f32>)>) -> Result<(), TableError> {
         let flag = |yes: bool| if yes { 1.0 } else { 0.0 };
         let mut vectors: Vec<Vec<f32>> = match (&self.kind, &column.cells) {
-            (FeatureKind::Number { missing }, Cells::Numbers(values)) => {
-                let as_feature = |(row, &value): (usize, &f64)| {
-                    let narrow = if value.is_nan() { *missing } else { value as f32 };
+            (FeatureKind::Number { .. } | FeatureKind::NumberTwice, Cells::Numbers(values)) => {
+                let as_feature = |missing: f32, (row, &value): (usize, &f64)| {
+                    let narrow = if value.is_nan() { missing } else { value as f32 };
                     if narrow.is_finite() {
                         return Ok(narrow);
                     }
                     Err(table.cell_error(row, &column.name, &value.to_string(), "a number within ±3.4e38"))
                 };
-                vec![values.iter().enumerate().map(as_feature).collect::<Result<_, _>>()?]
+                let with = |missing: &f32| values.iter().enumerate().map(|cell| as_feature(*missing, cell)).collect();
+                self.kind.fills().iter().map(with).collect::<Result<_, _>>()?
             }
             (FeatureKind::Boolean, Cells::Booleans(values)) => {
                 vec![values.iter().map(|value| flag(*value == Some(true))).collect()]

@@ -52,17 +52,7 @@ pub struct Prepared {
 /// # Errors
 /// For a column that is not there, a cell that cannot be what its column is for, and a table without features.
 pub fn prepare(table: &Table, roles: &Roles, gap_us: i64, test_share: f64) -> Result<Prepared, TableError> {
-    check_roles(roles)?;
-    let labels = labels(table, table.column(&roles.label, "to take labels from")?)?;
-    let (times_us, order) = match &roles.time {
-        Some(name) => (times(table, table.column(name, "to take times from")?)?, Order::Time),
-        None => ((0..labels.len()).map(|row| i64::try_from(row).unwrap_or(i64::MAX)).collect(), Order::Rows),
-    };
-    let cards = roles.card.as_ref().map(|name| table.column(name, "to take cards from").map(card_keys)).transpose()?;
-    let mut segments = Vec::new();
-    for name in &roles.segments {
-        segments.push(segmentation(table.column(name, "to report by")?, table.rows())?);
-    }
+    let Told { labels, times_us, order, cards, segments } = told(table, roles)?;
     let gap_us = if order == Order::Rows { 0 } else { gap_us };
     let learned_from = newest(&times_us, gap_us, test_share)?.train;
     let is_feature = |column: &&Column| {
@@ -84,6 +74,57 @@ pub fn prepare(table: &Table, roles: &Roles, gap_us: i64, test_share: f64) -> Re
     let baseline = encoding.columns.iter().filter_map(histogram).collect();
     let samples = Samples::from_columns(encoding.encode(table)?, labels, times_us)?;
     Ok(Prepared { samples, encoding, baseline, cards, segments, order, left_out })
+}
+
+/// Makes samples of a table by rules that are given: those of a model that was learned elsewhere. What later rows are
+/// compared with is all of these.
+///
+/// # Errors
+/// As [`prepare`], and for a column that the rules do not fit.
+pub fn prepare_as(table: &Table, roles: &Roles, encoding: &Encoding) -> Result<Prepared, TableError> {
+    let Told { labels, times_us, order, cards, segments } = told(table, roles)?;
+    let rows: Vec<usize> = (0..table.rows()).collect();
+    let mut baseline = Vec::with_capacity(encoding.columns.len());
+    for FeatureColumn { column, .. } in &encoding.columns {
+        if *column == roles.label {
+            return Err(TableError::TwoRoles { column: column.clone(), one: "the label", other: "a feature" });
+        }
+        let found = table.column(column, "that the model reads")?;
+        let histogram = Histogram::of_cells(&found.cells, &rows).ok_or_else(|| TableError::Type {
+            file: table.files.first().map_or_else(String::new, |file| file.path.clone()),
+            column: column.clone(),
+            found: found.cells.kind().to_string(),
+            must_be: "a number, and not missing in every row".to_owned(),
+        })?;
+        baseline.push(ColumnBaseline { column: column.clone(), histogram });
+    }
+    let samples = Samples::from_columns(encoding.encode(table)?, labels, times_us)?;
+    let encoding = encoding.clone();
+    Ok(Prepared { samples, encoding, baseline, cards, segments, order, left_out: Vec::new() })
+}
+
+/// What the columns say that are no features.
+struct Told {
+    labels: Vec<bool>,
+    times_us: Vec<i64>,
+    order: Order,
+    cards: Option<Vec<u64>>,
+    segments: Vec<Segmentation>,
+}
+
+fn told(table: &Table, roles: &Roles) -> Result<Told, TableError> {
+    check_roles(roles)?;
+    let labels = labels(table, table.column(&roles.label, "to take labels from")?)?;
+    let (times_us, order) = match &roles.time {
+        Some(name) => (times(table, table.column(name, "to take times from")?)?, Order::Time),
+        None => ((0..labels.len()).map(|row| i64::try_from(row).unwrap_or(i64::MAX)).collect(), Order::Rows),
+    };
+    let cards = roles.card.as_ref().map(|name| table.column(name, "to take cards from").map(card_keys)).transpose()?;
+    let mut segments = Vec::new();
+    for name in &roles.segments {
+        segments.push(segmentation(table.column(name, "to report by")?, table.rows())?);
+    }
+    Ok(Told { labels, times_us, order, cards, segments })
 }
 
 fn check_roles(roles: &Roles) -> Result<(), TableError> {

@@ -40,7 +40,7 @@ impl RowEncoder {
         let mut width = 0;
         for (feature, found) in encoding.columns.iter().zip(types) {
             let learned = match feature.kind {
-                FeatureKind::Number { .. } => Kind::Number,
+                FeatureKind::Number { .. } | FeatureKind::NumberTwice => Kind::Number,
                 FeatureKind::Boolean => Kind::Boolean,
                 FeatureKind::Category { .. } => Kind::Text,
             };
@@ -50,6 +50,7 @@ impl RowEncoder {
             columns.push(Rule { kind: feature.kind.clone(), tells_missing: feature.tells_missing, at: width });
             width += match &feature.kind {
                 FeatureKind::Number { .. } | FeatureKind::Boolean => 1,
+                FeatureKind::NumberTwice => 2,
                 FeatureKind::Category { values } => values.len(),
             } + usize::from(feature.tells_missing);
         }
@@ -95,17 +96,10 @@ impl Rule {
         let is_null = |row: usize| column.is_null(row);
         match &self.kind {
             FeatureKind::Number { missing } => {
-                let numbers = as_type(column, &DataType::Float64)?;
-                let numbers = numbers.as_primitive_opt::<Float64Type>().ok_or("not numbers")?;
-                for (row, (cells, value)) in into.chunks_exact_mut(width.max(1)).zip(numbers.iter()).enumerate() {
-                    let narrow = value.filter(|value| !value.is_nan()).map_or(*missing, |value| value as f32);
-                    if !narrow.is_finite() {
-                        refused.push((row, number));
-                    } else if let Some(cell) = cells.get_mut(self.at) {
-                        *cell = narrow;
-                    }
-                    self.tell(cells, value.is_none_or(f64::is_nan), 1);
-                }
+                self.encode_numbers(number, column, width, &[*missing], into, refused)?;
+            }
+            FeatureKind::NumberTwice => {
+                self.encode_numbers(number, column, width, &[f32::MIN, f32::MAX], into, refused)?;
             }
             FeatureKind::Boolean => {
                 let flags = column.as_boolean_opt().ok_or("not booleans")?;
@@ -130,6 +124,33 @@ impl Rule {
                     self.tell(cells, missing, values.len());
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// A feature for each of `fills`, which stands where the number is missing.
+    fn encode_numbers(
+        &self,
+        number: usize,
+        column: &ArrayRef,
+        width: usize,
+        fills: &[f32],
+        into: &mut [f32],
+        refused: &mut Vec<(usize, usize)>,
+    ) -> Result<(), String> {
+        let numbers = as_type(column, &DataType::Float64)?;
+        let numbers = numbers.as_primitive_opt::<Float64Type>().ok_or("not numbers")?;
+        for (row, (cells, value)) in into.chunks_exact_mut(width.max(1)).zip(numbers.iter()).enumerate() {
+            let known = value.filter(|value| !value.is_nan()).map(|value| value as f32);
+            for (at, fill) in fills.iter().enumerate() {
+                let narrow = known.unwrap_or(*fill);
+                if !narrow.is_finite() {
+                    refused.push((row, number));
+                } else if let Some(cell) = cells.get_mut(self.at + at) {
+                    *cell = narrow;
+                }
+            }
+            self.tell(cells, known.is_none(), fills.len());
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use ndarray::{ArrayView1, ArrayView2};
 use super::ModelError;
 pub(super) use bins::{BinSettings, Bins, Column, Cuts};
 pub(super) use growing::{Growing, partition};
-pub(super) use trees::Trees;
+pub(super) use trees::{FEATURES_MAX, NODES_MAX, Node, Trees};
 
 /// What every family of trees asks of its training rows.
 pub(super) fn check_training(records: ArrayView2<'_, f32>, labels: ArrayView1<'_, bool>) -> Result<(), ModelError> {

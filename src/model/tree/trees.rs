@@ -100,6 +100,11 @@ impl Trees {
         self.nodes.len()
     }
 
+    /// The nodes and the values of each tree.
+    pub fn iter(&self) -> impl Iterator<Item = (&[Node], &[f32])> {
+        self.starts.windows(2).map(|bounds| (&self.nodes[bounds[0]..bounds[1]], &self.values[bounds[0]..bounds[1]]))
+    }
+
     /// The sum over all trees for one row.
     pub fn sum(&self, row: &[f32]) -> f64 {
         let mut sum = 0.0;
