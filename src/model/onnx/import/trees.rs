@@ -11,7 +11,7 @@ use crate::model::onnx::proto::NodeProto;
 use crate::model::table::{Encoding, FeatureColumn, FeatureKind};
 use crate::model::tree::{FEATURES_MAX, NODES_MAX, Node, Trees};
 use crate::model::{Boost, Forest, Model, OnnxError};
-use node::{Listed, Split, listed};
+use node::{Key, Listed, Split, listed};
 use scores::{Link, Scores, scores};
 
 pub(super) use scores::classes;
@@ -81,7 +81,7 @@ impl Tree {
 }
 
 /// Each tree by its number, in the order in which they are listed.
-fn by_tree(node: &NodeProto, listed: Vec<((i64, i64), Listed)>) -> Result<Vec<Tree>, OnnxError> {
+fn by_tree(node: &NodeProto, listed: Vec<(Key, Listed)>) -> Result<Vec<Tree>, OnnxError> {
     let mut places: HashMap<i64, usize> = HashMap::new();
     let mut trees: Vec<Tree> = Vec::new();
     for ((number, id), of) in listed {

@@ -29,8 +29,10 @@ impl Listed {
     }
 }
 
-/// The nodes with the numbers of their trees and of themselves.
-pub fn listed(node: &NodeProto, columns: &[Feature]) -> Result<Vec<((i64, i64), Listed)>, OnnxError> {
+/// The numbers of a tree and of a node in it.
+pub type Key = (i64, i64);
+
+pub fn listed(node: &NodeProto, columns: &[Feature]) -> Result<Vec<(Key, Listed)>, OnnxError> {
     let ints = |name| attributes::ints(node, name);
     let (trees, ids) = (ints("nodes_treeids"), ints("nodes_nodeids"));
     let (features, modes) = (ints("nodes_featureids"), attributes::texts(node, "nodes_modes"));
