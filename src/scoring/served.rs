@@ -146,6 +146,13 @@ impl Served {
         ranked
     }
 
+    /// A version that looks for its columns where there are none.
+    #[cfg(test)]
+    pub fn broken(mut self) -> Self {
+        self.columns.fill(Column::Silver(usize::MAX));
+        self
+    }
+
     /// The scale of [`Served::contributions`].
     #[must_use]
     pub fn scale(&self) -> crate::model::Scale {

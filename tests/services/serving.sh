@@ -87,9 +87,10 @@ finish "$CLIENT" 120 client
 tail -n 3 "$WORK/client.log" >&2
 
 say "driven by its own description"
+# One worker: two that parse Python at once fail now and then in CPython 3.11 (python/cpython#106905).
 (cd "$WORK" && timeout 240 "$(dirname "$PYTHON")/schemathesis" run "$URL/openapi.json" -H "X-Api-Key: open-sesame" \
   --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,response_headers_conformance \
-  --max-examples 60 --seed 1 --workers 2) >"$WORK/schemathesis.log" 2>&1 || { log_end schemathesis && die "schemathesis found something"; }
+  --max-examples 60 --seed 1 --workers 1) >"$WORK/schemathesis.log" 2>&1 || { log_end schemathesis && die "schemathesis found something"; }
 tail -n 5 "$WORK/schemathesis.log" >&2
 status 200 "$URL/metrics"
 ! grep -E 'assay_requests_total\{[^}]*status="5' "$WORK/answer" || die "answers with 5xx"

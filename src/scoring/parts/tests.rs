@@ -152,6 +152,28 @@ fn what_a_challenger_cannot_answer_the_champion_answers() {
 }
 
 #[test]
+fn a_challenger_that_breaks_down_costs_nobody_an_answer() {
+    let (kept, scorer) = Kept::challenged(shared(1.0));
+    let version = version_of(&kept, CHALLENGER);
+    let sent: Vec<Value> = (0..9).map(|row| transaction(&row.to_string(), row, 1_500.0)).collect();
+    let texts = texts(&sent);
+    let challenger = Served::load(&kept.registry, &kept.name, &version, &scorer.pipeline).unwrap();
+    let mut parts = scorer.prepare_json(texts.iter().map(Vec::as_slice), &[]).unwrap();
+    let mut part = parts.pop().unwrap();
+    assert!(parts.is_empty() && part.role() == Role::Challenger);
+    part.scores.model = Some(Arc::new(challenger.broken()));
+    let asked = scorer.ask(part);
+    assert_eq!((asked.failed, asked.scores.len()), (9, 1));
+    let scores = &asked.scores[0];
+    assert_eq!((scores.role, scores.places.len()), (Role::Champion, 9));
+    for item in &scores.items {
+        let Item::Scored { chunk, row } = item else { panic!("refused") };
+        let told = scorer.prediction(scores, *chunk, *row).unwrap();
+        assert_eq!((told.decided_by, told.is_fraud, told.degraded), (DecidedBy::Model, false, None));
+    }
+}
+
+#[test]
 fn a_challenger_that_was_taken_out_answers_nobody_until_its_alias_moves() {
     let (kept, scorer) = Kept::challenged(shared(1.0));
     let sent: Vec<Value> = (0..9).map(|row| transaction(&row.to_string(), row, 1_500.0)).collect();
