@@ -27,6 +27,8 @@ pub struct StreamScorer {
     settings: ScoringSettings,
     rules: Option<Rules>,
     model: Option<Arc<Served>>,
+    /// Whether that stays, wherever the alias goes.
+    is_settled: bool,
     publisher: Option<Box<dyn Publish>>,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
@@ -110,8 +112,16 @@ impl StreamScorer {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let rules = Rules::find(&pipeline, &settings.rules);
-        let (model, publisher) = (None, None);
-        Self { pipeline, models, settings, rules, model, publisher, metrics, clock, message: Vec::new() }
+        let (model, is_settled, publisher) = (None, false, None);
+        Self { pipeline, models, settings, rules, model, is_settled, publisher, metrics, clock, message: Vec::new() }
+    }
+
+    /// Chooses the champion of now for all that comes, as a rebuild needs it: its chunks are no epochs.
+    #[must_use]
+    pub fn settled(mut self) -> Self {
+        self.begin();
+        self.is_settled = true;
+        self
     }
 
     /// Sends a message for each row, too.
@@ -158,6 +168,9 @@ impl StreamScorer {
 
 impl RowScorer for StreamScorer {
     fn begin(&mut self) {
+        if self.is_settled {
+            return;
+        }
         // A pipeline that nobody trained for asks no model, and needs no warning in each epoch.
         let aliases = self.models.registry().aliases(self.models.name());
         if self.model.is_some() || aliases.map_or(true, |aliases| aliases.get(CHAMPION).is_some()) {

@@ -57,13 +57,13 @@ finish "$CHILD" 240 run
 assay verify --lake "$LAKE" --brokers "$BROKERS" >"$WORK/verify.log" 2>&1 || { log_end verify && die "verify finds something"; }
 ! grep -q "not computed again" "$WORK/verify.log" || die "what the models said was not recomputed"
 
-say "a version that is gone is told, a value that was changed is found"
+say "a version that is gone is told; a rebuild asks the champion of now"
 mv "$ASSAY_MODEL_FOLDER" "$WORK/gone"
 assay verify --lake "$LAKE" 2>/dev/null | grep "not computed again" || die "nothing is said of the models"
 mv "$WORK/gone" "$ASSAY_MODEL_FOLDER"
 assay rebuild scores --lake "$LAKE" >/dev/null 2>&1
 [ "$(assay sql --lake "$LAKE" --format csv "SELECT count(DISTINCT model_version) FROM gold.fraud_scores" 2>/dev/null | tail -n 1)" = 1 ] ||
-  die "a rebuild asks the champion of now"
+  die "the rebuilt scores are not of one version"
 
 say "a topic that is read, or that is not there, is refused"
 status=0
