@@ -60,6 +60,9 @@ pub enum TrainingSetError {
     )]
     FromLabel { file: String, column: String, label: String, through: String },
 
+    #[error("{file}: the feature `{column}` is what a model said of the row: no request has it. Leave it out")]
+    FromModel { file: String, column: String },
+
     #[error("{file} gives {rows} rows more than once, the first with {key} = {value}: join tables by their key")]
     Repeated { file: String, rows: usize, key: String, value: String },
 
@@ -211,6 +214,9 @@ fn features(def: &TrainingDef, plan: &LogicalPlan, lineage: &Lineage) -> Result<
     for (index, field) in fields.iter().enumerate().filter(|(_, field)| def.is_feature(field.name())) {
         let (file, column) = (def.file.clone(), field.name().clone());
         let Some(found) = origin(plan, index) else { return Err(TrainingSetError::Computed { file, column }) };
+        if schema::model_columns().iter().any(|said| *said.name() == found.column) {
+            return Err(TrainingSetError::FromModel { file, column });
+        }
         if let Some(through) = of(&found).intersection(&from_label).next() {
             let through = format!("both by way of {}.{}", through.table, through.column);
             return Err(TrainingSetError::FromLabel { file, column, label: def.label.clone(), through });

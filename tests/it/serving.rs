@@ -91,6 +91,8 @@ fn features_are_columns_that_know_nothing_of_the_label() {
         let read = read(&lab, None, &with_sql(&format!("{base}, {column} {from}")), 0);
         assert_eq!(matches!(read, Err(TrainingSetError::FromLabel { .. })), refused, "{column}: {read:?}");
     }
+    let said = read(&lab, None, &with_sql(&format!("{base}, f.fraud_probability {from}")), 0);
+    assert!(matches!(said, Err(TrainingSetError::FromModel { .. })), "{said:?}");
     let computed = read(&lab, None, &with_sql(&format!("{base}, t.amount * 2 AS twice {from}")), 0);
     assert!(matches!(computed, Err(TrainingSetError::Computed { .. })), "{computed:?}");
     let twice = read(
