@@ -107,15 +107,17 @@ impl Chunk {
     /// Some of its rows, in ascending order, of which nobody was asked yet.
     pub fn take(&self, rows: &[usize]) -> Result<Self, ArrowError> {
         let answers = Err("no model was asked".to_owned());
-        let sent = self.sent.clone();
         if rows.len() == self.silver.num_rows() {
-            let (silver, following) = (self.silver.clone(), self.following.clone());
+            let (sent, silver, following) = (self.sent.clone(), self.silver.clone(), self.following.clone());
             return Ok(Self { sent, origins: self.origins.clone(), silver, following, answers });
         }
         let numbers: UInt32Array = rows.iter().map(|row| u32::try_from(*row).ok()).collect();
+        let origins: Vec<(u32, usize)> = rows.iter().filter_map(|row| self.origins.get(*row).copied()).collect();
+        // Not the whole: what waits for its receipt is counted by its own rows.
+        let sent: UInt32Array = origins.iter().map(|(row, _)| *row).collect();
         Ok(Self {
-            sent,
-            origins: rows.iter().filter_map(|row| self.origins.get(*row).copied()).collect(),
+            sent: take_record_batch(&self.sent, &sent)?,
+            origins: (0..).zip(origins).map(|(row, (_, place))| (row, place)).collect(),
             silver: take_record_batch(&self.silver, &numbers)?,
             following: self.following.iter().map(|table| table.take(rows, &numbers)).collect::<Result<_, _>>()?,
             answers,
