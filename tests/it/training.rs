@@ -51,6 +51,7 @@ impl Desk {
             .args(arguments)
             .current_dir(self.folder.path())
             .env_remove("RAYON_NUM_THREADS")
+            .env_remove("MLFLOW_TRACKING_URI")
             .env("ASSAY_TRAIN_FAMILIES", "['logistic', 'boost']")
             .env("ASSAY_TRAIN_FOLDS", "2")
             .output()
@@ -199,4 +200,40 @@ fn a_call_that_cannot_work_leaves_nothing_behind() {
     let error = desk.refused(2, &[&["train", "--data", "good.csv", "--label", "is_fraud"][..], &long].concat());
     assert!(error.contains("--label-delay HOURS"), "{error}");
     assert!(!desk.path("models").exists());
+}
+
+/// What the graph says is looked at by onnxruntime in `tests/services/onnx.sh`.
+#[test]
+fn a_model_goes_out_as_onnx_and_what_holds_no_model_leaves_none_behind() {
+    let desk = Desk::new();
+    desk.table("payments.csv", true);
+    let rows = ["--data", "payments.csv", "--label", "is_fraud", "--time", "at", "--ignore", "transaction_id"];
+    let trained = desk.json(0, &[&["train"], &rows[..]].concat());
+    let told = desk.json(0, &["models", "export", "fraud", "--onnx", "one.onnx"]);
+    assert_eq!((text(&told, "version"), &told["columns"]), (text(&trained, "version"), &Value::from(3)));
+    desk.json(0, &["models", "export", &format!("fraud@{}", text(&trained, "version")), "--onnx", "two.onnx"]);
+    let [one, two] = ["one.onnx", "two.onnx"].map(|name| std::fs::read(desk.path(name)).unwrap());
+    assert!(one == two, "the same version gives the same bytes");
+    assert_eq!(told["blake3"], blake3::hash(&one).to_hex().to_string());
+    let model = desk
+        .registry()
+        .path(
+            &ModelName::parse("fraud").unwrap(),
+            &desk.registry().versions(&ModelName::parse("fraud").unwrap()).unwrap()[0],
+        )
+        .join(MODEL_FILE);
+    let checksum = blake3::hash(&std::fs::read(model).unwrap()).to_hex().to_string();
+    for word in ["fraud_probability", "assay.threshold", "country=NG", "visits is missing", checksum.as_str()] {
+        assert!(one.windows(word.len()).any(|bytes| bytes == word.as_bytes()), "{word}");
+    }
+    std::fs::write(desk.path("cut.onnx"), &one[..one.len() / 2]).unwrap();
+    for (file, words) in
+        [("one.onnx", "there is no model in this file"), ("cut.onnx", "no ONNX file"), ("none.onnx", "none.onnx")]
+    {
+        let said = desk.refused(2, &[&["models", "import", file, "--name", "other"], &rows[..]].concat());
+        assert!(said.contains(words), "{said}");
+    }
+    assert!(!desk.path("models/other").exists());
+    let said = desk.refused(2, &["models", "export", "nobody", "--onnx", "x.onnx"]);
+    assert!(said.contains("there is no model `nobody`"), "{said}");
 }

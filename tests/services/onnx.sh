@@ -3,7 +3,7 @@
 # on a split); what scikit-learn and XGBoost train says the same in assay; what cannot be taken in is refused by its operator.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/e2e.sh"
-ROWS="${ROWS:-12000}"
+ROWS="${ROWS:-6000}"
 
 PYTHON="$("$SERVICES_DIR/python" onnx)" || exit $?
 export ASSAY_MODEL_FOLDER="$WORK/models"
@@ -24,7 +24,7 @@ for family in logistic forest boost; do
     assay models export "$model" --onnx "$WORK/$model.onnx" --json >"$WORK/export.log" || die "export failed"
     # Rows on the splits of this very model are made of its file.
     oracle edges "$WORK" "$model"
-    assay predict --model "$model" --data "$WORK/$model.edges.parquet" --output "$WORK/$model.parquet" >/dev/null
+    assay predict --quiet --model "$model" --data "$WORK/$model.edges.parquet" --output "$WORK/$model.parquet" >/dev/null
     oracle exported "$WORK" "$model"
   done
 done
@@ -35,7 +35,7 @@ oracle foreign "$WORK"
 while read -r model; do
   assay models import "$WORK/$model.onnx" --name "$model" --data "$WORK/foreign.parquet" --label is_fraud --time at \
     --json >"$WORK/import.$model.json" 2>"$WORK/import.log" || { log_end import && die "import of $model failed"; }
-  assay predict --model "$model@$("$PYTHON" -c 'import json, sys; print(json.load(sys.stdin)["version"])' <"$WORK/import.$model.json")" \
+  assay predict --quiet --model "$model@$("$PYTHON" -c 'import json, sys; print(json.load(sys.stdin)["version"])' <"$WORK/import.$model.json")" \
     --data "$WORK/foreign.parquet" --output "$WORK/$model.parquet" >/dev/null
   oracle imported "$WORK" "$model"
   # And out again.

@@ -205,7 +205,7 @@ fn what_cannot_be_taken_in_is_named() {
     refused(&with("post_transform", &|of| of.s = Some(b"PROBIT".to_vec())), "PROBIT");
     refused(&with("nodes_featureids", &|of| of.ints[0] = 7), "not there");
     refused(&with("nodes_values", &|of| of.floats[0] = f32::NAN), "no number");
-    refused(&with("nodes_truenodeids", &|of| of.ints[2] = 0), "root");
+    refused(&with("nodes_truenodeids", &|of| of.ints[2] = 0), "hangs on nothing");
     refused(&with("nodes_truenodeids", &|of| of.ints[2] = 1), "same one");
     refused(&with("nodes_truenodeids", &|of| of.ints[2] = 9), "not there");
     refused(&with("nodes_modes", &|of| of.strings.truncate(3)), "one length");
