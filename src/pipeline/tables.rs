@@ -370,12 +370,14 @@ impl Tables {
         encoded_us: i64,
     ) -> Result<EpochRecord, LakeError> {
         let handle = self.handle.clone();
+        let metrics = Arc::clone(&self.metrics);
         handle.block_on(async {
             futures::future::try_join_all(steps.iter().filter(|step| step.done.is_none()).map(|step| {
                 let table = self.all().find(|table| *table.name() == step.table);
+                let failed = |_: &LakeError| metrics.commit_failed(&step.table);
                 async move {
                     match table {
-                        Some(table) => table.store_files(&step.files).await,
+                        Some(table) => table.store_files(&step.files).await.inspect_err(failed),
                         None => Ok(()),
                     }
                 }
@@ -396,10 +398,10 @@ impl Tables {
                 match outcome {
                     Ok(outcome) => {
                         step.done = Some(outcome.version());
-                        self.metrics.committed(&step.table, took);
+                        metrics.committed(&step.table, took);
                     }
                     Err(error) => {
-                        self.metrics.commit_failed(&step.table);
+                        metrics.commit_failed(&step.table);
                         return Err(error);
                     }
                 }
@@ -412,7 +414,8 @@ impl Tables {
                         work.epoch
                     )));
                 }
-                let _ = self.ledger.publish(&record, record.published_at_us / 1000).await?;
+                let published = self.ledger.publish(&record, record.published_at_us / 1000).await;
+                let _ = published.inspect_err(|_| metrics.commit_failed(&EpochLedger::table_name()))?;
             }
             Ok(record)
         })

@@ -1,7 +1,7 @@
 //! The process may die, and the store may fail, at any put.
 
 use assay::lake::LakeError;
-use assay::pipeline::PipelineError;
+use assay::pipeline::{PipelineError, Reach};
 
 use crate::fault::{FaultStore, Weather};
 use crate::kit::{Cut, Lab, Msg, dice, dirty, generated};
@@ -144,6 +144,30 @@ fn a_store_that_is_away_for_a_while_is_waited_for() {
             lab.assert_verified();
         }
     }
+}
+
+#[test]
+fn each_failure_of_the_store_is_counted_for_its_table() {
+    let stream = stream(7);
+    let cut = Cut::every(EPOCH);
+    let mut tables = std::collections::BTreeSet::new();
+    for put in 0.. {
+        let (store, mut lab) = lab(&format!("counted-{put}"));
+        lab.run(&[], &cut).unwrap();
+        lab.epoch.store_patience_s = 3600;
+        let ready = lab.ready().unwrap();
+        let metrics = std::sync::Arc::clone(&ready.metrics);
+        store.set(Weather::Storm { puts: put, operations: 1, lands: false });
+        lab.stream_in(ready, &stream[..EPOCH], &cut, Reach::Gold, || {}).unwrap();
+        if store.failed() == 0 {
+            break;
+        }
+        let told = metrics.render().unwrap();
+        let counted: Vec<&str> = told.lines().filter(|line| line.starts_with("assay_commit_failures_total{")).collect();
+        assert!(matches!(counted.as_slice(), [one] if one.ends_with("} 1")), "put {put}: {counted:?}");
+        tables.extend(counted.into_iter().map(str::to_owned));
+    }
+    assert!(tables.iter().any(|line| line.contains("ops.epochs")) && tables.len() > 8, "{tables:?}");
 }
 
 /// A commit whose acknowledgement was lost, and which could not be read back either, is our own and no other writer's.

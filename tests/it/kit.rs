@@ -318,15 +318,19 @@ impl Lab {
 
     /// Tables without a lease, as a process sees them that starts.
     pub fn tables(&self, lake: &Lake) -> Result<Tables, PipelineError> {
-        let tables = Tables::open(lake, &LAYOUT, Arc::clone(&self.clock), self.metrics());
-        Ok(wait_for(tables)?)
+        self.tables_counted(lake, self.metrics())
+    }
+
+    fn tables_counted(&self, lake: &Lake, metrics: Arc<Metrics>) -> Result<Tables, PipelineError> {
+        Ok(wait_for(Tables::open(lake, &LAYOUT, Arc::clone(&self.clock), metrics))?)
     }
 
     /// As a job starts: lease, tables, what an interrupted rebuild left, memory of the past.
     pub fn ready(&self) -> Result<Ready, PipelineError> {
         let lake = self.open_lake()?;
         let lease = Lease::acquire(&lake)?;
-        let mut tables = self.tables(&lake)?;
+        let metrics = self.metrics();
+        let mut tables = self.tables_counted(&lake, Arc::clone(&metrics))?;
         tables.resume()?;
         let last = tables.ledger.last_epoch();
         let mut history = FileHistory::new(tables.reader(&tables.silver), PLAN.event_time());
@@ -335,7 +339,7 @@ impl Lab {
         history.written(last, files.cloned().collect::<Vec<_>>());
         let watermark = tables.ledger.get(last)?.and_then(|record| record.watermark_us);
         let stages = self.compiled(&lake)?.with_history(history, watermark, Arc::clone(&self.clock));
-        Ok(Ready { stages, tables, metrics: self.metrics(), _lease: lease })
+        Ok(Ready { stages, tables, metrics, _lease: lease })
     }
 
     /// `assay refine`, up to so many epochs.
