@@ -6,6 +6,7 @@ mod assemble;
 mod bronze_epoch;
 mod error;
 mod feature_check;
+mod fingerprint;
 mod maintenance;
 mod progress;
 mod publish;

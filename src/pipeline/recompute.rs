@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::AsArray;
 use arrow::datatypes::{Int64Type, Schema, SchemaRef};
-use arrow::row::{RowConverter, SortField};
 use arrow::util::display::array_value_to_string;
 use datafusion::prelude::SessionContext;
 
 use super::arrival::{Arrivals, chunks};
 use super::error::PipelineError;
+use super::fingerprint::ByEpoch;
 use super::rebuild::Target;
 use super::scored::RowScorer;
 use super::stages::{Compiled, Plan};
@@ -21,41 +21,6 @@ use crate::lake::{FileHistory, RangeFilter, Table};
 
 /// From the version of each epoch to what says again what it said, or why it cannot.
 pub type Recall<'a> = dyn Fn(&BTreeMap<i64, String>) -> Result<Box<dyn RowScorer>, String> + 'a;
-
-/// An order-independent fingerprint of the rows of each epoch.
-#[derive(Default)]
-struct Fingerprint {
-    epochs: BTreeMap<i64, (u64, u128)>,
-}
-
-impl Fingerprint {
-    fn add(&mut self, batch: &RecordBatch, schema: &SchemaRef) -> Result<(), PipelineError> {
-        let columns = schema
-            .fields()
-            .iter()
-            .map(|field| {
-                let column = batch
-                    .column_by_name(field.name())
-                    .ok_or_else(|| PipelineError::State(format!("no column {}", field.name())))?;
-                Ok(arrow::compute::cast(column, field.data_type())?)
-            })
-            .collect::<Result<Vec<_>, PipelineError>>()?;
-        let fields = schema.fields().iter().map(|field| SortField::new(field.data_type().clone())).collect();
-        let rows = RowConverter::new(fields)?.convert_columns(&columns)?;
-        let epochs = batch
-            .column_by_name(schema::EPOCH)
-            .and_then(|column| column.as_primitive_opt::<Int64Type>())
-            .ok_or_else(|| PipelineError::State(format!("no column {}", schema::EPOCH)))?;
-        let (low, high) = (ahash::RandomState::with_seeds(1, 2, 3, 4), ahash::RandomState::with_seeds(5, 6, 7, 8));
-        for (row, epoch) in rows.iter().zip(epochs.values()) {
-            let hash = u128::from(low.hash_one(row.as_ref())) << 64 | u128::from(high.hash_one(row.as_ref()));
-            let entry = self.epochs.entry(*epoch).or_default();
-            entry.0 += 1;
-            entry.1 = entry.1.wrapping_add(hash);
-        }
-        Ok(())
-    }
-}
 
 /// Computes the tables that follow from silver row by row once more, in the order of arrival, with fresh memory.
 pub(super) fn rows_again(
@@ -82,7 +47,7 @@ pub(super) fn rows_again(
         None => said.is_empty(),
     };
     let compared: Vec<SchemaRef> = tables.rows.iter().map(|table| without_model(table.schema(), recalled)).collect();
-    let mut again: Vec<Fingerprint> = tables.rows.iter().map(|_| Fingerprint::default()).collect();
+    let mut again: Vec<ByEpoch> = tables.rows.iter().map(|_| ByEpoch::default()).collect();
     for epochs in chunks(tables, subject.settings.chunk_rows)? {
         for batch in silver.rows(&epochs)? {
             let mut work = EpochWork::default();
@@ -97,14 +62,14 @@ pub(super) fn rows_again(
     }
     for ((table, schema), print) in tables.rows.iter().zip(&compared).zip(again) {
         let reader = tables.reader(table);
-        let mut standing = Fingerprint::default();
+        let mut standing = ByEpoch::default();
         let complete = RangeFilter { column: schema::EPOCH.into(), from: i64::MIN, to: tables.ledger.last_epoch() + 1 };
         for file in table.files() {
             for batch in reader.read(file, &reader.columns(), Some(complete.clone()))? {
                 standing.add(&batch, schema)?;
             }
         }
-        let rows: u64 = print.epochs.values().map(|(rows, _)| rows).sum();
+        let rows: u64 = print.epochs.values().map(|print| print.rows).sum();
         let mut differing = print
             .epochs
             .iter()

@@ -12,6 +12,8 @@ DEAD_LETTERS = "bronze.dead_letters"
 SILVER = "silver.transactions"
 QUARANTINE = "silver.quarantine"
 SCORES = "gold.fraud_scores"
+# What a model says of a row of it.
+SAID = ["fraud_probability", "is_predicted_fraud", "model_version"]
 FEATURES = "silver.transaction_features"
 EPOCHS = "ops.epochs"
 
