@@ -87,7 +87,7 @@ fn event_time(receipt: &Receipt, pipeline: &ScoringPipeline, column: &str) -> an
 
 fn render(receipt: &Receipt, explained: &Explained, look: Look) -> String {
     let told = &explained.prediction;
-    let decision = if told.is_fraud { "fraud" } else { "legitimate" };
+    let decision = assay::scoring::decision(told.is_fraud);
     let mut lines = vec![
         format!("{} of transaction {}", receipt.prediction_id, receipt.transaction_id),
         format!("  at           {}, on epoch {} of the lake", instant(receipt.predicted_at_us), receipt.features_epoch),

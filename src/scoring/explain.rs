@@ -130,11 +130,11 @@ fn compare(receipt: &Receipt, now: &Prediction, features: Option<String>) -> Vec
         differs: (!same).then(|| format!("it was {then}, and is {now}")),
     };
     let bits = |value: Option<f64>| value.map(f64::to_bits);
-    let decision = |fraud: bool, by: &str, threshold: f64| {
-        format!("{} by the {by}, threshold {threshold}", if fraud { "fraud" } else { "legitimate" })
+    let by = |fraud: bool, by: &str, threshold: f64| {
+        format!("{} by the {by}, threshold {threshold}", super::decision(fraud))
     };
-    let then = decision(receipt.is_fraud, &receipt.decided_by, receipt.threshold);
-    let decided = decision(now.is_fraud, now.decided_by.as_str(), now.threshold);
+    let then = by(receipt.is_fraud, &receipt.decided_by, receipt.threshold);
+    let decided = by(now.is_fraud, now.decided_by.as_str(), now.threshold);
     let read = |text: &Option<String>| text.as_ref().and_then(|text| serde_json::from_str::<Value>(text).ok());
     let mut checks = vec![check(
         "the rules",

@@ -158,7 +158,7 @@ impl DecidedBy {
 }
 
 /// Points of the rules.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct RuleScore {
     pub score: i32,
     pub class: String,

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::pipeline::Followed;
 use super::scorer::{Rules, decided, key_of};
-use super::{DecidedBy, Models, ScoringPipeline, ScoringSettings, Served};
+use super::{DecidedBy, Models, RuleScore, ScoringPipeline, ScoringSettings, Served};
 use crate::domain::{Clock, TableName, schema};
 use crate::model::registry::{CHAMPION, ModelName, Registry, Version};
 use crate::pipeline::{PipelineError, Publish, RowScorer};
@@ -27,8 +27,8 @@ pub struct StreamScorer {
     settings: ScoringSettings,
     rules: Option<Rules>,
     model: Option<Arc<Served>>,
-    /// Whether that stays, wherever the alias goes.
-    is_settled: bool,
+    /// Whether it stays, wherever the alias goes.
+    is_fixed: bool,
     publisher: Option<Box<dyn Publish>>,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
@@ -43,18 +43,11 @@ struct Message<'a> {
     decision: &'static str,
     decided_by: DecidedBy,
     threshold: f64,
-    rules: Option<RulesTold>,
+    rules: Option<RuleScore>,
     model: Option<ModelTold<'a>>,
     source: Source<'a>,
     /// Milliseconds since 1970, as the time of a Kafka message.
     scored_at_ms: i64,
-}
-
-#[derive(Debug, Serialize)]
-struct RulesTold {
-    score: i32,
-    class: String,
-    reasons: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -112,15 +105,15 @@ impl StreamScorer {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let rules = Rules::find(&pipeline, &settings.rules);
-        let (model, is_settled, publisher) = (None, false, None);
-        Self { pipeline, models, settings, rules, model, is_settled, publisher, metrics, clock, message: Vec::new() }
+        let (model, is_fixed, publisher) = (None, false, None);
+        Self { pipeline, models, settings, rules, model, is_fixed, publisher, metrics, clock, message: Vec::new() }
     }
 
     /// Chooses the champion of now for all that comes, as a rebuild needs it: its chunks are no epochs.
     #[must_use]
-    pub fn settled(mut self) -> Self {
+    pub fn with_one_champion(mut self) -> Self {
         self.begin();
-        self.is_settled = true;
+        self.is_fixed = true;
         self
     }
 
@@ -151,8 +144,10 @@ impl StreamScorer {
                 decision: super::decision(is_fraud),
                 decided_by,
                 threshold,
-                rules: rules.map(|told| RulesTold { score: told.score, class: told.class, reasons: told.reasons }),
-                model: said
+                rules,
+                // Of a row that it could not be asked about, it said nothing.
+                model: by_model
+                    .and(said)
                     .map(|said| ModelTold { name: said.model.name.as_str(), version: said.model.version.as_str() }),
                 source: places.at(row),
                 scored_at_ms,
@@ -168,7 +163,7 @@ impl StreamScorer {
 
 impl RowScorer for StreamScorer {
     fn begin(&mut self) {
-        if self.is_settled {
+        if self.is_fixed {
             return;
         }
         // A pipeline that nobody trained for asks no model, and needs no warning in each epoch.

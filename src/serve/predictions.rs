@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 
 use super::Problem;
 use super::counts::Counted;
-use crate::scoring::{DecidedBy, FRAUD, Item, Prediction, Refusal, Role, Scorer, Scores, decision};
+use crate::scoring::{DecidedBy, FRAUD, Item, Prediction, Refusal, Role, RuleScore, Scorer, Scores, decision};
 
 /// What is said of one transaction.
 #[derive(Debug, Serialize)]
@@ -20,19 +20,12 @@ pub(super) struct Told<'a> {
     role: Role,
     model_version: Option<&'a str>,
     threshold: f64,
-    rules: Option<Rules>,
+    rules: Option<RuleScore>,
     #[serde(skip_serializing_if = "Option::is_none")]
     contributions: Option<Vec<Contribution<'a>>>,
     degraded: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     degraded_reason: Option<String>,
-}
-
-#[derive(Debug, Serialize)]
-struct Rules {
-    score: i32,
-    class: String,
-    reasons: Vec<String>,
 }
 
 /// On the scale of the model before calibration.
@@ -94,7 +87,7 @@ impl<'a> Told<'a> {
             role: scores.role,
             model_version: scores.model.as_ref().map(|model| model.version.as_str()),
             threshold,
-            rules: rules.map(|rules| Rules { score: rules.score, class: rules.class, reasons: rules.reasons }),
+            rules,
             contributions,
             degraded: degraded.is_some(),
             degraded_reason: degraded,

@@ -123,12 +123,12 @@ fn one_version_answers_an_epoch_and_can_be_asked_again() {
     assert_eq!(versions(&second), vec![Some(other.to_string()); silver.num_rows()]);
     assert_ne!(probabilities(&first), probabilities(&second));
 
-    let (settled, _) = streaming(&kept);
-    let mut settled = settled.settled();
+    let (fixed, _) = streaming(&kept);
+    let mut fixed = fixed.with_one_champion();
     let first = kept.registry.versions(&kept.name).unwrap().into_iter().find(|version| *version != other).unwrap();
     kept.registry.promote(&kept.name, &first, CHAMPION, NOON_US).unwrap();
-    settled.begin();
-    assert_eq!(settled.score(&silver, &following).unwrap(), second);
+    fixed.begin();
+    assert_eq!(fixed.score(&silver, &following).unwrap(), second);
 
     // Silver of requests is of epoch 0.
     let said = BTreeMap::from([(0, other.to_string())]);
