@@ -9,7 +9,8 @@ use super::reader::{FileReader, RangeFilter};
 use crate::domain::schema::EPOCH;
 use crate::domain::{History, HistoryError};
 
-/// What came before: the table's files, and the rows that are refined but not written yet.
+/// What came before: the table's files, and the rows that are refined but not written yet. A clone shares the rows.
+#[derive(Clone)]
 pub struct FileHistory {
     reader: FileReader,
     event_time: String,
@@ -20,6 +21,7 @@ pub struct FileHistory {
 }
 
 /// Rows in memory, with their epoch and their smallest and largest event time.
+#[derive(Clone)]
 struct Pending {
     epoch: i64,
     rows: RecordBatch,
@@ -52,14 +54,14 @@ impl FileHistory {
     }
 
     /// The table consists of these files, which hold the rows of every epoch up to `epoch`.
-    pub fn written(&mut self, epoch: i64, files: impl IntoIterator<Item = DataFile>) {
-        self.files = files.into_iter().map(Arc::new).collect();
+    pub fn written(&mut self, epoch: i64, files: impl IntoIterator<Item = impl Into<Arc<DataFile>>>) {
+        self.files = files.into_iter().map(Into::into).collect();
         self.up_to = i64::MAX;
         self.pending.retain(|pending| pending.epoch > epoch);
     }
 
     /// As [`written`](Self::written), for files that hold rows of later epochs too: those are still to come.
-    pub fn reached(&mut self, epoch: i64, files: impl IntoIterator<Item = DataFile>) {
+    pub fn reached(&mut self, epoch: i64, files: impl IntoIterator<Item = impl Into<Arc<DataFile>>>) {
         self.written(epoch, files);
         self.files.retain(|file| file.may_contain(EPOCH, i64::MIN, epoch.saturating_add(1)));
         self.up_to = epoch;

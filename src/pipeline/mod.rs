@@ -2,6 +2,7 @@
 
 mod ahead;
 mod arrival;
+mod aside;
 mod assemble;
 mod bronze_epoch;
 mod error;
@@ -22,6 +23,7 @@ mod stream;
 mod tables;
 mod verify;
 mod watermark;
+mod windowing;
 
 pub use ahead::{EncodeAhead, Intakes};
 pub use assemble::{Arrived, Provenance, arrived, dead_letter_rows, file_provenance, seal};

@@ -17,7 +17,7 @@ use super::stages::{Compiled, Plan};
 use super::tables::{EpochWork, Tables};
 use super::verify::{Finding, Subject, Verification};
 use crate::domain::{ManualClock, schema};
-use crate::lake::{FileHistory, RangeFilter, Table};
+use crate::lake::{DataFile, FileHistory, RangeFilter, Table};
 
 /// From the version of each epoch to what says again what it said, or why it cannot.
 pub type Recall<'a> = dyn Fn(&BTreeMap<i64, String>) -> Result<Box<dyn RowScorer>, String> + 'a;
@@ -32,7 +32,7 @@ pub(super) fn rows_again(
     let compiled = Compiled::new(subject.plan, subject.settings, subject.hash_key)?;
     let silver = Arrivals::of_silver(tables);
     let mut history = FileHistory::new(tables.reader(&tables.silver), subject.plan.event_time());
-    history.written(0, Vec::new());
+    history.written(0, Vec::<DataFile>::new());
     let mut stages = compiled.with_history(history, None, Arc::new(ManualClock::default()));
     stages.only(Target::Scores);
     let recalled = match subject.recall.filter(|_| !said.is_empty()).map(|recall| recall(said)) {

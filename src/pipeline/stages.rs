@@ -1,7 +1,6 @@
 //! The stages of one pipeline, compiled from its SQL files: silver, then the tables that follow from it row by row, then
 //! the windows. Batches are handed on in memory.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
@@ -9,11 +8,13 @@ use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use datafusion::prelude::SessionContext;
 
 use super::ahead::EncodeAhead;
+use super::aside::Handover;
 use super::error::PipelineError;
 use super::rebuild::Target;
 use super::scored::{RowScorer, ScoredTable};
 use super::tables::{Derived, EpochWork, Layout};
 use super::watermark::Watermark;
+use super::windowing::{Past, WindowStage, Written};
 use crate::domain::{Clock, Layer, TableName, schema};
 use crate::lake::{DataFile, FileHistory};
 use crate::refine::window::{WindowEngine, WindowSettings, WindowTable};
@@ -124,16 +125,22 @@ pub struct Stages {
     /// What a model says of a row, in the table whose header names one.
     scored: Option<ScoredTable>,
     scorer: Option<Box<dyn RowScorer>>,
-    windows: WindowEngine,
-    history: FileHistory,
+    windows: Windows,
+    past: Past,
     event_time: String,
     watermark: Watermark,
     chunk_rows: usize,
     ahead_rows: usize,
-    with_windows: bool,
-    /// The columns of silver that the stages ask their past for.
-    remembered: BTreeSet<String>,
     clock: Arc<dyn Clock>,
+}
+
+/// Where rows of silver become windows.
+enum Windows {
+    /// A rebuild does not want them.
+    Nowhere,
+    Here(Box<WindowStage>),
+    /// In a thread of their own.
+    Aside(Handover),
 }
 
 /// The stages before the lake is opened: compiled SQL, no memory yet.
@@ -226,23 +233,20 @@ impl Compiled {
     /// Gives the stages their past.
     #[must_use]
     pub fn with_history(self, history: FileHistory, watermark_us: Option<i64>, clock: Arc<dyn Clock>) -> Stages {
-        let mut remembered: BTreeSet<String> = self.windows.source_columns().into_iter().collect();
-        remembered.insert(self.plan.event_time().to_owned());
-        remembered.extend(self.plan.silver.key.iter().cloned());
-        remembered.extend(self.plan.rows.iter().flat_map(TableDef::remembered).cloned());
+        let keys = self.plan.silver.key.iter();
+        let columns = keys.chain(self.plan.rows.iter().flat_map(TableDef::remembered)).cloned();
+        let columns = columns.chain([self.plan.event_time().to_owned()]).collect();
         Stages {
-            remembered,
             silver: self.silver,
             rows: self.rows,
             scored: self.scored,
             scorer: None,
-            windows: self.windows,
-            history,
+            windows: Windows::Here(Box::new(WindowStage::new(self.windows, history.clone(), Arc::clone(&clock)))),
+            past: Past::new(history, columns),
             event_time: self.plan.event_time().to_owned(),
             watermark: Watermark::new(self.settings.lateness_us, watermark_us),
             chunk_rows: self.settings.chunk_rows,
             ahead_rows: self.settings.ahead_rows,
-            with_windows: true,
             clock,
         }
     }
@@ -267,10 +271,26 @@ impl Stages {
     pub fn warm_up(&mut self) -> Result<(), PipelineError> {
         if let Some(watermark_us) = self.watermark() {
             for refiner in &mut self.rows {
-                refiner.warm_up(watermark_us, &self.history).map_err(RefineError::from)?;
+                refiner.warm_up(watermark_us, &self.past.history).map_err(RefineError::from)?;
             }
         }
-        Ok(self.windows.warm_up(&self.history, self.watermark())?)
+        let watermark_us = self.watermark();
+        self.windows_here().map_or(Ok(()), |windows| windows.warm_up(watermark_us))
+    }
+
+    fn windows_here(&mut self) -> Option<&mut WindowStage> {
+        match &mut self.windows {
+            Windows::Here(windows) => Some(windows),
+            Windows::Nowhere | Windows::Aside(_) => None,
+        }
+    }
+
+    /// From now on rows and epochs are handed over to the windows, which are given away, and [`end`](Self::end) them.
+    pub(super) fn put_windows_aside(&mut self, handover: Handover) -> Option<Box<WindowStage>> {
+        match std::mem::replace(&mut self.windows, Windows::Aside(handover)) {
+            Windows::Here(windows) => Some(windows),
+            Windows::Nowhere | Windows::Aside(_) => None,
+        }
     }
 
     /// Rows that a rebuild takes at a time.
@@ -304,7 +324,7 @@ impl Stages {
         metrics: &Metrics,
     ) -> Result<(), PipelineError> {
         let began = self.clock.now_us();
-        let refined = self.silver.refine(bronze, &self.history)?;
+        let refined = self.silver.refine(bronze, &self.past.history)?;
         work.duplicates += refined.duplicates;
         for (expectation, rows) in &refined.warned {
             metrics.warned(expectation, *rows);
@@ -325,16 +345,11 @@ impl Stages {
         }
         let scored_at = self.clock.now_us();
         if silver.num_rows() > 0 {
-            if self.with_windows {
-                self.windows.update(&silver, &self.history, self.watermark.before())?;
-            }
             self.remember(work.past, &silver)?;
             work.silver.push(silver);
         }
-        let done = self.clock.now_us();
         *work.stages.entry("silver").or_default() += refined_at - began;
         *work.stages.entry("scores").or_default() += scored_at - refined_at;
-        *work.stages.entry("windows").or_default() += done - scored_at;
         Ok(())
     }
 
@@ -344,7 +359,7 @@ impl Stages {
             self.rows.clear();
         }
         if matches!(target, Target::Silver | Target::Scores) {
-            self.with_windows = false;
+            self.windows = Windows::Nowhere;
         }
     }
 
@@ -356,9 +371,6 @@ impl Stages {
         work.rows.resize_with(self.rows.len(), Vec::new);
         self.note_times(silver, work)?;
         self.follow(silver, work)?;
-        if self.with_windows {
-            self.windows.update(silver, &self.history, self.watermark.before())?;
-        }
         self.remember(work.past, silver)
     }
 
@@ -366,7 +378,7 @@ impl Stages {
     fn follow(&mut self, silver: &RecordBatch, work: &mut EpochWork) -> Result<(), PipelineError> {
         let mut following = Vec::with_capacity(self.rows.len());
         for refiner in &mut self.rows {
-            following.push(refiner.refine(silver, &self.history)?.silver);
+            following.push(refiner.refine(silver, &self.past.history)?.silver);
         }
         if let Some(scored) = &self.scored {
             scored.fill(self.scorer.as_deref_mut(), silver, &mut following)?;
@@ -382,13 +394,8 @@ impl Stages {
     /// # Errors
     /// When a result does not fit its type, or what was sent was refused.
     pub fn finish(&mut self, work: &mut EpochWork, ahead: &EncodeAhead) -> Result<(), PipelineError> {
-        let began = self.clock.now_us();
-        self.end(work, ahead, true)?;
-        if let Some(scorer) = &mut self.scorer {
-            scorer.settle()?;
-        }
-        *work.stages.entry("windows").or_default() += self.clock.now_us() - began;
-        Ok(())
+        self.settle(work)?;
+        self.windows_here().map_or(Ok(()), |windows| windows.finish(work, ahead, true))
     }
 
     /// As [`finish`](Self::finish), for a part of a rebuild: rows of windows that stay open are left out.
@@ -396,55 +403,81 @@ impl Stages {
     /// # Errors
     /// As [`finish`](Self::finish).
     pub fn finish_closed(&mut self, work: &mut EpochWork, ahead: &EncodeAhead) -> Result<(), PipelineError> {
-        self.end(work, ahead, false)
+        self.settle(work)?;
+        self.windows_here().map_or(Ok(()), |windows| windows.finish(work, ahead, false))
     }
 
-    fn end(&mut self, work: &mut EpochWork, ahead: &EncodeAhead, with_open: bool) -> Result<(), PipelineError> {
+    /// The epoch is complete, but for its windows, which are finished where they were put.
+    pub(super) fn end(&mut self, mut work: EpochWork, ahead: &Arc<EncodeAhead>) -> Result<(), PipelineError> {
+        if !work.bronze_only {
+            self.settle(&mut work)?;
+        }
+        match &mut self.windows {
+            Windows::Aside(handover) => handover.end(work, ahead, self.watermark.before()),
+            Windows::Nowhere | Windows::Here(_) => Ok(()),
+        }
+    }
+
+    /// Whether no epoch is waiting for its windows.
+    pub(super) fn windows_are_idle(&self) -> bool {
+        !matches!(&self.windows, Windows::Aside(handover) if !handover.is_idle())
+    }
+
+    fn settle(&mut self, work: &mut EpochWork) -> Result<(), PipelineError> {
         work.rows.resize_with(self.rows.len(), Vec::new);
         work.watermark_us = self.watermark();
-        if self.with_windows {
-            let mut taken = Ok(());
-            let mut take = |table: &TableName, phase, rows| {
-                if taken.is_ok() {
-                    taken = ahead.take_part(&mut work.intakes, table, phase, rows);
-                }
-            };
-            work.changes = self.windows.finish_in_parts(work.watermark_us, with_open, ahead.part_rows(), &mut take)?;
-            taken?;
-        }
-        Ok(())
+        self.scorer.as_mut().map_or(Ok(()), |scorer| scorer.settle())
     }
 
     /// Memory of what each stage remembers of the past, in bytes, estimated: silver, and each table after it.
     pub fn caches(&self) -> impl Iterator<Item = (String, usize)> {
         let silver = std::iter::once((self.silver.table().to_string(), self.silver.bytes()));
         let rows = self.rows.iter().map(|refiner| (refiner.table().to_string(), refiner.bytes()));
-        silver.chain(rows).chain(self.windows.bytes_by_table())
+        let windows = match &self.windows {
+            Windows::Here(windows) => Some(windows.caches()),
+            Windows::Nowhere | Windows::Aside(_) => None,
+        };
+        silver.chain(rows).chain(windows.into_iter().flatten())
     }
 
-    /// As [`WindowEngine::panes_reloaded`].
+    /// As [`WindowEngine::panes_reloaded`], of windows that were not put aside.
     #[must_use]
     pub fn panes_reloaded(&self) -> u64 {
-        self.windows.panes_reloaded()
+        match &self.windows {
+            Windows::Here(windows) => windows.panes_reloaded(),
+            Windows::Nowhere | Windows::Aside(_) => 0,
+        }
     }
 
     /// The rows of epochs up to `epoch` are in these files now.
     pub fn written(&mut self, epoch: i64, silver_files: Vec<DataFile>) {
-        self.history.written(epoch, silver_files);
+        self.learn(&Written::new(epoch, silver_files));
     }
 
-    /// The past has only the columns that a stage may ask for.
+    pub(super) fn learn(&mut self, written: &Written) {
+        self.past.history.written(written.epoch, written.silver_files.iter().cloned());
+        if let Some(windows) = self.windows_here() {
+            windows.learn(written);
+        }
+    }
+
+    /// Hands rows on to the windows; then they are of the past.
     fn remember(&mut self, epoch: i64, silver: &RecordBatch) -> Result<(), PipelineError> {
-        let schema = silver.schema();
-        let columns = schema.fields().iter().enumerate().filter(|(_, field)| self.remembered.contains(field.name()));
-        let columns: Vec<usize> = columns.map(|(index, _)| index).collect();
-        self.history.push(epoch, silver.project(&columns)?);
-        Ok(())
+        match &mut self.windows {
+            Windows::Nowhere => {}
+            Windows::Here(windows) => windows.update(epoch, silver, self.watermark.before())?,
+            Windows::Aside(handover) => handover.take(epoch, silver, self.watermark.before())?,
+        }
+        self.past.remember(epoch, silver)
     }
 
     /// The rows of epochs up to `epoch` are in these files, which hold later rows too.
     pub fn reached(&mut self, epoch: i64, silver_files: Vec<DataFile>) {
-        self.history.reached(epoch, silver_files);
+        let reached = Written::new(epoch, silver_files);
+        if let Some(windows) = self.windows_here() {
+            windows.reached(&reached);
+        }
+        self.past.history.reached(epoch, reached.silver_files);
     }
 
     fn note_times(&mut self, silver: &RecordBatch, work: &mut EpochWork) -> Result<(), PipelineError> {

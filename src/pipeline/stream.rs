@@ -1,14 +1,15 @@
-//! The loop: read and decode, refine, write. Three threads with bounded queues between them, so that epoch n+1 is read
-//! and refined while epoch n is written.
+//! The loop: read and decode, refine, take into windows, write. Four threads with bounded queues between them, so that
+//! epoch n+1 is read and refined while epoch n is written.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
 use super::ahead::EncodeAhead;
+use super::aside::WindowThread;
 use super::assemble::{Arrived, arrived, dead_letter_rows, seal};
 use super::error::PipelineError;
 use super::maintenance::Maintenance;
@@ -16,9 +17,9 @@ use super::progress::Progress;
 use super::settings::EpochSettings;
 use super::stages::Stages;
 use super::tables::{EpochWork, Tables};
+use super::windowing::Written;
 use crate::contract::{Decoder, RegistryError};
 use crate::domain::{Clock, EpochRecord, MessageBatch, OffsetRange, Positions, Ranges, TableName};
-use crate::lake::DataFile;
 use crate::refine::window::TableChanges;
 use crate::source::{Polled, Source};
 use crate::telemetry::Metrics;
@@ -128,12 +129,6 @@ pub struct Stream<'a> {
     pub on_durable: Box<dyn FnMut(&Positions) + Send + 'a>,
 }
 
-/// What is known to be written.
-struct Written {
-    record: EpochRecord,
-    silver_files: Vec<DataFile>,
-}
-
 impl Stream<'_> {
     /// Runs until the feed ends or `stop` is set; then the last epoch is finished.
     ///
@@ -141,7 +136,7 @@ impl Stream<'_> {
     /// When the source, the SQL, or the lake cannot go on. What was not published is completed at the next start.
     pub fn run(self, feed: impl Feed) -> Result<Tables, PipelineError> {
         let Self {
-            stages,
+            mut stages,
             mut tables,
             next,
             settings,
@@ -158,11 +153,14 @@ impl Stream<'_> {
         // A rebuild is an epoch too, and brings nothing to bronze.
         let last_epoch = tables.bronze.epoch().max(tables.ledger.last_epoch());
         let (arrived_tx, arrived_rx) = bounded::<Arrived>(DECODED_AHEAD);
-        let (work_tx, work_rx) = bounded::<(EpochWork, Positions)>(EPOCHS_AHEAD);
-        let (written_tx, written_rx) = bounded::<Written>(64);
+        let (work_tx, work_rx) = bounded::<EpochWork>(EPOCHS_AHEAD);
+        let (written_tx, written_rx) = unbounded::<Written>();
+        let (told_windows_tx, told_windows_rx) = unbounded::<Written>();
+        let (handover, mut windows) = WindowThread::new(told_windows_rx, work_tx.clone(), Arc::clone(&metrics));
+        windows.stage = stages.put_windows_aside(handover);
         let patience = Duration::from_secs(settings.store_patience_s);
         let ahead_rows = stages.ahead_rows();
-        let mut refiner = EpochLoop {
+        let refiner = EpochLoop {
             stages,
             bronze_schema,
             orphans,
@@ -173,8 +171,8 @@ impl Stream<'_> {
             metrics: Arc::clone(&metrics),
             progress: Arc::clone(&progress),
             reach,
-            ahead: EncodeAhead::new(&tables, ahead_rows),
-            evolved: EncodeAhead::evolved(&tables, ahead_rows),
+            ahead: Arc::new(EncodeAhead::new(&tables, ahead_rows)),
+            evolved: EncodeAhead::evolved(&tables, ahead_rows).map(Arc::new),
             work: None,
             messages: 0,
             bytes: 0,
@@ -182,7 +180,8 @@ impl Stream<'_> {
         std::thread::scope(|scope| {
             let reader = scope.spawn(move || read(feed, &arrived_tx, stop));
             let writer = scope.spawn(move || {
-                for (work, next) in work_rx {
+                for work in work_rx {
+                    let next = work.next.clone();
                     let samples = work.source_at_us.clone();
                     let gold_rows = work.changes.iter().map(|changes| changed_rows(&work, changes)).sum::<u64>();
                     let restated: Vec<(TableName, u64)> = work.changes.iter().filter_map(restated_rows).collect();
@@ -192,22 +191,24 @@ impl Stream<'_> {
                     }
                     report(&metrics, &progress, &record, &samples, gold_rows);
                     maintenance.after_epoch(&mut tables);
-                    let silver_files = tables.silver.files().cloned().collect();
                     on_durable(&next);
                     // Nobody listens any more once the feed has ended; the epochs that are cut are written all the same.
-                    let _ = written_tx.send(Written { record, silver_files });
+                    let written = Written::new(record.epoch, tables.silver.files().cloned());
+                    let _ = (told_windows_tx.send(written.clone()), written_tx.send(written));
                 }
                 maintenance.finish(&mut tables);
                 Ok::<Tables, PipelineError>(tables)
             });
-            let refined = refiner.run(&arrived_rx, &work_tx, &written_rx);
+            let windowing = scope.spawn(move || windows.run());
+            let refined = refiner.run(&arrived_rx, work_tx, &written_rx);
             drop(arrived_rx);
-            drop(work_tx);
             drop(written_rx);
+            let windowed = windowing.join().unwrap_or(Err(PipelineError::Thread("windows")));
             let written = writer.join().unwrap_or(Err(PipelineError::Thread("writer")));
             let read = reader.join().unwrap_or(Err(PipelineError::Thread("reader")));
-            // The writer's error explains why its queue closed, so it comes first.
+            // The error of who comes later explains why the queue before it closed, so it is told first.
             let tables = written?;
+            windowed?;
             refined?;
             read?;
             Ok(tables)
@@ -272,24 +273,25 @@ struct EpochLoop {
     metrics: Arc<Metrics>,
     progress: Arc<Progress>,
     reach: Reach,
-    ahead: EncodeAhead,
+    ahead: Arc<EncodeAhead>,
     /// In place of `ahead` from the first epoch with rows of a later version of the contract.
-    evolved: Option<EncodeAhead>,
+    evolved: Option<Arc<EncodeAhead>>,
     work: Option<EpochWork>,
     messages: u64,
     bytes: u64,
 }
 
 impl EpochLoop {
+    /// `work` is where epochs go once their windows are finished.
     fn run(
-        &mut self,
+        mut self,
         arrived: &Receiver<Arrived>,
-        work: &Sender<(EpochWork, Positions)>,
+        work: Sender<EpochWork>,
         written: &Receiver<Written>,
     ) -> Result<(), PipelineError> {
         loop {
             for done in written.try_iter() {
-                self.stages.written(done.record.epoch, done.silver_files);
+                self.stages.learn(&done);
             }
             self.metrics.set_queue("decoded", arrived.len(), DECODED_AHEAD);
             self.metrics.set_queue("epochs", work.len(), EPOCHS_AHEAD);
@@ -297,30 +299,18 @@ impl EpochLoop {
                 Ok(batch) => {
                     if let Some(ahead) = self.evolved.take_if(|_| batch.evolved) {
                         // The rows before it are encoded without the columns that come now.
-                        if let Some(epoch) = self.cut()?
-                            && work.send(epoch).is_err()
-                        {
-                            return Ok(());
-                        }
+                        self.cut()?;
                         self.ahead = ahead;
                     }
                     self.take(batch)?;
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => {
-                    if let Some(last) = self.cut()? {
-                        let _ = work.send(last);
-                    }
-                    return Ok(());
-                }
+                Err(RecvTimeoutError::Disconnected) => return self.cut(),
             }
-            if self.is_due(arrived.is_empty(), work.is_empty())
-                && let Some(epoch) = self.cut()?
-            {
-                // When the writer is behind, waiting here stops the poll, because every queue is bounded.
-                if work.send(epoch).is_err() {
-                    return Ok(());
-                }
+            let writer_is_free = self.stages.windows_are_idle() && work.is_empty();
+            if self.is_due(arrived.is_empty(), writer_is_free) {
+                // When those after it are behind, waiting here stops the poll, because every queue is bounded.
+                self.cut()?;
             }
         }
     }
@@ -401,20 +391,16 @@ impl EpochLoop {
         Ok(())
     }
 
-    fn cut(&mut self) -> Result<Option<(EpochWork, Positions)>, PipelineError> {
-        let Some(mut work) = self.work.take() else { return Ok(None) };
+    fn cut(&mut self) -> Result<(), PipelineError> {
+        let Some(mut work) = self.work.take() else { return Ok(()) };
         self.epoch = work.epoch;
         self.messages = 0;
         self.bytes = 0;
-        if self.reach == Reach::Gold {
-            self.stages.finish(&mut work, &self.ahead)?;
-        }
         work.next = self.next.clone();
         for (cache, bytes) in self.stages.caches() {
             self.metrics.set_cache(&cache, bytes);
         }
-        self.metrics.set_panes_reloaded(self.stages.panes_reloaded());
-        Ok(Some((work, self.next.clone())))
+        self.stages.end(work, &self.ahead)
     }
 }
 
