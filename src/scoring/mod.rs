@@ -49,7 +49,7 @@ pub use keeper::{Keeper, ReceiptPlace, Receipts};
 pub use models::{Challenger, Chosen, Models};
 pub use parts::{Asked, Part};
 pub use pins::{PinError, Pins};
-pub use pipeline::{CHUNK_ROWS, ScoringPipeline};
+pub use pipeline::{CHUNK_ROWS, ScoringPipeline, StandIns};
 pub use receipts::{ModelUsed, Receipt, receipts, receipts_table};
 pub use scorer::{FRAUD, LEGITIMATE, Scorer, decision};
 pub use scores::{DecidedBy, Item, Prediction, Refusal, Role, RuleScore, Scores};

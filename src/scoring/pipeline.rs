@@ -39,7 +39,16 @@ pub struct ScoringPipeline {
     /// The fields of the contract that each expectation looks at.
     fields: BTreeMap<String, Vec<String>>,
     key: usize,
+    stand_ins: StandIns,
     sql_blake3: String,
+}
+
+/// The fields of the contract that a transaction which has not happened yet may lack; `None` where silver makes its key or
+/// its event time of something else than one text.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StandIns {
+    pub key: Option<String>,
+    pub event_time: Option<String>,
 }
 
 /// A table that follows from silver row by row.
@@ -129,6 +138,7 @@ impl ScoringPipeline {
             tables,
             decoders: Mutex::default(),
             key,
+            stand_ins: stand_ins(plan, &lineage),
             sql_blake3: sql_blake3(plan),
         })
     }
@@ -165,6 +175,12 @@ impl ScoringPipeline {
     #[must_use]
     pub fn key(&self) -> usize {
         self.key
+    }
+
+    /// The fields of the contract that a question may leave to the server.
+    #[must_use]
+    pub fn stand_ins(&self) -> &StandIns {
+        &self.stand_ins
     }
 
     /// The fields of the contract that an expectation looks at, sorted.
@@ -291,6 +307,20 @@ fn sql_blake3(plan: &Plan) -> String {
         hasher.update(format!("{} {header:?} {}\n", def.table, def.sql).as_bytes());
     }
     hasher.finalize().to_hex().to_string()
+}
+
+fn stand_ins(plan: &Plan, lineage: &Lineage) -> StandIns {
+    let text = |column: &str| {
+        let mut origins = lineage.of(&plan.silver.table, column).into_iter();
+        let (Some(one), None) = (origins.next(), origins.next()) else { return None };
+        let field = plan.bronze_schema.field_with_name(&one.column).ok()?;
+        (one.table == plan.bronze && *field.data_type() == DataType::Utf8).then_some(one.column)
+    };
+    let key = match plan.silver.key.as_slice() {
+        [key] => text(key),
+        _ => None,
+    };
+    StandIns { key, event_time: text(plan.event_time()) }
 }
 
 /// Which fields of the contract each expectation of silver looks at.

@@ -114,6 +114,12 @@ impl Scorer {
         Ids { run: Arc::clone(&self.run), first, count, shadow_of: None }
     }
 
+    /// An identifier for a transaction that has none yet.
+    #[must_use]
+    pub fn new_key(&self) -> String {
+        format!("score-{}-{:x}", self.run, self.next_ids(1).first)
+    }
+
     /// A row for which the SQL fails costs no neighbour: it is looked for by halves.
     fn refine_rows(&self, rows: &RecordBatch, messages: &[u32], scores: &mut Scores) -> Result<(), ScoringError> {
         match (self.refine_chunk(rows, messages, scores), messages) {

@@ -219,6 +219,12 @@ impl Scores {
         answers.encoded.values.chunks_exact(model.width().max(1)).nth(row)
     }
 
+    /// As [`Self::features`], each with its name; empty where the model was not asked.
+    pub fn named_features(&self, chunk: usize, row: usize) -> impl Iterator<Item = (&str, f32)> {
+        let names = self.model.iter().flat_map(|model| model.features()).map(String::as_str);
+        names.zip(self.features(chunk, row).unwrap_or_default().iter().copied())
+    }
+
     /// Seconds since the epoch of the features was published; `None` before the first.
     #[must_use]
     pub fn features_age_s(&self) -> Option<f64> {

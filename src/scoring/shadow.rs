@@ -106,6 +106,12 @@ impl Asking {
             }
         }
         let left: usize = self.taken.try_iter().map(|scores| scores.rows()).sum();
+        if left > 0 {
+            tracing::warn!(
+                transactions = left,
+                "the process ends before the challenger was asked about these in the shadow"
+            );
+        }
         self.metrics.roles().shadow_shed(left as u64);
     }
 

@@ -32,6 +32,7 @@ mod predictions;
 mod problem;
 mod readiness;
 mod routes;
+mod score;
 #[cfg(test)]
 mod tests;
 mod tls;

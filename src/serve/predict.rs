@@ -19,7 +19,7 @@ use super::bulk::Bulk;
 use super::counts::Counts;
 use super::pinning::Pinning;
 use super::predictions::{Told, refused};
-use super::{ApiKeys, Problem, ServeSettings, ServeState, models, openapi};
+use super::{ApiKeys, Problem, ServeSettings, ServeState, models, openapi, score};
 use crate::scoring::{Item, Receipts, Scorer, Shadows};
 use crate::telemetry::Metrics;
 
@@ -92,6 +92,7 @@ pub(super) fn routes() -> Router<ServeState> {
     Router::new()
         .route("/predict", post(one))
         .route("/predict/batch", post(many))
+        .route("/score", post(question))
         .route("/models", get(list))
         .route("/openapi.json", get(document))
         .route("/docs", get(openapi::page))
@@ -99,7 +100,7 @@ pub(super) fn routes() -> Router<ServeState> {
 
 /// Whether a path is one of the routes that score.
 pub(super) fn is_scoring(path: &str) -> bool {
-    path == "/predict" || is_batch(path)
+    path == "/predict" || path == "/score" || is_batch(path)
 }
 
 /// Whether a route takes bodies of a batch.
@@ -110,10 +111,27 @@ pub(super) fn is_batch(path: &str) -> bool {
 async fn one(State(state): State<ServeState>, request: Request) -> Response {
     let began = Instant::now();
     let answer = match &state.predict {
-        Some(predict) => score_one(predict, &state, request, began).await,
+        Some(predict) => score_one(predict, &state, request, began, One::Transaction).await,
         None => Err(missing()),
     };
     finish(&state.metrics, "/predict", began, answer)
+}
+
+async fn question(State(state): State<ServeState>, request: Request) -> Response {
+    let began = Instant::now();
+    let answer = match &state.predict {
+        Some(predict) => score_one(predict, &state, request, began, One::Question).await,
+        None => Err(missing()),
+    };
+    finish(&state.metrics, "/score", began, answer)
+}
+
+/// What a body holds that is not a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum One {
+    Transaction,
+    /// Of entities and their context: the answer tells what the model was given.
+    Question,
 }
 
 async fn score_one(
@@ -121,6 +139,7 @@ async fn score_one(
     state: &ServeState,
     request: Request,
     began: Instant,
+    what: One,
 ) -> Result<Response, Problem> {
     let inner = &predict.0;
     inner.keys.admit(request.headers())?;
@@ -133,12 +152,19 @@ async fn score_one(
     let payload = body::read(request, state.settings.body_bytes_max).await?;
     // With the body read: else the connection would be closed on a client that is still sending it.
     let pin = pin?;
-    let (scores, item) = inner.batching.score(payload, pin).await.map_err(|cause| failed(&cause))?;
     let scorer = predict.scorer();
+    let payload = match what {
+        One::Transaction => payload,
+        One::Question => score::transaction(&scorer.pipeline, &payload, scorer.clock.now_us(), || scorer.new_key())?,
+    };
+    let (scores, item) = inner.batching.score(payload, pin).await.map_err(|cause| failed(&cause))?;
     let most = scorer.settings.contributions_max;
     match scores.items.get(item) {
         Some(item @ Item::Scored { chunk, row }) => {
-            let told = Told::of(scorer, &scores, *chunk, *row, most).ok_or_else(|| failed("a row is gone"))?;
+            let mut told = Told::of(scorer, &scores, *chunk, *row, most).ok_or_else(|| failed("a row is gone"))?;
+            if what == One::Question {
+                told.tell_inputs(&scores, *chunk, *row);
+            }
             let mut counts = Counts::default();
             counts.add(told.counted(), item);
             counts.tell(&state.metrics, &scores);

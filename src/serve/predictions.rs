@@ -1,5 +1,7 @@
 //! Answers as JSON.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde_json::json;
 
@@ -23,6 +25,9 @@ pub(super) struct Told<'a> {
     rules: Option<RuleScore>,
     #[serde(skip_serializing_if = "Option::is_none")]
     contributions: Option<Vec<Contribution<'a>>>,
+    /// What the model was given, by feature; null where it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inputs: Option<BTreeMap<&'a str, f32>>,
     degraded: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     degraded_reason: Option<String>,
@@ -89,9 +94,15 @@ impl<'a> Told<'a> {
             threshold,
             rules,
             contributions,
+            inputs: None,
             degraded: degraded.is_some(),
             degraded_reason: degraded,
         })
+    }
+
+    /// Adds what the model was given; nothing where it was not asked.
+    pub(super) fn tell_inputs(&mut self, scores: &'a Scores, chunk: usize, row: usize) {
+        self.inputs = Some(scores.named_features(chunk, row).collect());
     }
 
     pub(super) fn counted(&self) -> Counted {

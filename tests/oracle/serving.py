@@ -79,17 +79,29 @@ def ask(args, sent, expected, deadline, counts, failures):
 
 
 def compare_routes(args, sent):
-    """The versions may move between two requests, so the three are asked until one version has answered all."""
+    """The versions may move between two requests, so all routes are asked until one version has answered."""
     connection = connect(args.url)
+    entities = ("user_id", "merchant", "device_id")
+    questions = [
+        {
+            "entity": {name: value for name, value in row.items() if name in entities},
+            "context": {name: value for name, value in row.items() if name not in entities},
+        }
+        for row in sent[:50]
+    ]
     for _ in range(20):
+        asked = [json.loads(post(connection, "/score", args.key, json.dumps(question))[1]) for question in questions]
         singles = [json.loads(post(connection, "/predict", args.key, json.dumps(row))[1]) for row in sent[:50]]
         status, body = post(connection, "/predict/batch", args.key, json.dumps(sent[:50]))
         assert status == 200, body
         batch = json.loads(body)
-        if {told["model"]["version"] for told in singles} == {batch["model"]["version"]}:
+        if {told["model"]["version"] for told in singles + asked} == {batch["model"]["version"]}:
             break
     one = [told["fraud_probability"] for told in singles]
     assert one == [told["fraud_probability"] for told in batch["results"]]
+    assert one == [told["fraud_probability"] for told in asked]
+    for told, row in zip(asked, sent):
+        assert abs(told["inputs"]["amount"] - row["amount"]) < 1e-3, (told, row)
     kinds = {"user_id": pa.int32(), "amount": pa.float64()}
     table = pa.table({name: pa.array([row[name] for row in sent[:50]], kinds.get(name, pa.string())) for name in COLUMNS})
     sink = pa.BufferOutputStream()

@@ -183,10 +183,11 @@ for route in /health /ready /docs /openapi.json; do status 200 --cacert "$WORK/c
 ! curl -s "http://localhost:$PORT/health" >/dev/null || die "plain HTTP is answered beside TLS"
 # The shadow catches up.
 shadows() { curl -s --cacert "$WORK/certificate.pem" "$URL/metrics" | awk -v role="$1" '$1 ~ "^assay_role_predictions_total" && $1 ~ "role=\"" role "\"" { n += $2 } /^assay_shadow_shed_total/ && role == "shadow" { n += $2 } END { print n + 0 }'; }
-for _ in $(seq 100); do
+for _ in $(seq 600); do
   [ "$(shadows shadow)" -lt "$(shadows champion)" ] || break
   sleep 0.1
 done
+[ "$(shadows shadow)" -eq "$(shadows champion)" ] || die "after a minute the shadow was asked $(shadows shadow) times, the champion $(shadows champion) times"
 status 200 --cacert "$WORK/certificate.pem" "$URL/metrics"
 shed="$(awk '/^assay_shadow_shed_total/ { print $2 }' "$WORK/answer")"
 for line in "assay_role_version_info{model=\"fraud\",role=\"champion\",version=\"$CHAMPION\"} 1" \

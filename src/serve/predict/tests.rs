@@ -108,6 +108,41 @@ async fn a_transaction_is_answered_with_all_that_was_promised() {
 }
 
 #[tokio::test]
+async fn a_question_is_answered_as_the_transaction_it_may_become() {
+    let service = start(ServeSettings::default()).await;
+    let whole = transaction("t-1", 1, 2_990.0);
+    let mut context = whole.as_object().unwrap().clone();
+    let user = context.remove("user_id").unwrap();
+    let ask = async |entity: Value, context: &serde_json::Map<String, Value>| {
+        let body = json!({"entity": entity, "context": context}).to_string();
+        service.send("POST", "/score", JSON, body.as_bytes()).await
+    };
+    let (told, asked) = (service.predict(&whole).await.json(), ask(json!({"user_id": user}), &context).await.json());
+    for field in ["transaction_id", "fraud_probability", "decision", "threshold", "rules", "model", "features"] {
+        assert_eq!(told[field], asked[field], "{field}");
+    }
+    assert!(told.get("inputs").is_none());
+    assert_eq!(asked["inputs"]["amount"], json!(2990.0));
+
+    // It has not happened yet: it gets an identifier of its own, and happens now.
+    let of_now = context.remove("timestamp").zip(context.remove("transaction_id"));
+    assert!(of_now.is_some());
+    let (one, other) = (ask(json!({"user_id": 1}), &context).await, ask(json!({"user_id": 1}), &context).await);
+    assert_eq!((one.status, other.status), (200, 200), "{one:?}");
+    assert_ne!(one.json()["transaction_id"], other.json()["transaction_id"]);
+    assert_eq!(one.json()["fraud_probability"], told["fraud_probability"]);
+
+    let twice = ask(json!({"user_id": 1, "amount": 5.0}), &context).await;
+    assert_eq!((twice.status, &twice.json()["field"]), (422, &json!("amount")));
+    let nobody = ask(json!({}), &context).await;
+    assert_eq!((nobody.status, &nobody.json()["field"]), (422, &json!("user_id")));
+    for body in ["", "[7]", "{\"entity\": 1}", "{\"whom\": {}}"] {
+        let refused = service.send("POST", "/score", JSON, body.as_bytes()).await;
+        assert_eq!((refused.status, &refused.json()["code"]), (422, &json!("not_a_question")), "{body}");
+    }
+}
+
+#[tokio::test]
 async fn what_cannot_be_scored_names_its_field() {
     let service = start(ServeSettings::default()).await;
     let mut wrong = transaction("t", 1, 5.0);
@@ -242,7 +277,7 @@ async fn keys_open_what_scores_and_nothing_else_needs_one() {
     let settings = ServeSettings { api_keys: vec![ApiKeys::hash("k1")], ..ServeSettings::default() };
     let service = start(settings).await;
     let body = transaction("t", 1, 5.0).to_string();
-    for (route, method) in [("/predict", "POST"), ("/predict/batch", "POST"), ("/models", "GET")] {
+    for (route, method) in [("/predict", "POST"), ("/predict/batch", "POST"), ("/score", "POST"), ("/models", "GET")] {
         let answer = service.send(method, route, JSON, body.as_bytes()).await;
         assert_eq!((answer.status, answer.head.contains("www-authenticate: bearer")), (401, true), "{route}");
     }
