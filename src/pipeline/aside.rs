@@ -13,7 +13,7 @@ use super::windowing::{WindowStage, Written};
 use crate::telemetry::Metrics;
 
 /// What waits for the windows, beside the rows that are held back.
-const TASKS_AHEAD: usize = 2;
+pub(super) const TASKS_AHEAD: usize = 2;
 
 /// Rows that are held back while the windows are busy. With more, who scores waits too.
 const ROWS_HELD: usize = 16 * 1024;
@@ -88,6 +88,11 @@ impl WindowThread {
 }
 
 impl Handover {
+    /// Tasks that wait.
+    pub fn depth(&self) -> usize {
+        self.tasks.len()
+    }
+
     /// Whether no epoch is being finished.
     pub fn is_idle(&self) -> bool {
         self.epochs.load(Ordering::Acquire) == 0

@@ -14,7 +14,7 @@ use datafusion::prelude::SessionContext;
 use futures::StreamExt;
 
 use super::error::PipelineError;
-use super::stages::Plan;
+use super::plan::Plan;
 use super::verify::{Finding, Verification};
 use crate::domain::schema;
 use crate::features::{Aggregate, Feature};

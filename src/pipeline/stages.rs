@@ -10,88 +10,17 @@ use datafusion::prelude::SessionContext;
 use super::ahead::EncodeAhead;
 use super::aside::Handover;
 use super::error::PipelineError;
+use super::plan::Plan;
 use super::rebuild::Target;
 use super::scored::{RowScorer, ScoredTable};
 use super::tables::{Derived, EpochWork, Layout};
 use super::watermark::Watermark;
 use super::windowing::{Past, WindowStage, Written};
-use crate::domain::{Clock, Layer, TableName, schema};
+use crate::domain::{Clock, schema};
 use crate::lake::{DataFile, FileHistory};
 use crate::refine::window::{WindowEngine, WindowSettings, WindowTable};
-use crate::refine::{Catalog, Mode, RefineError, RefineSettings, Refiner, SqlFileError, TableDef, functions};
+use crate::refine::{RefineError, RefineSettings, Refiner, SqlFileError, TableDef, functions};
 use crate::telemetry::Metrics;
-
-/// The SQL files of a pipeline, in their roles.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    pub catalog: Catalog,
-    pub bronze: TableName,
-    pub bronze_schema: SchemaRef,
-    pub silver: TableDef,
-    pub rows: Vec<TableDef>,
-    pub windows: Vec<TableDef>,
-}
-
-impl Plan {
-    /// Sorts the tables of the catalog into their roles.
-    ///
-    /// # Errors
-    /// When not exactly one table follows from bronze, or one follows from something else than it.
-    pub fn new(catalog: Catalog, bronze: TableName, bronze_schema: SchemaRef) -> Result<Self, PipelineError> {
-        let from_bronze: Vec<&TableDef> = catalog.tables.iter().filter(|def| def.source == bronze).collect();
-        let silver = match from_bronze.as_slice() {
-            [silver] if silver.mode == Mode::Rows && silver.event_time.is_some() => (*silver).clone(),
-            [silver] => {
-                return Err(PipelineError::Layout(format!(
-                    "{}: {} must have mode = \"rows\" and an event_time, because it refines {bronze}",
-                    silver.file, silver.table
-                )));
-            }
-            found => {
-                let names: Vec<String> = found.iter().map(|def| def.table.to_string()).collect();
-                return Err(PipelineError::Layout(format!(
-                    "exactly one table must select FROM {bronze}, and {} do ({})",
-                    found.len(),
-                    names.join(", ")
-                )));
-            }
-        };
-        let rest: Vec<TableDef> = catalog.tables.iter().filter(|def| def.table != silver.table).cloned().collect();
-        if let Some(def) = rest.iter().find(|def| def.source != silver.table) {
-            return Err(PipelineError::Layout(format!(
-                "{}: {} selects FROM {}, but tables follow from {}",
-                def.file, def.table, def.source, silver.table
-            )));
-        }
-        if let Some(def) = catalog.tables.iter().find(|def| def.partition_by.len() > 1) {
-            return Err(PipelineError::Layout(format!(
-                "{}: {} may have one partition column, not more",
-                def.file, def.table
-            )));
-        }
-        let (windows, rows): (Vec<_>, Vec<TableDef>) = rest.into_iter().partition(|def| def.mode == Mode::Window);
-        if silver.model.is_some() {
-            return Err(PipelineError::Layout(format!(
-                "{}: `model` belongs to a table that follows from {}, not to itself",
-                silver.file, silver.table
-            )));
-        }
-        let mut with_model = rows.iter().filter(|def| def.model.is_some());
-        if let (Some(one), Some(other)) = (with_model.next(), with_model.next()) {
-            return Err(PipelineError::Layout(format!(
-                "{} and {} both name a `model`; one table gets what it says",
-                one.file, other.file
-            )));
-        }
-        Ok(Self { catalog, bronze, bronze_schema, silver, rows, windows })
-    }
-
-    /// The column of silver that holds the event time.
-    #[must_use]
-    pub fn event_time(&self) -> &str {
-        self.silver.event_time.as_deref().unwrap_or_default()
-    }
-}
 
 /// Memory bounds of the stages.
 #[derive(Debug, Clone)]
@@ -423,6 +352,14 @@ impl Stages {
         !matches!(&self.windows, Windows::Aside(handover) if !handover.is_idle())
     }
 
+    /// What waits for windows that were put aside.
+    pub(super) fn windows_depth(&self) -> usize {
+        match &self.windows {
+            Windows::Aside(handover) => handover.depth(),
+            Windows::Nowhere | Windows::Here(_) => 0,
+        }
+    }
+
     fn settle(&mut self, work: &mut EpochWork) -> Result<(), PipelineError> {
         work.rows.resize_with(self.rows.len(), Vec::new);
         work.watermark_us = self.watermark();
@@ -488,16 +425,4 @@ impl Stages {
         work.late_rows += self.watermark.note(silver, times);
         Ok(())
     }
-}
-
-/// The name of a pipeline's bronze table.
-#[must_use]
-pub fn bronze_name(contract: &str) -> TableName {
-    TableName::new(Layer::Bronze, contract)
-}
-
-/// The columns of bronze for a contract.
-#[must_use]
-pub fn bronze_schema(contract: &crate::contract::Contract) -> SchemaRef {
-    schema::bronze(&contract.arrow_schema())
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
 use super::ahead::EncodeAhead;
-use super::aside::WindowThread;
+use super::aside::{TASKS_AHEAD, WindowThread};
 use super::assemble::{Arrived, arrived, dead_letter_rows, seal};
 use super::error::PipelineError;
 use super::maintenance::Maintenance;
@@ -294,6 +294,7 @@ impl EpochLoop {
                 self.stages.learn(&done);
             }
             self.metrics.set_queue("decoded", arrived.len(), DECODED_AHEAD);
+            self.metrics.set_queue("windows", self.stages.windows_depth(), TASKS_AHEAD);
             self.metrics.set_queue("epochs", work.len(), EPOCHS_AHEAD);
             match arrived.recv_timeout(self.time_left()) {
                 Ok(batch) => {

@@ -10,8 +10,9 @@ use datafusion::prelude::SessionContext;
 
 use super::error::PipelineError;
 use super::fingerprint::Fingerprint;
+use super::plan::Plan;
 use super::recompute::{Recall, rows_again, said_by_epoch};
-use super::stages::{Plan, StageSettings};
+use super::stages::StageSettings;
 use super::standing;
 use super::tables::Tables;
 use crate::domain::{EpochKind, EpochRecord, Positions, TableName, schema};
