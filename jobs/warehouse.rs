@@ -1,6 +1,9 @@
 //! `assay warehouse`: tables of PostgreSQL brought to the newest epoch of the lake.
 
+use std::sync::Arc;
+
 use assay::lake::{EpochLedger, open_session, require_tables};
+use assay::refine::RowsTable;
 use assay::warehouse::{Definitions, Job, Options, Outcome, Report, load};
 use clap::Args;
 
@@ -46,10 +49,14 @@ pub fn run(args: &WarehouseArgs, app: &App) -> anyhow::Result<Exit> {
     // Everything that the user wrote is checked before the lake is read.
     settings.target()?;
     let contract = app.contract()?;
-    let catalog = app.catalog(&contract)?;
-    let definitions = Definitions::of(&catalog).map_err(usage)?;
+    let plan = app.plan(&contract)?;
+    let references = &plan.catalog.references;
+    let silver = RowsTable::compile(&plan.silver, &plan.bronze_schema, references).map_err(usage)?;
+    let definitions = Definitions::of(&plan.catalog).map_err(usage)?;
     if definitions.tables.is_empty() {
-        return Err(usage("no file of warehouse/ among the SQL files reads a table of this lake: write one, and set sql.folder"));
+        return Err(usage(
+            "no file of warehouse/ among the SQL files reads a table of this lake: write one, and set sql.folder",
+        ));
     }
     let lake = app.open_lake(false)?;
     let steps = app.screen.steps("warehouse");
@@ -58,11 +65,14 @@ pub fn run(args: &WarehouseArgs, app: &App) -> anyhow::Result<Exit> {
     let job = Job {
         settings: &settings,
         definitions: &definitions,
-        references: &catalog.references,
+        references,
+        silver: (plan.silver.table.clone(), Arc::clone(silver.schema())),
         pipeline: &app.settings.pipeline,
         lake: &location,
         clock: app.clock.as_ref(),
-        progress: &|what, done, of| steps.at(what, usize::try_from(done).unwrap_or(0), usize::try_from(of).unwrap_or(0)),
+        progress: &|what, done, of| {
+            steps.at(what, usize::try_from(done).unwrap_or(0), usize::try_from(of).unwrap_or(0))
+        },
     };
     let options = Options { full: args.full, migrate: args.migrate, until: args.until };
     let report = app.handle.block_on(async {

@@ -41,10 +41,21 @@ pub struct Check {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum CheckKind {
-    Unique { columns: Vec<String> },
-    NotNull { column: String },
-    Accepted { column: String, values: Vec<String> },
-    Related { column: String, to: String, field: String },
+    Unique {
+        columns: Vec<String>,
+    },
+    NotNull {
+        column: String,
+    },
+    Accepted {
+        column: String,
+        values: Vec<String>,
+    },
+    Related {
+        column: String,
+        to: String,
+        field: String,
+    },
     /// In PostgreSQL's SQL.
     Query(String),
 }
@@ -101,7 +112,8 @@ impl CheckFile {
         let mut checks = Vec::new();
         for spanned in &raw.checks {
             let line = header.line(&spanned.span());
-            let severity = severity(spanned.get_ref().severity.as_deref()).map_err(|problem| header.at(line, problem))?;
+            let severity =
+                severity(spanned.get_ref().severity.as_deref()).map_err(|problem| header.at(line, problem))?;
             let kinds = kinds(spanned.get_ref()).map_err(|problem| header.at(line, problem))?;
             checks.extend(kinds.into_iter().map(|kind| Check { name: kind.name(&table), severity, kind, line }));
         }
@@ -109,7 +121,9 @@ impl CheckFile {
         let severity = severity(wanted).map_err(|problem| header.at(1, problem))?;
         let query = parts.sql.trim().trim_end_matches(';').trim_end();
         match (query.is_empty(), checks.is_empty()) {
-            (true, true) => Err(header.at(1, "the file checks nothing: list `checks`, or write a query after the header")),
+            (true, true) => {
+                Err(header.at(1, "the file checks nothing: list `checks`, or write a query after the header"))
+            }
             (false, false) => {
                 Err(header.at(1, "a file lists `checks` or holds a query, not both: give the query a file of its own"))
             }
@@ -280,7 +294,9 @@ impl CheckKind {
             Self::Accepted { column, values } => {
                 let values = values.iter().map(|value| literal(value)).collect::<Vec<_>>().join(", ");
                 let column = format!("checked.{}", quoted(column));
-                format!("SELECT {key}, {column} FROM {name} AS checked WHERE {new} AND {column}::text NOT IN ({values})")
+                format!(
+                    "SELECT {key}, {column} FROM {name} AS checked WHERE {new} AND {column}::text NOT IN ({values})"
+                )
             }
             Self::Related { column, to, field } => {
                 let (column, to, field) = (format!("checked.{}", quoted(column)), quoted(to), quoted(field));

@@ -83,7 +83,11 @@ async fn copy(
     let stored = sink.finish().await.map_err(failed())?;
     if stored != copied.rows {
         let cause = format!("{} rows were sent, and {stored} were stored", copied.rows);
-        return Err(WarehouseError::Postgres { action: format!("to copy rows into {}", table.file.name), code: None, cause });
+        return Err(WarehouseError::Postgres {
+            action: format!("to copy rows into {}", table.file.name),
+            code: None,
+            cause,
+        });
     }
     Ok(copied)
 }

@@ -87,7 +87,8 @@ fn missing(file: &TableFile, sources: &[TableName], views: &[TableFile]) -> Opti
 }
 
 fn unknown(file: &TableFile, table: &str, sources: &[TableName], views: &[TableFile]) -> SqlFileError {
-    let known = sources.iter().map(ToString::to_string).chain(views.iter().map(|view| format!("{SCHEMA}.{}", view.name)));
+    let known =
+        sources.iter().map(ToString::to_string).chain(views.iter().map(|view| format!("{SCHEMA}.{}", view.name)));
     let problem = format!(
         "{} reads {table}, which has no rows by epoch; there are: {}",
         file.name,

@@ -47,13 +47,17 @@ pub enum WarehouseError {
     )]
     Rewound { schema: String, stored: i64, cause: String },
 
-    #[error("--until {until} is before epoch {stored}, which {schema} holds: rows are never taken back. Use --full with it")]
+    #[error(
+        "--until {until} is before epoch {stored}, which {schema} holds: rows are never taken back. Use --full with it"
+    )]
     Until { schema: String, until: i64, stored: i64 },
 
     #[error("{schema} moved to another epoch while this run was loading it; nothing of this step was kept. Try again")]
     Moved { schema: String },
 
-    #[error("{count} of the warehouse's checks do not hold, so the rows of epochs {from} to {to} were not kept:\n{told}")]
+    #[error(
+        "{count} of the warehouse's checks do not hold, so the rows of epochs {from} to {to} were not kept:\n{told}"
+    )]
     Checks { count: usize, from: i64, to: i64, told: String },
 }
 

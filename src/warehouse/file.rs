@@ -235,11 +235,13 @@ fn columns(header: &Parsed<'_>, mode: Mode, raw: &Header) -> Result<Vec<ColumnDe
             }
         };
         if merge.is_some() != (mode == Mode::Upsert && !is_key) {
-            let problem = format!("`{name}`: `merge` belongs to each column of mode = \"upsert\" that is not in the key");
+            let problem =
+                format!("`{name}`: `merge` belongs to each column of mode = \"upsert\" that is not in the key");
             return header.refuse(&spanned.span(), problem);
         }
         if column.r#type.is_some() != (mode == Mode::Kept) {
-            let problem = format!("`{name}`: `type` belongs to each column of mode = \"kept\"; elsewhere the query says it");
+            let problem =
+                format!("`{name}`: `type` belongs to each column of mode = \"kept\"; elsewhere the query says it");
             return header.refuse(&spanned.span(), problem);
         }
         let kind = column.r#type.clone();
@@ -253,11 +255,7 @@ fn columns(header: &Parsed<'_>, mode: Mode, raw: &Header) -> Result<Vec<ColumnDe
     Ok(columns)
 }
 
-fn indexes(
-    header: &Parsed<'_>,
-    raw: &Header,
-    known: impl Fn(&str) -> bool,
-) -> Result<Vec<IndexDef>, SqlFileError> {
+fn indexes(header: &Parsed<'_>, raw: &Header, known: impl Fn(&str) -> bool) -> Result<Vec<IndexDef>, SqlFileError> {
     let mut indexes = Vec::with_capacity(raw.indexes.len());
     for spanned in &raw.indexes {
         let IndexHeader { columns, using } = spanned.get_ref();
@@ -278,7 +276,11 @@ fn access(header: &Parsed<'_>, raw: &Header) -> Result<Vec<AccessDef>, SqlFileEr
     let mut access: Vec<AccessDef> = Vec::with_capacity(raw.access.len());
     for spanned in &raw.access {
         let AccessHeader { role, rows } = spanned.get_ref();
-        if !is_plain(role) || role.len() > 63 || role.starts_with("pg_") || access.iter().any(|other| other.role == *role) {
+        if !is_plain(role)
+            || role.len() > 63
+            || role.starts_with("pg_")
+            || access.iter().any(|other| other.role == *role)
+        {
             let problem = format!("`{role}` cannot name a role here: use a-z, 0-9 and _, each role once");
             return header.refuse(&spanned.span(), problem);
         }

@@ -13,12 +13,17 @@ pub enum Kind {
     BigInt,
     Real,
     Double,
-    Numeric { precision: u8, scale: u8 },
+    Numeric {
+        precision: u8,
+        scale: u8,
+    },
     Text,
     Bytes,
     Date,
     /// Microseconds, with or without a zone.
-    Timestamp { zoned: bool },
+    Timestamp {
+        zoned: bool,
+    },
     Uuid,
     Array(Box<Self>),
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::datatypes::SchemaRef;
 use serde::Serialize;
 use tokio_postgres::{Client, Transaction};
 
@@ -18,7 +19,7 @@ use super::settings::WarehouseSettings;
 use super::source::{Epoch, Source, Span, Table, kept};
 use super::state::{self, Run, State};
 use super::{plan, security, setup};
-use crate::domain::Clock;
+use crate::domain::{Clock, TableName};
 use crate::lake::Session;
 use crate::refine::References;
 
@@ -38,6 +39,8 @@ pub struct Job<'a> {
     pub settings: &'a WarehouseSettings,
     pub definitions: &'a Definitions,
     pub references: &'a Arc<References>,
+    /// The table that refines bronze, with all columns that it may have.
+    pub silver: (TableName, SchemaRef),
     pub pipeline: &'a str,
     pub lake: &'a str,
     pub clock: &'a dyn Clock,
@@ -86,7 +89,7 @@ pub struct TableReport {
 /// With nothing changed by the transaction that failed; those before it are kept.
 pub async fn load(job: &Job<'_>, session: Session, options: &Options) -> Result<Report, WarehouseError> {
     let began = job.clock.now_us();
-    let mut source = Source::new(session, job.definitions, job.references)?;
+    let mut source = Source::new(session, job.definitions, job.references, job.silver.clone())?;
     let newest = source.epoch();
     source.narrow(job.definitions, Span { after: 0, to: newest }).await?;
     let mut tables = Vec::with_capacity(job.definitions.tables.len());
@@ -321,6 +324,8 @@ fn seconds(micros: i64) -> f64 {
 /// The last epoch of a step.
 impl plan::Step {
     fn last(&self) -> Epoch {
-        self.parts.last().map_or(Epoch { epoch: 0, silver_rows: 0, is_rebuild: false, published_at_us: 0 }, |part| part.last)
+        self.parts
+            .last()
+            .map_or(Epoch { epoch: 0, silver_rows: 0, is_rebuild: false, published_at_us: 0 }, |part| part.last)
     }
 }

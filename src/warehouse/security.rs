@@ -22,7 +22,8 @@ pub async fn apply<'a>(
     files: impl Iterator<Item = &'a TableFile> + Clone,
 ) -> Result<Vec<String>, WarehouseError> {
     let failed = |what: &str| WarehouseError::of(format!("to {what}"));
-    let wanted: BTreeSet<&str> = files.clone().flat_map(|file| &file.access).map(|access| access.role.as_str()).collect();
+    let wanted: BTreeSet<&str> =
+        files.clone().flat_map(|file| &file.access).map(|access| access.role.as_str()).collect();
     let (there, notes) = roles(tx, &wanted).await?;
     for role in &there {
         let sql = "SELECT has_schema_privilege($1::text, $2::text, 'USAGE')";
@@ -39,7 +40,10 @@ pub async fn apply<'a>(
 }
 
 /// The roles that are there, made where this user may make them.
-async fn roles(tx: &Transaction<'_>, wanted: &BTreeSet<&str>) -> Result<(BTreeSet<String>, Vec<String>), WarehouseError> {
+async fn roles(
+    tx: &Transaction<'_>,
+    wanted: &BTreeSet<&str>,
+) -> Result<(BTreeSet<String>, Vec<String>), WarehouseError> {
     let failed = || WarehouseError::of("to look at roles");
     let names: Vec<&str> = wanted.iter().copied().collect();
     let sql = "SELECT rolname::text FROM pg_roles WHERE rolname = ANY($1)";

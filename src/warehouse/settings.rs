@@ -213,8 +213,7 @@ mod tests {
 
     #[test]
     fn a_password_is_not_shown() {
-        let settings =
-            WarehouseSettings { password: Some(Secret("hidden".into())), ..WarehouseSettings::default() };
+        let settings = WarehouseSettings { password: Some(Secret("hidden".into())), ..WarehouseSettings::default() };
         assert!(!format!("{settings:?}").contains("hidden"));
         let target = WarehouseSettings { url: "postgres://ana@db/shop".into(), ..settings }.target().unwrap();
         assert_eq!(target.client.get_password(), Some(b"hidden".as_slice()));

@@ -65,7 +65,9 @@ pub async fn prepare(
                 let sql = ddl::add_columns(table, &found.added);
                 tx.batch_execute(&sql).await.map_err(WarehouseError::of(format!("to add columns to {name}")))?;
                 let names = found.added.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ");
-                prepared.notes.push(format!("{name}: added {names}, NULL in the rows that are there; --full fills them"));
+                prepared
+                    .notes
+                    .push(format!("{name}: added {names}, NULL in the rows that are there; --full fills them"));
             }
             Answer::Recreate => {
                 prepared.recreate.insert(name.clone());

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use arrow::array::AsArray;
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Int64Type};
+use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::catalog::{CatalogProvider, MemorySchemaProvider, TableProvider};
+use datafusion::common::ScalarValue;
 use datafusion::error::DataFusionError;
+use datafusion::logical_expr::cast as cast_to;
 use datafusion::physical_plan::SendableRecordBatchStream;
 use datafusion::prelude::{DataFrame, col, lit};
 use futures::StreamExt;
@@ -27,6 +29,7 @@ pub struct Source {
     catalog: Arc<dyn CatalogProvider>,
     /// The tables with rows by epoch, whole.
     whole: Vec<(TableName, Arc<dyn TableProvider>)>,
+    silver: (TableName, SchemaRef),
 }
 
 /// Epochs in `(after, to]`.
@@ -70,12 +73,15 @@ impl std::fmt::Debug for Source {
 }
 
 impl Source {
+    /// `silver` says all columns that the table may have: one that no message has filled yet is not there.
+    ///
     /// # Errors
-    /// When the lake lacks a table.
+    /// When the session has no place for the other files.
     pub fn new(
         session: Session,
         definitions: &Definitions,
         references: &Arc<References>,
+        silver: (TableName, SchemaRef),
     ) -> Result<Self, WarehouseError> {
         functions::register(&session.context, references);
         let catalog = session
@@ -85,7 +91,7 @@ impl Source {
         catalog
             .register_schema(SCHEMA, Arc::new(MemorySchemaProvider::new()))
             .map_err(|error| WarehouseError::Lake(LakeError::Epoch(error.to_string())))?;
-        Ok(Self { session, catalog, whole: Vec::with_capacity(definitions.sources.len()) })
+        Ok(Self { session, catalog, whole: Vec::with_capacity(definitions.sources.len()), silver })
     }
 
     /// The epoch at which the lake is read; 0 in one without epochs.
@@ -112,6 +118,7 @@ impl Source {
         for (name, whole) in &self.whole {
             let rows = col(EPOCH).gt(lit(span.after)).and(col(EPOCH).lt_eq(lit(span.to)));
             let narrowed = context.read_table(Arc::clone(whole)).and_then(|table| table.filter(rows));
+            let narrowed = narrowed.and_then(|rows| self.complete(name, rows));
             let narrowed = narrowed.map_err(|error| unreadable(name, &error))?.into_view();
             replace(&*self.catalog, name.layer.as_str(), &name.name, narrowed).map_err(|e| unreadable(name, &e))?;
         }
@@ -120,6 +127,17 @@ impl Source {
             replace(&*self.catalog, SCHEMA, &view.name, rows).map_err(|error| in_sql(view, &error))?;
         }
         Ok(())
+    }
+
+    fn complete(&self, name: &TableName, mut rows: DataFrame) -> Result<DataFrame, DataFusionError> {
+        let (silver, schema) = &self.silver;
+        for field in schema.fields().iter().filter(|_| name == silver) {
+            if rows.schema().has_column_with_unqualified_name(field.name()) {
+                continue;
+            }
+            rows = rows.with_column(field.name(), cast_to(lit(ScalarValue::Null), field.data_type().clone()))?;
+        }
+        Ok(rows)
     }
 
     /// The query of a file, planned.

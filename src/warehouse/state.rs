@@ -76,12 +76,8 @@ pub async fn read(client: &Client) -> Result<BTreeMap<String, State>, WarehouseE
     const SQL: &str = "SELECT table_name, pipeline, epoch, epoch_published_at_us, definition FROM assay_state";
     let rows = client.query(SQL, &[]).await.map_err(WarehouseError::of("to read assay_state"))?;
     let of = |row: tokio_postgres::Row| {
-        let state = State {
-            pipeline: row.get(1),
-            epoch: row.get(2),
-            published_at_us: row.get(3),
-            definition: row.get(4),
-        };
+        let state =
+            State { pipeline: row.get(1), epoch: row.get(2), published_at_us: row.get(3), definition: row.get(4) };
         (row.get(0), state)
     };
     Ok(rows.into_iter().map(of).collect())
@@ -110,10 +106,7 @@ pub async fn advance(
          WHERE $8::bigint IS NULL OR stored.epoch = $8";
     let id = run.id.to_string();
     let moved = tx
-        .execute(
-            SQL,
-            &[&file.name, &run.pipeline, &run.lake, &to.epoch, &to.published_at_us, &file.blake3, &id, &from],
-        )
+        .execute(SQL, &[&file.name, &run.pipeline, &run.lake, &to.epoch, &to.published_at_us, &file.blake3, &id, &from])
         .await
         .map_err(WarehouseError::of("to write assay_state"))?;
     if moved == 1 { Ok(()) } else { Err(WarehouseError::Moved { schema: schema.to_owned() }) }

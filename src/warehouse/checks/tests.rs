@@ -7,7 +7,9 @@ fn parse(header: &str) -> Result<CheckFile, SqlFileError> {
 
 #[test]
 fn a_list_and_a_query_are_told_apart() {
-    let listed = parse("-- table = \"t\"\n-- about = \"x\"\n-- checks = [{ check = \"not_null\", columns = [\"a\", \"b\"], severity = \"warn\" }]\n");
+    let listed = parse(
+        "-- table = \"t\"\n-- about = \"x\"\n-- checks = [{ check = \"not_null\", columns = [\"a\", \"b\"], severity = \"warn\" }]\n",
+    );
     let listed = listed.unwrap();
     let names: Vec<_> = listed.checks.iter().map(|check| (check.name.as_str(), check.severity)).collect();
     assert_eq!(names, [("t.a.not_null", Severity::Warn), ("t.b.not_null", Severity::Warn)]);
@@ -26,7 +28,10 @@ fn what_is_wrong_is_told_with_its_line() {
     assert!(of("check = \"unique\", columns = [\"a; DROP\"]").contains("no name"));
     assert!(of("check = \"unique\", columns = [\"a\"], severity = \"fatal\"").contains("warn, error"));
     assert!(told(head).contains("checks nothing"));
-    assert!(told(&format!("{head}-- checks = [{{ check = \"unique\", columns = [\"a\"] }}]\nSELECT 1")).contains("not both"));
+    assert!(
+        told(&format!("{head}-- checks = [{{ check = \"unique\", columns = [\"a\"] }}]\nSELECT 1"))
+            .contains("not both")
+    );
 }
 
 #[test]

@@ -49,7 +49,10 @@ fn a_dimension_is_merged_column_by_column() {
         -- columns = [{ name = \"id\", not_null = true, about = \"a\" }, { name = \"seen\", merge = \"least\", about = \"b\" }, \
         { name = \"count\", merge = \"sum\", about = \"b\" }, { name = \"epoch\", not_null = true, merge = \"greatest\", about = \"c\" }]";
     let sql = table(header, &["integer", "date", "bigint", "bigint"]).merge("\"n\"");
-    assert!(sql.contains("ON CONFLICT (\"id\") DO UPDATE SET \"seen\" = least(stored.\"seen\", excluded.\"seen\")"), "{sql}");
+    assert!(
+        sql.contains("ON CONFLICT (\"id\") DO UPDATE SET \"seen\" = least(stored.\"seen\", excluded.\"seen\")"),
+        "{sql}"
+    );
     assert!(sql.contains("\"count\" = coalesce(stored.\"count\" + excluded.\"count\""), "{sql}");
 }
 

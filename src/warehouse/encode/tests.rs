@@ -138,7 +138,17 @@ proptest! {
 
 #[test]
 fn decimals_at_the_edges() {
-    for (value, scale) in [(0, 2), (1, 2), (-1, 2), (10_000, 4), (9_999, 4), (1_000_000, 0), (100, 2), (5, 7), (i128::from(u64::MAX) + 1, 9)] {
+    for (value, scale) in [
+        (0, 2),
+        (1, 2),
+        (-1, 2),
+        (10_000, 4),
+        (9_999, 4),
+        (1_000_000, 0),
+        (100, 2),
+        (5, 7),
+        (i128::from(u64::MAX) + 1, 9),
+    ] {
         assert_eq!(numeric(value, 38, scale), Decimal::from_i128_with_scale(value, u32::from(scale.unsigned_abs())));
     }
 }
@@ -165,8 +175,7 @@ fn lists_are_arrays() {
     let found: Vec<Option<Vec<Option<String>>>> =
         found.iter().map(|value| value.as_ref().map(|value| read(value, &Type::TEXT_ARRAY))).collect();
     let text = |text: &str| Some(text.to_owned());
-    let wanted =
-        vec![Some(vec![text("a"), None, text("c\u{fffd}")]), None, Some(vec![]), Some(vec![text("d")])];
+    let wanted = vec![Some(vec![text("a"), None, text("c\u{fffd}")]), None, Some(vec![]), Some(vec![text("d")])];
     assert_eq!((found, adjusted), (wanted, 1));
 }
 
