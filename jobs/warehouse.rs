@@ -104,7 +104,9 @@ fn print(app: &App, report: &Report) -> anyhow::Result<()> {
         say!("{:<24} {rows:>14} rows  {:>8.2} s  {rate:>11} rows/s", table.table, table.seconds)?;
     }
     if report.transactions > 0 {
-        say!("{} transactions, {} checks, {:.2} s", report.transactions, report.checks, report.seconds)?;
+        let (rows, rate) = (thousands(report.rows), thousands(report.rows_per_s as u64));
+        let all = format!("{} transactions, {} checks", report.transactions, report.checks);
+        say!("{all:<24} {rows:>14} rows  {:>8.2} s  {rate:>11} rows/s", report.seconds)?;
     }
     for Outcome { check, failing, samples, .. } in &report.warnings {
         say!("warning  {check}: {failing} rows, such as {}", samples.join(", "))?;

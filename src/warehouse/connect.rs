@@ -29,6 +29,11 @@ pub async fn connect(settings: &WarehouseSettings, name: &str) -> Result<(Client
     client.application_name(name);
     let failed = |error: tokio_postgres::Error| {
         let (code, cause) = told(&error);
+        // It will not be another one the next time.
+        if mode == SslMode::VerifyFull && cause.contains("peer certificate") {
+            let cause = format!("does not vouch for {shown}: {cause}; give its authority, or the name that it is for");
+            return WarehouseError::Setting { key: "ca_file", cause };
+        }
         WarehouseError::Connect { place: shown.clone(), code, cause }
     };
     let client = if mode == SslMode::Disable {

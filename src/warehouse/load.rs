@@ -63,7 +63,10 @@ pub struct Report {
     pub epoch: i64,
     pub transactions: u64,
     pub rows: u64,
+    /// From the first look at the lake to the last commit.
     pub seconds: f64,
+    /// Of all tables, over all that time.
+    pub rows_per_s: f64,
     pub tables: Vec<TableReport>,
     /// Those that do not hold, and are only told.
     pub warnings: Vec<Outcome>,
@@ -132,8 +135,9 @@ pub async fn load(job: &Job<'_>, session: Session, options: &Options) -> Result<
     }
     let mut report = loader.report;
     report.seconds = seconds(job.clock.now_us() - began);
+    report.rows_per_s = rate(report.rows, report.seconds);
     for table in &mut report.tables {
-        table.rows_per_s = if table.seconds > 0.0 { (table.rows as f64 / table.seconds).round() } else { 0.0 };
+        table.rows_per_s = rate(table.rows, table.seconds);
         if table.adjusted > 0 {
             report.notes.push(format!(
                 "{}: PostgreSQL cannot hold {} values as they are: a NUL in a text became U+FFFD, an instant or a day beyond \
@@ -210,7 +214,7 @@ impl Loader<'_, '_> {
         }
         at.say("checks", 0);
         let span = step.span();
-        let outcomes = check(&tx, self.job.definitions, &tables, span).await?;
+        let outcomes = check(&tx, self.job.definitions, &tables, span, step.is_full()).await?;
         self.report.checks += outcomes.len() as u64;
         let failing = outcomes.into_iter().filter(|outcome| outcome.failing > 0);
         let (broken, warned): (Vec<_>, Vec<_>) = failing.partition(|outcome| outcome.severity == Severity::Error);
@@ -307,14 +311,19 @@ async fn check(
     definitions: &Definitions,
     tables: &[&Table],
     span: Span,
+    is_full: bool,
 ) -> Result<Vec<Outcome>, WarehouseError> {
     checks::announce(tx, span.after, span.to).await?;
     let mut outcomes = Vec::new();
     let of = |check: &CheckFile| tables.iter().find(|table| table.file.name == check.table);
     for (check, table) in definitions.checks.iter().filter_map(|check| Some((check, of(check)?))) {
-        outcomes.extend(check.run(tx, &table.file).await?);
+        outcomes.extend(check.run(tx, &table.file, is_full).await?);
     }
     Ok(outcomes)
+}
+
+fn rate(rows: u64, seconds: f64) -> f64 {
+    if seconds > 0.0 { (rows as f64 / seconds).round() } else { 0.0 }
 }
 
 fn seconds(micros: i64) -> f64 {

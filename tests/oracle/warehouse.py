@@ -51,10 +51,14 @@ def main() -> int:
     until = arguments.until or newest
     # A NUL cannot be in PostgreSQL: it is U+FFFD there.
     texts = ["transaction_id", "merchant", "merchant_id", "country", "city", "payment_method", "device_id"]
-    clean = ", ".join(f"replace({name}, chr(0), chr(65533)) AS {name}" for name in texts)
     con.register("silver_whole", tables.arrow(arguments.lake, tables.SILVER))
     con.register("scores_whole", tables.arrow(arguments.lake, tables.SCORES))
-    con.execute(f"CREATE TABLE silver AS SELECT * REPLACE ({clean}) FROM silver_whole WHERE epoch <= {until}")
+    silver = [row[0] for row in con.execute("DESCRIBE silver_whole").fetchall()]
+    # No message may have had one yet.
+    more = "" if "merchant_id" in silver else ", NULL::VARCHAR AS merchant_id"
+    texts = [name for name in texts if name in silver]
+    clean = ", ".join(f"replace({name}, chr(0), chr(65533)) AS {name}" for name in texts)
+    con.execute(f"CREATE TABLE silver AS SELECT * REPLACE ({clean}){more} FROM silver_whole WHERE epoch <= {until}")
     con.execute("UPDATE silver SET country = 'unknown' WHERE trim(country) = ''")
     con.execute(
         f"CREATE TABLE scores AS SELECT * REPLACE (replace(transaction_id, chr(0), chr(65533)) AS transaction_id) "

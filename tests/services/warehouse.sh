@@ -42,7 +42,7 @@ warehouse 1 --url "postgres://loader@127.0.0.1:$(free_port)/shop"
 says "cannot be reached"
 warehouse 2 --url "postgres://loader:kept-secret@127.0.0.1:$PORT/shop"
 says "ASSAY_WAREHOUSE_PASSWORD"
-! grep -q kept-secret "$WORK/warehouse.log" || die "the password is told"
+! grep -v '^\$ ' "$WORK/warehouse.log" | grep -q kept-secret || die "the password is told"
 
 say "a first load, by a user who may not make roles"
 warehouse 0
@@ -67,8 +67,8 @@ TOML
   unset ASSAY_WAREHOUSE_PASSWORD
   warehouse 0 --config "$WORK/assay.toml" --url "postgres://loader@localhost:$PORT/shop"
   says "added"
-  warehouse 1 --config "$WORK/assay.toml"
-  says "certificate"
+  warehouse 2 --config "$WORK/assay.toml"
+  says "warehouse.ca_file does not vouch for 127.0.0.1"
 )
 compare
 
@@ -257,8 +257,9 @@ for round in 1 2 3; do
   rate="$("$PYTHON" -c 'import json, sys
 report = json.loads(sys.stdin.readlines()[-1])
 fact = next(table for table in report["tables"] if table["table"] == "fct_transactions")
-print(int(fact["rows_per_s"]))' <"$WORK/warehouse.log")"
-  say "round $round: fct_transactions at $rate rows/s"
+print(int(fact["rows"] / report["seconds"]), file=sys.stderr)
+print(int(fact["rows_per_s"]))' 2>"$WORK/overall" <"$WORK/warehouse.log")"
+  say "round $round: fct_transactions at $rate rows/s; with dimensions, checks and all else at $(cat "$WORK/overall") rows/s"
   [ "$rate" -le "$best" ] || best="$rate"
   [ "$best" -lt "$RATE_MIN" ] || break
 done

@@ -43,5 +43,5 @@ fn a_value_cannot_leave_its_text() {
         text: "-- table = \"t\"\n-- mode = \"kept\"\n-- about = \"x\"\n-- key = [\"a\"]\n-- columns = [{ name = \"a\", type = \"text\", not_null = true, about = \"x\" }]\n".into(),
         built_in: false,
     };
-    assert!(kind.failing(&TableFile::parse(&text).unwrap()).contains("NOT IN ('it''s')"));
+    assert!(kind.failing(&TableFile::parse(&text).unwrap(), false).contains("NOT IN ('it''s')"));
 }

@@ -158,7 +158,8 @@ fn what_is_beyond_the_calendar_is_infinite_and_counted() {
     let instants = TimestampMicrosecondArray::from(vec![i64::MIN, i64::MAX, 0]).with_timezone("UTC");
     let (found, adjusted) = encoded(Arc::new(instants));
     let found: Vec<i64> = found.iter().map(|value| read(value.as_ref().unwrap(), &Type::INT8)).collect();
-    assert_eq!((found, adjusted), (vec![i64::MIN, i64::MAX, -946_684_800_000_000], 2));
+    // The last instant of the lake lies before the last one of PostgreSQL.
+    assert_eq!((found, adjusted), (vec![i64::MIN, i64::MAX - 946_684_800_000_000, -946_684_800_000_000], 1));
     let (found, adjusted) = encoded(Arc::new(Date32Array::from(vec![i32::MIN, i32::MAX, 10_957])));
     let found: Vec<i32> = found.iter().map(|value| read(value.as_ref().unwrap(), &Type::INT4)).collect();
     assert_eq!((found, adjusted), (vec![i32::MIN, i32::MAX, 0], 2));
