@@ -104,11 +104,15 @@ done
 (for number in $(seq 12); do add "more$number" && sleep "$(between_ms 10 1500)"; done) &
 ADDING=$!
 CHILDREN+=("$ADDING")
+# As long as a refresh takes: kills fall into all of it.
+began="$(date +%s%N)"
+warehouse 0 --full
+took_ms=$((($(date +%s%N) - began) / 1000000 + 50))
 killed=0 refused=0
 for kill in $(seq "$KILLS"); do
   background killed "$ASSAY" warehouse --lake "$LAKE" $([ $((kill % 6)) -ne 0 ] || printf '%s' --full)
   JOB=$CHILD
-  sleep "$(between_ms 20 "${KILL_MS:-1500}")"
+  sleep "$(between_ms 20 "$took_ms")"
   # Now the job, now its session.
   if [ $((kill % 4)) -eq 3 ]; then
     sql -c "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name LIKE 'assay warehouse%'" >/dev/null
@@ -156,7 +160,7 @@ says "rows are never taken back"
 warehouse 0
 
 say "a rebuild"
-assay rebuild --lake "$LAKE" >"$WORK/rebuild.log" 2>&1 || { log_end rebuild && die "rebuild failed"; }
+assay rebuild all --lake "$LAKE" >"$WORK/rebuild.log" 2>&1 || { log_end rebuild && die "rebuild failed"; }
 warehouse 0
 says "is a rebuild"
 [ "$(sql -c "SELECT count(*) FROM fct_transactions WHERE processing_type <> 'full'")" -eq 0 ] || die "rows were left"
