@@ -135,9 +135,9 @@ impl TableFile {
         let header = Parsed { file: &text.file, text: &parts.header };
         let raw: Header = toml::from_str(&parts.header).map_err(|error| header.toml_error(&error))?;
         let name = raw.table.get_ref();
-        if !is_plain(name) || name.len() > 40 || name.starts_with("assay_") {
+        if !is_plain(name) || name.len() > 40 || name.starts_with("assay_") || name.ends_with("__new") {
             let problem = format!(
-                "`{name}` cannot name a table: use a-z, 0-9 and _, at most 40 of them, and do not begin with assay_"
+                "`{name}` cannot name a table: use a-z, 0-9 and _, at most 40 of them, and neither assay_ before nor __new behind"
             );
             return header.refuse(&raw.table.span(), problem);
         }

@@ -179,10 +179,15 @@ impl Loader<'_, '_> {
         let mut at = Progress { say: self.job.progress, done: 0, of: step.rows() };
         let schema = self.job.settings.schema.as_str();
         let tables: Vec<&Table> = self.tables.iter().filter(|table| step.concerns(&table.file.name)).collect();
-        if step.is_full() {
-            for table in &tables {
+        let mut bare: BTreeSet<&str> = BTreeSet::new();
+        for table in &tables {
+            if step.is_full() {
                 clear(&tx, schema, table, self.recreate.contains(&table.file.name)).await?;
+            } else if table.file.mode != Mode::Rows || !is_growing(&tx, table, step.rows()).await? {
+                continue;
             }
+            strip(&tx, table).await?;
+            bare.insert(&table.file.name);
         }
         let id = self.run.id.into_bytes();
         let constants: [&[u8]; 2] = [&id, processing_type.as_bytes()];
@@ -204,13 +209,11 @@ impl Loader<'_, '_> {
                 *took += self.job.clock.now_us() - began;
             }
         }
-        if step.is_full() {
-            for table in &tables {
-                let began = self.job.clock.now_us();
-                at.say(&format!("indexes of {}", table.file.name), 0);
-                complete(&tx, table).await?;
-                copied.entry(table.file.name.clone()).or_default().1 += self.job.clock.now_us() - began;
-            }
+        for table in tables.iter().filter(|table| bare.contains(table.file.name.as_str())) {
+            let began = self.job.clock.now_us();
+            at.say(&format!("indexes of {}", table.file.name), 0);
+            complete(&tx, table).await?;
+            copied.entry(table.file.name.clone()).or_default().1 += self.job.clock.now_us() - began;
         }
         at.say("checks", 0);
         let span = step.span();
@@ -277,8 +280,7 @@ impl Progress<'_> {
     }
 }
 
-/// Empties a table for a complete refresh. A fact's indexes are made anew over its rows: that is far quicker than to keep
-/// them row by row.
+/// Empties a table for a complete refresh.
 async fn clear(tx: &Transaction<'_>, schema: &str, table: &Table, recreate: bool) -> Result<(), WarehouseError> {
     let name = &table.file.name;
     let failed = || WarehouseError::of(format!("to empty {name}"));
@@ -287,14 +289,38 @@ async fn clear(tx: &Transaction<'_>, schema: &str, table: &Table, recreate: bool
         setup::create(tx, table).await?;
         security::apply(tx, schema, std::iter::once(&table.file)).await?;
     }
-    let mut sql = format!("SET LOCAL maintenance_work_mem = '256MB'; TRUNCATE {};", quoted(name));
+    tx.batch_execute(&format!("TRUNCATE {}", quoted(name))).await.map_err(failed())
+}
+
+/// Rows from which indexes are worth to be made anew: whoever reads waits meanwhile.
+const STRIP_ROWS_MIN: u64 = 100_000;
+/// A row costs its indexes seven times as much when it is put into them as when they are built over it.
+const STRIP_SHARE: f64 = 5.0;
+
+/// Whether so many rows come to a table that its indexes are made anew sooner than kept. Not where keys of others refer to it.
+async fn is_growing(tx: &Transaction<'_>, table: &Table, rows: u64) -> Result<bool, WarehouseError> {
+    if rows < STRIP_ROWS_MIN {
+        return Ok(false);
+    }
+    const SQL: &str = "SELECT reltuples::float8, EXISTS (SELECT 1 FROM pg_constraint f WHERE f.confrelid = c.oid) \
+         FROM pg_class c WHERE c.oid = to_regclass($1::text)";
+    let name = quoted(&table.file.name);
+    let row = tx.query_one(SQL, &[&name]).await.map_err(WarehouseError::of(format!("to look at {name}")))?;
+    let (there, is_referred): (f64, bool) = (row.get(0), row.get(1));
+    // Below 0 nobody has counted.
+    Ok(!is_referred && there >= 0.0 && rows as f64 * STRIP_SHARE >= there)
+}
+
+/// Takes the indexes from a fact that many rows come to: to make them anew over all rows is far quicker than to keep them.
+async fn strip(tx: &Transaction<'_>, table: &Table) -> Result<(), WarehouseError> {
+    let mut sql = "SET LOCAL maintenance_work_mem = '256MB'".to_owned();
     if table.file.mode == Mode::Rows {
         for statement in std::iter::once(table.drop_primary_key()).chain(table.drop_indexes()) {
-            sql.push_str(&statement);
             sql.push(';');
+            sql.push_str(&statement);
         }
     }
-    tx.batch_execute(&sql).await.map_err(failed())
+    tx.batch_execute(&sql).await.map_err(WarehouseError::of(format!("to index {}", table.file.name)))
 }
 
 async fn complete(tx: &Transaction<'_>, table: &Table) -> Result<(), WarehouseError> {

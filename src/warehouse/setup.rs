@@ -73,7 +73,8 @@ pub async fn prepare(
                 prepared.recreate.insert(name.clone());
             }
             Answer::Refuse => {
-                drifted.push_str(&format!("  {name}\n"));
+                let whose = if table.file.is_loaded() { "" } else { " (people fill it: alter it by hand)" };
+                drifted.push_str(&format!("  {name}{whose}\n"));
                 found.lines.iter().for_each(|line| drifted.push_str(&format!("    {line}\n")));
             }
         }
