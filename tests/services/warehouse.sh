@@ -97,32 +97,44 @@ compare
 say "kills at random while epochs are added"
 # Small transactions, so that a run has several.
 export ASSAY_WAREHOUSE_TRANSACTION_ROWS=700
-for number in $(seq 12); do
-  "$ASSAY" generate --events 700 --seed "$((SEED + 100 + number))" --start-at "2026-02-$((10 + number))T00:00:00Z" \
-    --output "$WORK/more$number.jsonl" >"$WORK/generate.log" 2>&1 || { log_end generate && die "generate failed"; }
-done
-(for number in $(seq 12); do add "more$number" && sleep "$(between_ms 10 1500)"; done) &
+(number=0
+while [ ! -e "$WORK/enough" ]; do
+  number=$((number + 1))
+  more "more$number" "$((SEED + 100 + number))" 1500
+done) &
 ADDING=$!
 CHILDREN+=("$ADDING")
 # As long as a refresh takes: kills fall into all of it.
 began="$(date +%s%N)"
 warehouse 0 --full
 took_ms=$((($(date +%s%N) - began) / 1000000 + 50))
-killed=0 refused=0
-for kill in $(seq "$KILLS"); do
-  background killed "$ASSAY" warehouse --lake "$LAKE" $([ $((kill % 6)) -ne 0 ] || printf '%s' --full)
-  JOB=$CHILD
-  sleep "$(between_ms 20 "$took_ms")"
-  # Now the job, now its session.
-  if [ $((kill % 4)) -eq 3 ]; then
-    sql -c "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name LIKE 'assay warehouse%'" >/dev/null
-  elif kill -s KILL "$JOB" 2>/dev/null; then
-    killed=$((killed + 1))
+killed=0 cut=0 done=0
+for attempt in $(seq $((KILLS * 6))); do
+  [ $((killed + cut)) -lt "$KILLS" ] || break
+  # Every third run fills all tables anew; the others take less time.
+  if [ $((attempt % 3)) -eq 0 ]; then
+    background killed "$ASSAY" warehouse --lake "$LAKE" --full
+    within=$took_ms
+  else
+    background killed "$ASSAY" warehouse --lake "$LAKE"
+    within=$((took_ms * 2 / 3))
   fi
-  wait "$JOB" 2>/dev/null || refused=$((refused + 1))
+  JOB=$CHILD
+  sleep "$(between_ms 20 "$within")"
+  if ! kill -0 "$JOB" 2>/dev/null; then
+    done=$((done + 1))
+  elif [ $((attempt % 4)) -eq 3 ]; then
+    # Not the job: its session.
+    cut=$((cut + $(sql -c "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name LIKE 'assay warehouse%'")))
+  else
+    kill -s KILL "$JOB" 2>/dev/null && killed=$((killed + 1)) || true
+  fi
+  wait "$JOB" 2>/dev/null || true
 done
+touch "$WORK/enough"
 wait "$ADDING" || die "epochs could not be added"
-say "$killed of $KILLS killed, $refused ended before their end"
+[ $((killed + cut)) -ge "$KILLS" ] || die "only $killed jobs were killed and $cut sessions cut off: raise KILLS or EVENTS"
+say "$killed jobs killed, $cut sessions cut off, $done runs were done before; $(sql -c "SELECT count(*) FROM assay_runs") transactions were committed"
 # The server may need a moment to see that its client is gone.
 for _ in $(seq 20); do
   status=0
