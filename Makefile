@@ -5,7 +5,7 @@ ASSAY ?= cargo run --release --locked --
 EVENTS ?= 200000
 SET ?= fraud_features
 
-.PHONY: help up seed run train serve drift-check verify test-latency demo health logs down
+.PHONY: help up seed run train serve drift-check warehouse verify test-latency demo health logs down
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target says; do printf '  %-14s %s\n' "$$target" "$$says"; done
@@ -30,6 +30,10 @@ serve: .env ## start the service that scores
 
 drift-check: .env ## compare the newest days with what the champion learned from
 	$(COMPOSE) run --rm assay drift
+
+warehouse: .env ## bring the tables of PostgreSQL to the newest epoch
+	$(COMPOSE) up -d --wait warehouse
+	$(COMPOSE) run --rm assay warehouse
 
 verify: .env ## prove the lake; the writer is stopped meanwhile
 	$(COMPOSE) stop assay-run

@@ -23,6 +23,7 @@ use assay::scoring::{Models, ScoringPipeline, StreamScorer, streamed_model};
 use assay::settings::{Settings, SettingsError};
 use assay::source::SourceError;
 use assay::telemetry::{LogFormat, Metrics, init_logging_to};
+use assay::warehouse::WarehouseError;
 use clap::Args;
 use tokio::runtime::Handle;
 
@@ -459,6 +460,8 @@ pub fn classify(error: anyhow::Error) -> anyhow::Error {
         Reaction::Correct
     } else if let Some(lake) = error.downcast_ref::<LakeError>() {
         lake.reaction()
+    } else if let Some(warehouse) = error.downcast_ref::<WarehouseError>() {
+        warehouse.reaction()
     } else if let Some(source) = error.downcast_ref::<SourceError>() {
         if source.is_setting() { Reaction::Correct } else { Reaction::Retry }
     } else if let Some(registry) = error.downcast_ref::<RegistryError>() {

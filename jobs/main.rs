@@ -28,6 +28,7 @@ mod sql;
 mod summary;
 mod train;
 mod verify;
+mod warehouse;
 
 use std::process::ExitCode;
 
@@ -68,6 +69,7 @@ enum Job {
     Predict(predict::PredictArgs),
     Explain(explain::ExplainArgs),
     Drift(drift::DriftArgs),
+    Warehouse(warehouse::WarehouseArgs),
     Serve(serve::ServeArgs),
     Settings(settings::SettingsArgs),
 }
@@ -111,6 +113,7 @@ fn start(cli: Cli) -> anyhow::Result<Exit> {
         Job::Predict(args) => predict::run(&args, &app),
         Job::Explain(args) => explain::run(&args, &app),
         Job::Drift(args) => drift::run(&args, &app),
+        Job::Warehouse(args) => warehouse::run(&args, &app),
         Job::Serve(args) => serve::run(args, app),
         Job::Settings(args) => settings::run(&args, &cli.globals),
     }

@@ -17,3 +17,4 @@ pub mod settings;
 pub mod source;
 pub mod telemetry;
 pub mod tracking;
+pub mod warehouse;

@@ -8,6 +8,12 @@ use crate::features::{Enabled, FeatureSettings, LabelDelay};
 
 /// Every file under `sql/`, by its path there.
 const EMBEDDED: &[(&str, &str)] = &[
+    ("checks/amounts_are_positive.sql", include_str!("../../sql/checks/amounts_are_positive.sql")),
+    ("checks/dim_countries.sql", include_str!("../../sql/checks/dim_countries.sql")),
+    ("checks/dim_merchants.sql", include_str!("../../sql/checks/dim_merchants.sql")),
+    ("checks/dim_users.sql", include_str!("../../sql/checks/dim_users.sql")),
+    ("checks/dimensions_add_up.sql", include_str!("../../sql/checks/dimensions_add_up.sql")),
+    ("checks/fct_transactions.sql", include_str!("../../sql/checks/fct_transactions.sql")),
     ("gold/country_activity.sql", include_str!("../../sql/gold/country_activity.sql")),
     ("gold/fraud_scores.sql", include_str!("../../sql/gold/fraud_scores.sql")),
     ("gold/merchant_activity.sql", include_str!("../../sql/gold/merchant_activity.sql")),
@@ -19,21 +25,42 @@ const EMBEDDED: &[(&str, &str)] = &[
     ("silver/transactions.sql", include_str!("../../sql/silver/transactions.sql")),
     ("training/fraud.sql", include_str!("../../sql/training/fraud.sql")),
     ("training/fraud_features.sql", include_str!("../../sql/training/fraud_features.sql")),
+    ("warehouse/access_countries.sql", include_str!("../../sql/warehouse/access_countries.sql")),
+    ("warehouse/dim_countries.sql", include_str!("../../sql/warehouse/dim_countries.sql")),
+    ("warehouse/dim_merchants.sql", include_str!("../../sql/warehouse/dim_merchants.sql")),
+    ("warehouse/dim_users.sql", include_str!("../../sql/warehouse/dim_users.sql")),
+    ("warehouse/fct_transactions.sql", include_str!("../../sql/warehouse/fct_transactions.sql")),
+    ("warehouse/stg_transactions.sql", include_str!("../../sql/warehouse/stg_transactions.sql")),
 ];
 
-/// The tables that follow from bronze, each after its source, the reference lists that their SQL uses, and the sets that
-/// models learn from.
+/// The tables that follow from bronze, each after its source, the reference lists that their SQL uses, the sets that
+/// models learn from, and the files of the warehouse.
 #[derive(Debug, Clone)]
 pub struct Catalog {
     pub tables: Vec<TableDef>,
     pub references: Arc<References>,
     /// By name.
     pub training: Vec<TrainingDef>,
+    /// Tables of the warehouse and its checks, as text: that room reads them.
+    pub warehouse: Vec<SqlText>,
+    pub checks: Vec<SqlText>,
+}
+
+/// A file that another room reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SqlText {
+    /// Of the file, without folder and ending.
+    pub name: String,
+    /// Its path, as shown in errors.
+    pub file: String,
+    pub text: String,
+    /// Not of the user's folder.
+    pub built_in: bool,
 }
 
 impl Catalog {
     /// The built-in files, overridden and widened by those of `folder` (`<layer>/<name>.sql`, `training/<name>.sql`,
-    /// `reference/<list>.csv`).
+    /// `warehouse/<table>.sql`, `checks/<name>.sql`, `reference/<list>.csv`).
     ///
     /// `bronze` names the tables that are filled from outside. Built-in tables that do not follow from one of them
     /// are left out, so that another source brings its own tables; a file of `folder` must follow from one.
@@ -83,7 +110,15 @@ impl Catalog {
         let mut references = References::default();
         let mut waiting = Vec::new();
         let mut training = Vec::new();
+        let (mut warehouse, mut checks) = (Vec::new(), Vec::new());
         for (path, file) in files {
+            let of = |folder: &str| path.strip_prefix(folder).and_then(|name| name.strip_suffix(".sql"));
+            let others = [("warehouse/", &mut warehouse), ("checks/", &mut checks)];
+            if let Some((name, texts)) = others.into_iter().find_map(|(folder, texts)| Some((of(folder)?, texts))) {
+                let (name, file_name, text) = (name.to_owned(), file.shown.clone(), file.text.clone());
+                texts.push(SqlText { name, file: file_name, text, built_in: file.built_in });
+                continue;
+            }
             if let Some(name) = path.strip_prefix("training/").and_then(|name| name.strip_suffix(".sql")) {
                 training.push(TrainingDef::parse(name, &file.shown, &file.text)?);
                 continue;
@@ -107,15 +142,15 @@ impl Catalog {
                     waiting.push((def, file.built_in));
                 }
                 (None, None) => {
-                    let problem = "not a file of this folder: it holds <layer>/<name>.sql, training/<name>.sql \
-                                   and reference/<list>.csv";
+                    let problem = "not a file of this folder: it holds <layer>/<name>.sql, training/<name>.sql, \
+                                   warehouse/<table>.sql, checks/<name>.sql and reference/<list>.csv";
                     return Err(SqlFileError::new(&file.shown, 1, problem));
                 }
             }
         }
         let tables = in_order(waiting, bronze)?;
         check_quarantines(&tables)?;
-        Ok(Self { tables, references: Arc::new(references), training })
+        Ok(Self { tables, references: Arc::new(references), training, warehouse, checks })
     }
 }
 

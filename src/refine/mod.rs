@@ -34,7 +34,7 @@ mod training;
 pub mod window;
 
 pub use batch_sql::{run_batch, window_view};
-pub use catalog::Catalog;
+pub use catalog::{Catalog, SqlText};
 pub use dedup::Dedup;
 pub use definition::{Expectation, Mode, OnFail, TableDef, Trailing, WindowSpec};
 pub use error::{RefineError, SqlFileError};
@@ -46,5 +46,6 @@ pub use settings::RefineSettings;
 pub use silver::{EVALUATES, EVENT_TIME_PRESENT, Refined, Refiner};
 pub use sql_error::{Told, in_words, shorten, split_position};
 pub use sql_file::parse;
+pub(crate) use sql_file::{Parsed, Split, check_query, is_plain, split};
 pub use trailing::TrailingCount;
 pub use training::TrainingDef;

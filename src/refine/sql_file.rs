@@ -42,14 +42,14 @@ const TRAILING_DAYS_MAX: i64 = 366;
 /// Each operator may stand within the next, and the planner needs some stack for each.
 const TOKENS_MAX: usize = 4_096;
 
-pub(super) struct Split {
+pub(crate) struct Split {
     /// Line by line as in the file, without the comment marks.
-    pub(super) header: String,
-    pub(super) sql: String,
-    pub(super) sql_line: usize,
+    pub(crate) header: String,
+    pub(crate) sql: String,
+    pub(crate) sql_line: usize,
 }
 
-pub(super) fn split(text: &str) -> Split {
+pub(crate) fn split(text: &str) -> Split {
     let mut header = String::new();
     let mut rest = text;
     let mut lines = 0;
@@ -134,9 +134,9 @@ enum DelayHeader {
 }
 
 /// The header of one file, to turn places in it into lines.
-pub(super) struct Parsed<'a> {
-    pub(super) file: &'a str,
-    pub(super) text: &'a str,
+pub(crate) struct Parsed<'a> {
+    pub(crate) file: &'a str,
+    pub(crate) text: &'a str,
 }
 
 impl Parsed<'_> {
@@ -335,27 +335,27 @@ impl Parsed<'_> {
         name.get_ref().parse().map_err(|error| self.at(self.line(&name.span()), format!("{error}")))
     }
 
-    pub(super) fn toml_error(&self, error: &toml::de::Error) -> SqlFileError {
+    pub(crate) fn toml_error(&self, error: &toml::de::Error) -> SqlFileError {
         let line = error.span().map_or(1, |span| self.line(&span));
         self.at(line, format!("the header is not right: {}", error.message().replace('\n', " ")))
     }
 
-    pub(super) fn refuse<T>(&self, span: &Range<usize>, problem: impl Into<String>) -> Result<T, SqlFileError> {
+    pub(crate) fn refuse<T>(&self, span: &Range<usize>, problem: impl Into<String>) -> Result<T, SqlFileError> {
         Err(self.at(self.line(span), problem))
     }
 
-    fn at(&self, line: usize, problem: impl Into<String>) -> SqlFileError {
+    pub(crate) fn at(&self, line: usize, problem: impl Into<String>) -> SqlFileError {
         SqlFileError::new(self.file, line, problem)
     }
 
-    fn line(&self, span: &Range<usize>) -> usize {
+    pub(crate) fn line(&self, span: &Range<usize>) -> usize {
         // What is missing at the end is missing on the last line.
         let text = self.text.strip_suffix('\n').unwrap_or(self.text);
         1 + text.bytes().take(span.start).filter(|byte| *byte == b'\n').count()
     }
 }
 
-fn is_plain(name: &str) -> bool {
+pub(crate) fn is_plain(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_') && name.chars().all(plain)
 }
@@ -371,7 +371,7 @@ fn check_length(sql: &str) -> Result<(), String> {
 }
 
 /// The one query of a file.
-pub(super) fn check_query(file: &str, sql_line: usize, sql: &str) -> Result<Statement, SqlFileError> {
+pub(crate) fn check_query(file: &str, sql_line: usize, sql: &str) -> Result<Statement, SqlFileError> {
     let at = |problem: String| SqlFileError::new(file, sql_line, problem);
     check_length(sql).map_err(at)?;
     let statements = DFParser::parse_sql(sql).map_err(|error| SqlFileError::in_sql(file, sql_line, &error))?;

@@ -19,6 +19,7 @@ use crate::serve::{ApiKeys, ServeSettings};
 use crate::source::{KafkaSettings, SourceError};
 use crate::telemetry::{LogFormat, check_filter};
 use crate::tracking::TrackingSettings;
+use crate::warehouse::WarehouseSettings;
 
 mod places;
 #[cfg(test)]
@@ -31,7 +32,8 @@ pub const DEFAULTS: &str = include_str!("default.toml");
 /// Variables that begin so are settings.
 const PREFIX: &str = "ASSAY_";
 /// Passwords come from variables or files only.
-const SECRETS: [&str; 4] = ["REGISTRY_PASSWORD", "KAFKA_PASSWORD", "SERVE_API_KEY", "POSTGRES_PASSWORD"];
+const SECRETS: [&str; 5] =
+    ["REGISTRY_PASSWORD", "KAFKA_PASSWORD", "SERVE_API_KEY", "POSTGRES_PASSWORD", "WAREHOUSE_PASSWORD"];
 
 /// Everything that can be set.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -55,6 +57,7 @@ pub struct Settings {
     pub scoring: ScoringSettings,
     pub serve: ServeSettings,
     pub postgres: PostgresSettings,
+    pub warehouse: WarehouseSettings,
     pub log: LogSettings,
     /// What MLflow's own variables say.
     #[serde(skip)]
@@ -121,6 +124,7 @@ impl Default for Settings {
             scoring: ScoringSettings::default(),
             serve: ServeSettings::default(),
             postgres: PostgresSettings::default(),
+            warehouse: WarehouseSettings::default(),
             log: LogSettings::default(),
             mlflow: TrackingSettings::default(),
         }
@@ -207,6 +211,7 @@ impl Settings {
             match key.as_str() {
                 "REGISTRY_PASSWORD" => settings.registry.password = Some(Secret(value)),
                 "SERVE_API_KEY" => settings.serve.api_keys.push(ApiKeys::hash(&value)),
+                "WAREHOUSE_PASSWORD" => settings.warehouse.password = Some(Secret(value)),
                 "POSTGRES_PASSWORD" => settings.postgres.password = Some(Passwords::hash(&value)),
                 _ => {
                     settings.kafka.properties.insert("sasl.password".into(), value);
@@ -215,7 +220,7 @@ impl Settings {
         }
         settings.mlflow = mlflow;
         if let Some(folder) = file.and_then(Path::parent) {
-            let (serve, postgres) = (&mut settings.serve, &mut settings.postgres);
+            let (serve, postgres, warehouse) = (&mut settings.serve, &mut settings.postgres, &mut settings.warehouse);
             for path in [
                 &mut settings.contract.folder,
                 &mut settings.sql.folder,
@@ -225,6 +230,8 @@ impl Settings {
                 &mut postgres.password_file,
                 &mut postgres.certificate_file,
                 &mut postgres.key_file,
+                &mut warehouse.password_file,
+                &mut warehouse.ca_file,
             ] {
                 if path.as_os_str().is_empty() || path.is_absolute() {
                     continue;
@@ -317,6 +324,9 @@ impl Settings {
         }
         if let Some((key, cause)) = self.postgres.problem() {
             return Some((format!("postgres.{key}"), cause));
+        }
+        if let Some((key, cause)) = self.warehouse.problem() {
+            return Some((format!("warehouse.{key}"), cause));
         }
         if let Some((key, cause)) = self.scoring.problem() {
             return Some((format!("scoring.{key}"), cause.to_owned()));

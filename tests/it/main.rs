@@ -20,3 +20,4 @@ mod streamed;
 mod training;
 mod values;
 mod verifying;
+mod warehouse;

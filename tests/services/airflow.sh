@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The DAGs in a real Airflow: no import errors, their structure, what they make of exit codes, and a run of each: from a
-# real Kafka into a lake, the lake's proof, and a model learned from it.
+# real Kafka into a lake, the lake's proof, a model learned from it, and its tables in a real PostgreSQL.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/e2e.sh"
 EVENTS="${EVENTS:-40000}"
@@ -64,6 +64,15 @@ logged assay_drift "$day to $day: far off are []"
 AIRFLOW_VAR_ASSAY_DRIFT_METRICS="$WORK/assay.prom" ASSAY_DRIFT_PSI_WATCH=0.00001 ASSAY_DRIFT_PSI_ACT=0.0001 dag 1 assay_drift
 logged assay_drift "exit code 3, the data was refused"
 grep -q '^assay_drift_psi' "$WORK/assay.prom" || die "no metrics of drift were left"
+
+started="$("$SERVICES_DIR/postgresql" start "$WORK/postgresql")" || exit $?
+export ASSAY_WAREHOUSE_URL="postgres://postgres@127.0.0.1:${started#PGPORT=}/postgres"
+dag 0 assay_warehouse
+logged assay_warehouse "full: up to epoch"
+dag 0 assay_warehouse '{"full": true}'
+logged assay_warehouse "warehouse --full --json"
+found="$(psql -X -At -h 127.0.0.1 -p "${started#PGPORT=}" -U postgres -c "SELECT count(*) FROM warehouse.fct_transactions")"
+[ "$found" = "$(rows "SELECT count(*) FROM silver.transactions")" ] || die "the warehouse has $found rows"
 
 say "a table that does not follow from silver fails the proof, without another try"
 mkdir -p "$WORK/sql/gold"

@@ -33,6 +33,9 @@ EXPECTED = {
         "train": (["train", "--set", "{{ params.set }}", "--epoch", "{{ params.epoch or '' }}"], 6 * HOUR, False),
         "models": (["models"], 6 * HOUR, False),
     }),
+    "assay_warehouse": ("0 */6 * * *", 5 * HOUR, {
+        "warehouse": (["warehouse", "{{ '--full' if params.full else '' }}", "--until", "{{ params.until or '' }}"], 4 * HOUR, False),
+    }),
     "assay_verify": ("30 3 * * *", 6 * HOUR, {"verify": (["verify"], 4 * HOUR, True)}),
 }
 

@@ -1,0 +1,6 @@
+-- table  = "dim_countries"
+-- about  = "What must hold of the whole dimension."
+-- checks = [
+--   { check = "unique", columns = ["country"] },
+--   { check = "not_null", columns = ["country", "first_seen_at", "last_seen_at", "transactions", "epoch"] },
+-- ]

@@ -1,0 +1,6 @@
+-- table  = "dim_merchants"
+-- about  = "What must hold of the whole dimension."
+-- checks = [
+--   { check = "unique", columns = ["merchant"] },
+--   { check = "not_null", columns = ["merchant", "first_seen_at", "last_seen_at", "transactions", "epoch"] },
+-- ]

@@ -1,0 +1,6 @@
+-- table  = "dim_users"
+-- about  = "What must hold of the whole dimension."
+-- checks = [
+--   { check = "unique", columns = ["user_id"] },
+--   { check = "not_null", columns = ["user_id", "first_seen_at", "last_seen_at", "transactions", "epoch"] },
+-- ]

@@ -1,0 +1,15 @@
+-- table  = "fct_transactions"
+-- about  = "What must hold of the rows that a run brings."
+-- checks = [
+--   { check = "unique", columns = ["transaction_id"] },
+--   { check = "unique", columns = ["source_topic", "source_partition", "source_offset"], severity = "warn" },
+--   { check = "not_null", columns = ["transaction_id", "user_id", "merchant", "country", "event_at", "amount", "epoch", "run_id"] },
+--   # Silver lets other methods pass with a warning too.
+--   { check = "accepted_values", column = "payment_method", values = ["credit_card", "debit_card", "paypal", "bank_transfer", "digital_wallet", "crypto"], severity = "warn" },
+--   { check = "accepted_values", column = "amount_category", values = ["micro", "small", "medium", "large", "very_large"] },
+--   { check = "accepted_values", column = "risk_class", values = ["CRITICAL", "HIGH", "MEDIUM", "LOW", "MINIMAL"] },
+--   { check = "accepted_values", column = "processing_type", values = ["incremental", "full"] },
+--   { check = "relationships", column = "user_id", to = "dim_users", field = "user_id" },
+--   { check = "relationships", column = "merchant", to = "dim_merchants", field = "merchant" },
+--   { check = "relationships", column = "country", to = "dim_countries", field = "country" },
+-- ]

@@ -1,0 +1,9 @@
+-- table   = "access_countries"
+-- mode    = "kept"
+-- about   = "Which analyst sees the rows of which country. People fill it: assay makes the table, and leaves its rows alone."
+-- key     = ["member", "country"]
+-- columns = [
+--   { name = "member", type = "text", not_null = true, about = "A user of PostgreSQL who has the role assay_analyst." },
+--   { name = "country", type = "text", not_null = true, about = "A country of dim_countries." },
+-- ]
+-- access  = [{ role = "assay_auditor" }, { role = "assay_analyst", rows = "member = current_user" }]
