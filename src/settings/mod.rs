@@ -15,7 +15,7 @@ use crate::refine::RefineSettings;
 use crate::refine::window::WindowSettings;
 use crate::scoring::ScoringSettings;
 use crate::serve::postgres::{Passwords, PostgresSettings};
-use crate::serve::{ApiKeys, ServeSettings};
+use crate::serve::{ApiKeys, ConsoleSettings, ServeSettings};
 use crate::source::{KafkaSettings, SourceError};
 use crate::telemetry::{LogFormat, check_filter};
 use crate::tracking::TrackingSettings;
@@ -31,7 +31,8 @@ pub const DEFAULTS: &str = include_str!("default.toml");
 /// Variables that begin so are settings.
 const PREFIX: &str = "ASSAY_";
 /// Passwords come from variables or files only.
-const SECRETS: [&str; 4] = ["REGISTRY_PASSWORD", "KAFKA_PASSWORD", "SERVE_API_KEY", "POSTGRES_PASSWORD"];
+const SECRETS: [&str; 5] =
+    ["REGISTRY_PASSWORD", "KAFKA_PASSWORD", "SERVE_API_KEY", "SERVE_ADMIN_KEY", "POSTGRES_PASSWORD"];
 
 /// Everything that can be set.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -54,6 +55,7 @@ pub struct Settings {
     pub drift: DriftSettings,
     pub scoring: ScoringSettings,
     pub serve: ServeSettings,
+    pub console: ConsoleSettings,
     pub postgres: PostgresSettings,
     pub log: LogSettings,
     /// What MLflow's own variables say.
@@ -120,6 +122,7 @@ impl Default for Settings {
             drift: DriftSettings::default(),
             scoring: ScoringSettings::default(),
             serve: ServeSettings::default(),
+            console: ConsoleSettings::default(),
             postgres: PostgresSettings::default(),
             log: LogSettings::default(),
             mlflow: TrackingSettings::default(),
@@ -207,6 +210,7 @@ impl Settings {
             match key.as_str() {
                 "REGISTRY_PASSWORD" => settings.registry.password = Some(Secret(value)),
                 "SERVE_API_KEY" => settings.serve.api_keys.push(ApiKeys::hash(&value)),
+                "SERVE_ADMIN_KEY" => settings.serve.admin_keys.push(ApiKeys::hash(&value)),
                 "POSTGRES_PASSWORD" => settings.postgres.password = Some(Passwords::hash(&value)),
                 _ => {
                     settings.kafka.properties.insert("sasl.password".into(), value);
@@ -220,6 +224,7 @@ impl Settings {
                 &mut settings.contract.folder,
                 &mut settings.sql.folder,
                 &mut serve.api_key_file,
+                &mut serve.admin_key_file,
                 &mut serve.certificate_file,
                 &mut serve.key_file,
                 &mut postgres.password_file,
@@ -323,6 +328,9 @@ impl Settings {
         }
         if let Some((key, cause)) = self.serve.problem() {
             return Some((format!("serve.{key}"), cause.to_owned()));
+        }
+        if let Some((key, cause)) = self.console.problem() {
+            return Some((format!("console.{key}"), cause.to_owned()));
         }
         if let Some((key, cause)) = self.drift.problem() {
             return Some((format!("drift.{key}"), cause.to_owned()));
