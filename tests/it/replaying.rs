@@ -21,7 +21,9 @@ fn waiting(lab: &Lab, replay: &Replay) -> Vec<Letter> {
 }
 
 fn count(lab: &Lab, table: &str) -> i64 {
-    let batches = wait_for(async { lab.session(None).context.sql(&format!("SELECT count(*) FROM {table}")).await.unwrap().collect().await });
+    let session = lab.session(None);
+    let sql = format!("SELECT count(*) FROM {table}");
+    let batches = wait_for(async { session.context.sql(&sql).await.unwrap().collect().await });
     batches.unwrap()[0].column(0).as_primitive::<Int64Type>().value(0)
 }
 
@@ -47,11 +49,13 @@ fn a_letter_is_sent_again_once_with_its_bytes_and_where_it_came_from() {
     let letters = waiting(&lab, &all);
     assert_eq!(letters.len() as i64, count(&lab, "bronze.dead_letters"));
     for letter in &letters {
-        let place = letter.headers.iter().find(|header| header.name == REPLAYED).and_then(|header| header.value.clone());
+        let place =
+            letter.headers.iter().find(|header| header.name == REPLAYED).and_then(|header| header.value.clone());
         let place = String::from_utf8(place.unwrap()).unwrap();
         let mut parts = place.split('/').skip(1).map(|part| part.parse::<i64>().unwrap());
         let (partition, offset) = (parts.next().unwrap(), parts.next().unwrap());
-        let came = made.iter().find(|message| i64::from(message.partition) == partition && message.offset == offset).unwrap();
+        let came =
+            made.iter().find(|message| i64::from(message.partition) == partition && message.offset == offset).unwrap();
         assert_eq!((&letter.payload, letter.topic.as_str()), (&came.payload, TOPIC), "{place}");
     }
     assert!(waiting(&lab, &Replay { topics: vec!["another".into()], ..Replay::default() }).is_empty());
@@ -70,7 +74,11 @@ fn a_letter_is_sent_again_once_with_its_bytes_and_where_it_came_from() {
     let stream: Vec<Msg> = made.iter().chain(&again).cloned().collect();
     lab.run(&stream, &Cut::every(50)).unwrap();
     let left = waiting(&lab, &all);
-    assert_eq!(left.len(), letters.len() - mended, "what came is not sent again; what is still bad may be, under its new place");
+    assert_eq!(
+        left.len(),
+        letters.len() - mended,
+        "what came is not sent again; what is still bad may be, under its new place"
+    );
     assert!(left.iter().all(|letter| {
         let places = letter.headers.iter().filter(|header| header.name == REPLAYED).collect::<Vec<_>>();
         let text = String::from_utf8(places[0].value.clone().unwrap()).unwrap();

@@ -13,7 +13,7 @@ mkdir -p "$SHOTS"
 MODELS="$WORK/models"
 export ASSAY_MODEL_FOLDER="$MODELS" ASSAY_FEATURES_LABEL_DELAY_HOURS=24 ASSAY_DRIFT_ROWS_MIN=50
 # Whether the generated frauds are learned well is not what is tested here.
-export ASSAY_TRAIN_PRECISION_MIN=0.01 ASSAY_TRAIN_RECALL_MIN=0.01 ASSAY_TRAIN_F1_MIN=0.01
+export ASSAY_TRAIN_LABELS_MIN=20 ASSAY_TRAIN_PRECISION_MIN=0.01 ASSAY_TRAIN_RECALL_MIN=0.01 ASSAY_TRAIN_F1_MIN=0.01
 export ASSAY_TRAIN_FAMILIES='["logistic"]' ASSAY_TRAIN_FOLDS=2 ASSAY_SCORING_RECEIPTS_EVERY_MS=300 ASSAY_LOG_FILTER=info
 # Sparse in time, so that the span is longer than labels take to arrive.
 assay demo --events "$EVENTS" --event-rate 0.02 --users 800 --seed 7 --lake "$LAKE" --json >"$WORK/demo.log" 2>&1 ||
@@ -48,7 +48,7 @@ serve() {
   die "$name does not answer"
 }
 drive() { node "$SERVICES_DIR/console.mjs" "$@"; }
-export CONSOLE_BROWSER="$BROWSER" CONSOLE_SHOTS="$SHOTS" ASSAY
+export WORK CONSOLE_BROWSER="$BROWSER" CONSOLE_SHOTS="$SHOTS" ASSAY
 CHROMIUM="$(command -v chromium)"
 export CHROMIUM
 
@@ -63,6 +63,18 @@ done
 curl -sf "$URL/predict" -H 'content-type: application/json' -d "$(head -n 1 "$WORK/evil.jsonl")" >/dev/null || die "the transaction is not scored"
 sleep 1
 drive views "$URL" "$LAKE"
+say "the commands of the page bring a corrected row back"
+grep -q "^assay load refused.jsonl" "$WORK/commands" || die "no commands: $(cat "$WORK/commands")"
+python3 - "$WORK/commands" <<'PYTHON'
+import pathlib, sys
+path = pathlib.Path(sys.argv[1])
+mend = "sed -i -E 's/\"amount\":-?[0-9.eE+]+/\"amount\":5.0/' refused.jsonl"
+path.write_text(path.read_text().replace("# correct refused.jsonl, then", mend))
+PYTHON
+mkdir "$WORK/bin" && ln -s "$ASSAY" "$WORK/bin/assay"
+(cd "$WORK" && PATH="$WORK/bin:$PATH" bash -euo pipefail commands) >"$WORK/commands.log" 2>&1 || { log_end commands && die "the commands fail"; }
+[ "$("$ASSAY" sql --lake "$LAKE" --format csv "SELECT count(*) FROM silver.transactions WHERE transaction_id = 'bad-1'" 2>/dev/null | tail -n 1)" = 1 ] ||
+  die "the corrected row did not come back"
 drive changes "$URL" "$LAKE" may-change
 # The server goes, and comes back.
 drive gone "$URL" "$SERVER" &

@@ -2,7 +2,7 @@
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type, Int64Type, Schema};
+use arrow::datatypes::{DataType, Float64Type, Int64Type, Schema, UInt64Type};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use serde_json::{Map, Value, json};
@@ -66,12 +66,17 @@ pub(super) fn objects(schema: &Schema, rows: Vec<Vec<Value>>) -> Vec<Value> {
 
 fn cells(column: &ArrayRef, kind: &str) -> Result<Vec<Value>, ArrowError> {
     match kind {
-        "integer" if *column.data_type() != DataType::UInt64 => {
-            let column = cast(column, &DataType::Int64)?;
-            let number = |value: i64| {
-                if value.abs() <= EXACT_MAX { Value::from(value) } else { Value::from(value.to_string()) }
+        "integer" => {
+            let number = |value: i128| {
+                let exact = i64::try_from(value).ok().filter(|value| value.abs() <= EXACT_MAX);
+                exact.map_or_else(|| Value::from(value.to_string()), Value::from)
             };
-            Ok(column.as_primitive::<Int64Type>().iter().map(|value| value.map_or(Value::Null, number)).collect())
+            let or_null = |value: Option<i128>| value.map_or(Value::Null, number);
+            if let Some(column) = column.as_primitive_opt::<UInt64Type>() {
+                return Ok(column.iter().map(|value| or_null(value.map(i128::from))).collect());
+            }
+            let column = cast(column, &DataType::Int64)?;
+            Ok(column.as_primitive::<Int64Type>().iter().map(|value| or_null(value.map(i128::from))).collect())
         }
         "number" => {
             let column = cast(column, &DataType::Float64)?;
@@ -155,7 +160,7 @@ mod tests {
             one(Arc::new(Int64Array::from(vec![Some(7), Some(big), None]))),
             vec![json!(7), json!(big.to_string()), Value::Null]
         );
-        assert_eq!(one(Arc::new(UInt64Array::from(vec![u64::MAX]))), vec![json!("18446744073709551615")]);
+        assert_eq!(one(Arc::new(UInt64Array::from(vec![u64::MAX, 7]))), vec![json!("18446744073709551615"), json!(7)]);
         assert_eq!(
             one(Arc::new(Float64Array::from(vec![0.5, f64::NAN, f64::INFINITY]))),
             vec![json!(0.5), json!("NaN"), json!("inf")]

@@ -30,6 +30,13 @@ function timeTicks(low, high, most) {
   return [...found].map(([text, at]) => [at, text]);
 }
 
+/** Days themselves, not hours between them. */
+function dayTicks(points, most) {
+  const days = [...new Set(points.map(([at]) => at))].sort((one, other) => one - other);
+  const each = Math.max(1, Math.ceil(days.length / most));
+  return days.filter((_, place) => place % each === 0).map((at) => [at, new Date(at).toISOString().slice(5, 10)]);
+}
+
 /**
  * Lines over time or numbers.
  * series: [{name, ink, points: [[x, y]], area, dots, dashed, apart}]; rules: [{at, ink, name}] across.
@@ -39,24 +46,26 @@ export function lines({ series, rules = [], time = false, x: xRange, y: yRange, 
     const points = series.flatMap((of) => of.points).filter(([x, y]) => Number.isFinite(x) && Number.isFinite(y));
     const [x0, x1] = xRange || extent(points.map(([x]) => x), false);
     const [y0, y1] = yRange || extent([...points.map(([, y]) => y), ...rules.map((rule) => rule.at)], true);
-    const box = { width: Math.max(40, width - PAD.left - PAD.right), height: height - PAD.top - PAD.bottom - (xName ? 16 : 0) };
+    const top = PAD.top + (yName ? 14 : 0);
+    const box = { width: Math.max(40, width - PAD.left - PAD.right), height: height - top - PAD.bottom - (xName ? 16 : 0) };
     const px = (x) => PAD.left + (x1 > x0 ? ((x - x0) / (x1 - x0)) * box.width : box.width / 2);
-    const py = (y) => PAD.top + (y1 > y0 ? (1 - (y - y0) / (y1 - y0)) * box.height : box.height);
-    const floor = PAD.top + box.height;
+    const py = (y) => top + (y1 > y0 ? (1 - (y - y0) / (y1 - y0)) * box.height : box.height);
+    const floor = top + box.height;
     const svg = s("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, height, "aria-hidden": "true" });
     for (const at of ticks(y0, y1, Math.max(2, Math.floor(box.height / 40)))) {
       svg.append(s("line", { class: "axis", x1: PAD.left, x2: PAD.left + box.width, y1: py(at), y2: py(at) }));
       svg.append(s("text", { x: PAD.left - 8, y: py(at) + 4, "text-anchor": "end" }, shown(at)));
     }
     const across = Math.max(2, Math.floor(box.width / (time ? 90 : 70)));
-    for (const [at, text] of time ? timeTicks(x0, x1, across) : ticks(x0, x1, across).map((at) => [at, short(at)])) {
+    const marks = time === "day" ? dayTicks(points, across) : time ? timeTicks(x0, x1, across) : null;
+    for (const [at, text] of marks ?? ticks(x0, x1, across).map((at) => [at, short(at)])) {
       svg.append(s("text", { x: px(at), y: floor + 17, "text-anchor": "middle" }, text));
     }
     if (xName) svg.append(s("text", { x: PAD.left + box.width / 2, y: height - 3, "text-anchor": "middle" }, xName));
-    if (yName) svg.append(s("text", { x: PAD.left + 6, y: PAD.top + 10 }, yName));
+    if (yName) svg.append(s("text", { x: PAD.left - 8, y: 11 }, yName));
     for (const rule of rules) {
       svg.append(s("line", { class: `rule ${rule.ink}`, x1: PAD.left, x2: PAD.left + box.width, y1: py(rule.at), y2: py(rule.at) }));
-      if (rule.name) svg.append(s("text", { x: PAD.left + box.width, y: py(rule.at) - 4, "text-anchor": "end" }, rule.name));
+      if (rule.name) svg.append(s("text", { x: rule.left ? PAD.left + 4 : PAD.left + box.width, y: py(rule.at) - 4, "text-anchor": rule.left ? "start" : "end" }, rule.name));
     }
     for (const of of series) {
       const group = s("g", { class: of.ink });

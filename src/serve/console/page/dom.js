@@ -34,7 +34,7 @@ export const when = (text, shown) => h("time", { datetime: text || null }, shown
 /** Columns: {title, of(row, index) -> node or text, numeric, wide}. `key` tells scrolled boxes apart when they are drawn anew. */
 export function table(caption, columns, rows, { key = caption, tall = false, after } = {}) {
   const classOf = (column) => [column.numeric ? "n" : "", column.wide ? "wide" : "", column.cell ? "cell" : ""].join(" ").trim() || null;
-  const header = h("tr", {}, columns.map((column) => h("th", { scope: "col", class: classOf(column) }, column.title)));
+  const header = h("tr", {}, columns.map((column) => (column.title ? h("th", { scope: "col", class: classOf(column) }, column.title) : h("td", {}))));
   const body = rows.flatMap((row, index) => {
     const cells = columns.map((column, place) => {
       const inside = column.of(row, index);
@@ -47,7 +47,7 @@ export function table(caption, columns, rows, { key = caption, tall = false, aft
   return h(
     "div",
     { class: tall ? "scroll tall" : "scroll", tabindex: "0", role: "region", "aria-label": caption, "data-key": `scroll:${key}` },
-    h("table", {}, h("caption", {}, caption), h("thead", {}, header), h("tbody", {}, body)),
+    h("table", {}, h("caption", {}, h("span", {}, caption)), h("thead", {}, header), h("tbody", {}, body)),
   );
 }
 

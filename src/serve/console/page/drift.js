@@ -18,7 +18,9 @@ export function draw(told, { state, redraw, shared }) {
   const versions = [...new Set(told.now.map((row) => `${row.model}@${row.version}`))];
   const chosen = versions.includes(state.version) ? state.version : versions[0];
   const isOf = (row) => `${row.model}@${row.version}` === chosen;
-  const now = told.now.filter(isOf).sort((one, other) => (other.psi ?? -1) - (one.psi ?? -1));
+  // What follows the calendar moves every day: it comes last.
+  const rank = (row) => (row.status === "calendar" ? -2 : row.psi ?? -1);
+  const now = told.now.filter(isOf).sort((one, other) => rank(other) - rank(one));
   const days = (told.days || []).filter(isOf);
   const quality = (told.performance || []).filter(isOf);
   const first = now[0];
@@ -27,7 +29,7 @@ export function draw(told, { state, redraw, shared }) {
     state.feature = name;
     redraw();
   };
-  const most = Math.max(first.psi_act * 1.5, ...now.map((row) => row.psi ?? 0));
+  const most = Math.max(first.psi_act * 1.5, ...now.map((row) => (row.status === "calendar" ? 0 : row.psi ?? 0)));
   const bad = now.filter((row) => row.status !== "stable" && STATUS[row.status]);
   return [
     head("Drift", versions.length > 1 ? choice("Version", versions.map((name) => [name, name]), chosen, (name) => { state.version = name; redraw(); }) : h("span", { class: "mono" }, chosen), askedBy("SELECT * FROM ml.drift WHERE grain = 'day' ORDER BY window_start DESC, psi DESC")),
@@ -59,11 +61,11 @@ function psiChart(feature, days, { psi_watch: watch, psi_act: act }) {
   const points = days.filter((row) => row.psi !== null).map((row) => [instantOf(row.window_start), row.psi]);
   const last = points.at(-1);
   const told = last ? `${plural(points.length, "day")}, newest ${real(last[1])}` : "no day has enough rows";
-  return chart(`PSI of ${feature}, by day`, told, lines({ series: [{ ink: "k1", points, dots: true }], rules: [{ at: watch, ink: "k5", name: "watch" }, { at: act, ink: "k4", name: "act" }], time: true }));
+  return chart(`PSI of ${feature}, by day`, told, lines({ series: [{ ink: "k1", points, dots: true }], rules: [{ at: watch, ink: "k5", name: "watch", left: true }, { at: act, ink: "k4", name: "act" }], time: "day" }));
 }
 
 function qualityChart(days) {
   const points = (name) => days.filter((row) => row[name] !== null).map((row) => [instantOf(row.window_start), row[name]]);
   const newest = days.at(-1);
-  return chart("Precision and recall, by day", `Newest: precision ${real(newest.precision)}, recall ${real(newest.recall)}`, lines({ series: [{ ink: "k1", points: points("precision"), dots: true }, { ink: "k2", points: points("recall"), dots: true }], time: true, y: [0, 1] }), [["k1", "precision"], ["k2", "recall"]]);
+  return chart("Precision and recall, by day", `Newest: precision ${real(newest.precision)}, recall ${real(newest.recall)}`, lines({ series: [{ ink: "k1", points: points("precision"), dots: true }, { ink: "k2", points: points("recall"), dots: true }], time: "day", y: [0, 1] }), [["k1", "precision"], ["k2", "recall"]]);
 }

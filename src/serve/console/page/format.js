@@ -12,6 +12,10 @@ export function rate(value) {
   return value === 0 ? "0" : value.toFixed(2);
 }
 
+const cents = new Intl.NumberFormat("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+
+export const money = (value) => (value === null || value === undefined || !Number.isFinite(Number(value)) ? "–" : cents.format(Number(value)));
+
 export const share = (value, digits = 2) =>
   value === null || value === undefined ? "–" : `${(100 * value).toFixed(digits)} %`;
 

@@ -37,13 +37,14 @@ export function draw(told, context) {
   ];
 }
 
-function versions({ model, chosen, served }, context) {
+function versions({ model, chosen }, context) {
   const quality = (part, name, digits) => ({ title: part === "test" ? `Test ${name}` : name, numeric: true, of: (row) => real(row.manifest?.[part]?.[name === "F1" ? "f1" : name === "AP" ? "average_precision" : name === "AUC" ? "roc_auc" : name.toLowerCase()], digits ?? 4) });
   const rows = model.versions;
   const able = context.shared.about.access.may_be_changed;
   return h("section", { "aria-label": "Versions" }, table(`${plural(rows.length, "version")} of ${model.name}, the newest first. Metrics are out of fold, in the order of time, but where test is said.`, [
     { title: "Version", heads: true, of: (row) => h("a", { class: "mono", href: `#/models/${model.name}/${row.version}`, "aria-current": row.version === chosen ? "true" : null, "data-key": `version:${row.version}` }, row.version) },
     { title: "Aliases", of: (row) => (row.aliases.length ? row.aliases.map((alias) => [tag(alias, alias === "champion" ? "good" : "accent"), " "]) : "–") },
+    { title: "Change", of: (row) => actions(model, row, context) },
     { title: "Gate", of: (row) => (row.damage ? tag("damaged", "bad") : row.manifest.passed ? h("span", { class: "good" }, "✓ passed") : tag("refused", "warn")) },
     { title: "Family", of: (row) => row.manifest?.imported || row.manifest?.family || "–" },
     quality("out_of_fold", "F1"),
@@ -53,11 +54,10 @@ function versions({ model, chosen, served }, context) {
     quality("out_of_fold", "Recall"),
     quality("test", "F1"),
     { title: "Trained on epoch", numeric: true, of: (row) => count(row.manifest?.epoch) },
-    { title: "Change", of: (row) => actions(model, row, served, context) },
   ], rows, { key: "versions" }), able ? null : h("p", { class: "muted small" }, "Nothing can be changed here, because there is no admin key: set ASSAY_SERVE_ADMIN_KEY or serve.admin_key_file and start again, or use ", h("code", {}, "assay promote"), " and ", h("code", {}, "assay rollback"), "."));
 }
 
-function actions(model, row, served, context) {
+function actions(model, row, context) {
   if (row.aliases.includes("champion")) return h("button", { type: "button", disabled: !model.previous || !context.shared.about.access.may_be_changed, "data-key": "rollback", onclick: () => rollback(model, context) }, "Roll back");
   const able = row.manifest?.passed && !row.damage && context.shared.about.access.may_be_changed;
   return h("button", { type: "button", disabled: !able, "data-key": `promote:${row.version}`, "aria-label": `Promote ${row.version}`, onclick: () => promote(model, row, context) }, "Promote");
@@ -126,7 +126,7 @@ function detail({ detail: of }) {
       ["Features", count(of.features.length)],
       ["Refused because", manifest.refusals.length ? manifest.refusals.join("; ") : "it was not"],
     ])),
-    curves ? h("div", { class: "grid spaced" },
+    curves ? h("div", { class: "grid two spaced" },
       card(chart("Precision over recall", `Average precision ${real(out?.average_precision)} out of fold, ${real(manifest.test?.average_precision)} on the test`, lines({ ...unit, series: pair((curve) => curve.precision_recall), xName: "recall", yName: "precision" }), both)),
       card(chart("ROC", `Area ${real(out?.roc_auc)} out of fold, ${real(manifest.test?.roc_auc)} on the test`, lines({ ...unit, series: [diagonal, ...pair((curve) => curve.roc)], xName: "false positive rate", yName: "true positive rate" }), both)),
       card(chart("Calibration", "Share of fraud over the predicted probability; on the diagonal they agree", lines({ ...unit, series: [diagonal, ...pair(bins, { apart: true })], xName: "predicted probability", yName: "share of fraud" }), both)),

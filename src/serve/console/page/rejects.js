@@ -86,13 +86,13 @@ function replay(letters, quarantine, { shared, state }) {
   const where = state.expectation ? ` WHERE array_has(broken_expectations, ${quoted(state.expectation)})` : "";
   const taken = `assay sql ${place} --format json --output refused.jsonl \\\n  ${shell(`SELECT ${columns} FROM ${tables.quarantine}${where}`)}`;
   return section("Bring them back",
-    h("p", {}, "A lake has one writer, and this page is none: rows come back as new messages, through the contract and the expectations like all others, and silver takes each id once. So nothing comes back twice, however often this is done."),
+    h("p", {}, "A lake has one writer, and this page is none: rows come back as new messages, through the contract and the expectations like all others, and silver takes each id once. So no row is there twice, however often this is done."),
     quarantine?.reasons.length ? h("div", { class: "card" },
       h("h3", {}, `Rows of ${tables.quarantine}`, state.expectation ? ` that broke ${words(state.expectation)}` : ""),
       h("p", { class: "muted small" }, "Write them to a file, correct the file, and load it", job === "serve" ? "; if assay run is writing this lake, stop it first or produce the lines to its topic." : "; assay run is writing this lake, so stop it first, or produce the lines to its topic."),
       copyable(`${taken}\n# correct refused.jsonl, then\nassay load refused.jsonl ${place}`, "the commands that bring quarantined rows back")) : null,
     letters?.reasons.length ? h("div", { class: "card" },
       h("h3", {}, "Dead letters"),
-      h("p", { class: "muted small" }, "Their bytes are kept as they came. Once the contract knows them, or the sender is mended, they are sent again to their topic; nothing is sent twice."),
+      h("p", { class: "muted small" }, "Their bytes are kept as they came. Once the contract knows them, or the sender is mended, they are sent again to their topic; what came back is not sent once more."),
       copyable(`assay replay ${place}${state.reason ? ` --reason ${state.reason}` : ""}`, "the command that sends dead letters again")) : null);
 }

@@ -36,7 +36,7 @@ export function draw(told, context) {
       of("dead_letter").map(deadLetter),
       of("quarantine").map(quarantine),
       of("silver").map((chapter) => rowStep("silver", chapter, context)),
-      of("rows").map((chapter) => (chapter === scores ? scoreStep(chapter) : rowStep("gold", chapter, context))),
+      of("rows").map((chapter) => (chapter === scores ? scoreStep(chapter, silver) : rowStep("gold", chapter, context))),
       windows(of("window")),
       of("predictions").map((chapter) => receipts(chapter, context)),
       of("epoch").map(epochStep)),
@@ -77,10 +77,12 @@ function rowStep(layer, { rows: [row], table: name, columns }) {
   return step(layer, `The row of ${name}`, h("details", { "data-key": `row:${name}` }, h("summary", {}, `${shown.length} columns`), card));
 }
 
-function scoreStep({ rows: [row], table: name, columns }) {
+function scoreStep({ rows: [row], table: name, columns }, silver) {
   const points = columns.filter(({ name: column }) => column.endsWith("_points")).map(({ name: column }) => [words(column.slice(0, -7)), Number(row[column])]);
   const most = Math.max(1, ...points.map(([, value]) => value));
-  const rest = columns.filter(({ name: column }) => !column.endsWith("_points") && !PROVENANCE.has(column) && !["score", "class", "reasons", "fraud_probability", "is_predicted_fraud", "model_version"].includes(column));
+  // What silver says already is not said again.
+  const isKnown = (column) => silver && column in silver && silver[column] === row[column];
+  const rest = columns.filter(({ name: column }) => !isKnown(column) && !column.endsWith("_points") && !PROVENANCE.has(column) && !["score", "class", "reasons", "fraud_probability", "is_predicted_fraud", "model_version"].includes(column));
   return step("gold", `The score of ${name}`, h("div", { class: "card" },
     facts([
       ["Score", [String(row.score ?? "–"), " ", row.class ? classTag(row.class) : ""]],

@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { askedBy, choice, empty, h, head, table, tag } from "./dom.js";
-import { cell, count, instant, real, share } from "./format.js";
+import { cell, count, instant, money, share } from "./format.js";
 
 export const every = 5000;
 
@@ -11,9 +11,10 @@ export async function load({ at, shared, signal }) {
   return { risk, ...(await get(`/console/transactions?risk=${risk}`, signal)), tables: shared.about.tables };
 }
 
-export const classTag = (name) => tag(String(name).toLowerCase(), { CRITICAL: "bad", HIGH: "bad", MEDIUM: "warn" }[name]);
+export const classTag = (name) => tag(String(name).toLowerCase(), { CRITICAL: "worst", HIGH: "bad", MEDIUM: "warn" }[name]);
 
-const link = (id) => h("a", { class: "mono", href: `#/transaction/${encodeURIComponent(id)}`, "data-key": `row:${id}` }, id);
+/** The head of a long id is enough to tell rows apart; its story has it whole. */
+const link = (id) => h("a", { class: "mono", href: `#/transaction/${encodeURIComponent(id)}`, "data-key": `row:${id}`, title: id }, id.length > 18 ? `${id.slice(0, 13)}…` : id);
 
 /** A row without an id of its own is known by where its message stood. */
 export const placeLink = (row) =>
@@ -25,9 +26,8 @@ export function draw(told, { shared }) {
   const choose = (value) => (location.hash = value === "all" ? "#/transactions?risk=all" : "#/transactions");
   if (!rows) return [head("Transactions"), empty("No rows yet", `The lake has no complete epoch with rows of ${tables.silver}.`), byRequest(requests)];
   if (!told.is_scored) return [head("Transactions"), h("p", { class: "note" }, `No table of this pipeline says how risky a row is. These are the newest rows of ${tables.silver}.`), plain(told), byRequest(requests)];
-  const where = isHigh ? "" : "";
   return [
-    head("Transactions", choice("Which", [["high", "High risk"], ["all", "All"]], risk, choose), askedBy(`SELECT * FROM ${told.table}${where}\nORDER BY epoch DESC LIMIT 100`)),
+    head("Transactions", choice("Which", [["high", "High risk"], ["all", "All"]], risk, choose), askedBy(`SELECT * FROM ${told.table}\nORDER BY epoch DESC LIMIT 100`)),
     rows.length ? scored(told) : empty(isHigh ? "Nothing of high risk" : "No rows yet", "Rows appear here as soon as their epoch is complete."),
     byRequest(requests),
     h("p", { class: "muted small" }, shared.about.model ? `The rules give points and reasons; the champion of ${shared.about.model} gives the probability, where it was asked as the row came.` : "The rules give points and reasons."),
@@ -45,11 +45,11 @@ function scored({ rows, context, tables, risk, table: name }) {
     has(tables.event_time) ? { title: "Happened", of: (row) => instant(row[tables.event_time]) } : null,
     has("class") ? { title: "Class", of: (row) => classTag(row.class) } : null,
     has("score") ? { title: "Score", numeric: true, of: (row) => count(row.score) } : null,
-    has("fraud_probability") ? { title: "Probability", numeric: true, of: (row) => (row.fraud_probability === null ? "–" : row.is_predicted_fraud ? h("b", { class: "bad" }, share(row.fraud_probability, 1)) : share(row.fraud_probability, 1)) } : null,
-    has("amount") ? { title: "Amount", numeric: true, of: (row) => real(row.amount, 2) } : null,
+    rows.some((row) => row.fraud_probability !== null && row.fraud_probability !== undefined) ? { title: "Probability", numeric: true, of: (row) => (row.fraud_probability === null ? "–" : row.is_predicted_fraud ? h("b", { class: "bad" }, share(row.fraud_probability, 1)) : share(row.fraud_probability, 1)) } : null,
+    has("amount") ? { title: "Amount", numeric: true, of: (row) => money(row.amount) } : null,
+    has("reasons") ? { title: "Reasons", cell: true, of: (row) => row.reasons || "–" } : null,
     ...beside.map((column) => ({ title: column[0].toUpperCase() + column.slice(1).replaceAll("_", " "), cell: true, of: (row) => cell(context[row[key]]?.[column], "text") ?? "–" })),
     has("user_id") ? { title: "User", numeric: true, of: (row) => String(row.user_id) } : null,
-    has("reasons") ? { title: "Reasons", wide: true, of: (row) => row.reasons || "–" } : null,
     { title: "Epoch", numeric: true, of: (row) => count(row.epoch) },
   ].filter(Boolean);
   return table(`The newest ${rows.length} rows of ${name}${risk === "high" ? " of high risk" : ""}, by epoch`, columns, rows, { key: "scored" });

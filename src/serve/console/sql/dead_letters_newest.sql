@@ -8,7 +8,7 @@ SELECT
     stage,
     reason,
     detail,
-    octet_length(payload) AS bytes,
+    length(encode(payload, 'hex')) / 2 AS bytes,
     payload
 FROM bronze.dead_letters
 ORDER BY epoch DESC, source_partition, source_offset DESC
