@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-use crate::kit::{Cut, Lab, RUNTIME, Tx, dirty, generated, messages, wait_for};
+use crate::kit::{Cut, Lab, NOON_US, RUNTIME, Ticking, Tx, dirty, generated, messages, wait_for};
 
 const EVIL: &str = "<img src=x onerror=alert(1)>";
 const OWN: &str = "x-assay-console: 1\r\n";
@@ -342,4 +342,25 @@ fn the_page_is_for_browsers_and_comes_from_here() {
     let again = service.send("GET", "/console/page/style.css", &format!("if-none-match: {tag}\r\n"), "");
     assert_eq!((again.status, again.body), (304, json!("")));
     assert_eq!(service.get("/console/page/none.js").status, 404);
+}
+
+#[test]
+fn a_page_that_asks_often_has_tables_opened_rarely() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Ticking::at(NOON_US);
+    let lab = Lab::at(folder.path().to_str().unwrap()).with_clock(Arc::clone(&clock) as _);
+    let (made, _) = generated(dirty(5, 200));
+    let service = plain(&lab);
+    let seen = || {
+        let pulse = service.get("/console/pulse").body["epoch"].as_i64().unwrap();
+        (pulse, service.one("SELECT max(epoch) FROM ops.epochs").as_i64().unwrap())
+    };
+    lab.run(&made[..100], &Cut::every(100)).unwrap();
+    assert_eq!(seen(), (1, 1));
+    lab.run(&made, &Cut::every(100)).unwrap();
+    assert_eq!(seen(), (1, 1));
+    clock.set(NOON_US + 1_000_000);
+    assert_eq!(seen(), (2, 1), "the ledger is cheap to follow");
+    clock.set(NOON_US + 60_000_000);
+    assert_eq!(seen(), (2, 2));
 }

@@ -72,7 +72,8 @@ const runs = {
     const broken = sql(lake, "SELECT e, count(*) AS n FROM (SELECT unnest(broken_expectations) AS e FROM silver.quarantine) GROUP BY e");
     const [drift] = sql(lake, "SELECT feature, psi FROM ml.drift WHERE grain = 'day' AND window_start = (SELECT max(window_start) FROM ml.drift WHERE grain = 'day') ORDER BY psi DESC LIMIT 1");
     for (const [name, size, scheme] of [["desk-light", DESK, "light"], ["desk-dark", DESK, "dark"], ["phone-light", PHONE, "light"], ["phone-dark", PHONE, "dark"]]) {
-      const page = await open({ size, scheme });
+      // A wrong question is asked on purpose.
+      const page = await open({ size, scheme, expected: ["400 (Bad Request)"] });
       const seen = async (view) => {
         await sound(page, `${name}, ${view}`);
         await shot(page, `${view}-${name}`);
@@ -149,7 +150,7 @@ const runs = {
       await has(page, "silver.transactions", "#sql-problem");
       await page.context().close();
     }
-    const page = await open();
+    const page = await open({ expected: ["404 (Not Found)"] });
     await visit(page, "flow");
     await page.keyboard.press("?");
     await page.locator("#help[open]").waitFor();

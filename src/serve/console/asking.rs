@@ -23,6 +23,9 @@ use crate::lake::{LakeError, LakeSettings, Session};
 use crate::query::{Explained, Names, Sessions, Task, begin, plan};
 use crate::refine::{References, functions};
 
+/// A page need not see each epoch, and to open one costs CPU that the pipeline has use for.
+const LASTING: Duration = Duration::from_secs(2);
+
 /// Answers questions from the lake's complete epochs.
 pub(super) struct Asking {
     sessions: Sessions,
@@ -92,22 +95,34 @@ impl Asking {
         let pool = Arc::new(FairSpillPool::new(settings.memory_bytes_max));
         let environment = RuntimeEnvBuilder::new().with_memory_pool(pool).build_arc()?;
         let turns = Semaphore::new(settings.statements_max.min(Semaphore::MAX_PERMITS));
-        Ok(Self { sessions: Sessions::new(lake, pipeline, clock, environment), references, settings, turns, runtime })
+        let sessions = Sessions::new(lake, pipeline, clock, environment).lasting(LASTING);
+        Ok(Self { sessions, references, settings, turns, runtime })
     }
 
-    /// The newest complete epoch, or an earlier one.
-    pub async fn session(&self, epoch: Option<i64>) -> Result<Arc<Session>, Problem> {
-        self.sessions.at(epoch).await.map_err(|error| of_lake(&error))
+    /// The newest complete epoch, or an earlier one. Who stops waiting does not stop the opening: the next one finds it.
+    pub async fn session(self: &Arc<Self>, epoch: Option<i64>) -> Result<Arc<Session>, Problem> {
+        let asking = Arc::clone(self);
+        let opening = self.runtime.spawn(async move { asking.sessions.at(epoch).await });
+        match tokio::time::timeout(Duration::from_millis(self.settings.statement_timeout_ms), opening).await {
+            Ok(Ok(opened)) => opened.map_err(|error| of_lake(&error)),
+            Ok(Err(error)) => Err(internal(&error.to_string())),
+            Err(_) => {
+                let detail = "the tables are still being opened; this is asked again";
+                Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+                    .with("code", "opening")
+                    .with_header(header::RETRY_AFTER, "1"))
+            }
+        }
     }
 
     /// Which of these tables the newest epoch has.
-    pub async fn has(&self, table: &TableName) -> Result<bool, Problem> {
+    pub async fn has(self: &Arc<Self>, table: &TableName) -> Result<bool, Problem> {
         let session = self.session(None).await?;
         Ok(session.context.table_exist(name_of(table)).unwrap_or(false))
     }
 
     /// The columns of a table; none where the lake has no such table.
-    pub async fn columns(&self, table: &TableName) -> Result<Vec<String>, Problem> {
+    pub async fn columns(self: &Arc<Self>, table: &TableName) -> Result<Vec<String>, Problem> {
         let session = self.session(None).await?;
         if !session.context.table_exist(name_of(table)).unwrap_or(false) {
             return Ok(Vec::new());
@@ -138,7 +153,7 @@ impl Asking {
         }
     }
 
-    async fn answer(&self, question: Question) -> Result<Answer, Problem> {
+    async fn answer(self: &Arc<Self>, question: Question) -> Result<Answer, Problem> {
         let session = self.session(question.epoch).await?;
         let epoch = session.record.as_ref().map_or(0, |record| record.epoch);
         let state = SessionStateBuilder::new_from_existing(session.context.state()).build();

@@ -20,6 +20,7 @@ mod access;
 mod asking;
 mod assets;
 mod cells;
+mod ledger;
 mod lineup;
 mod receipts;
 mod registry;
@@ -50,6 +51,7 @@ use crate::pipeline::Plan;
 use crate::scoring::Explainer;
 use access::Access;
 use asking::Asking;
+use ledger::Ledger;
 use lineup::Lineup;
 
 /// What the console is made of.
@@ -80,6 +82,7 @@ pub struct Console(Arc<Inner>);
 struct Inner {
     settings: ConsoleSettings,
     asking: Arc<Asking>,
+    ledger: Ledger,
     access: Access,
     lineup: Lineup,
     place: LakeSettings,
@@ -110,6 +113,7 @@ impl Console {
         Ok(Self(Arc::new(Inner {
             settings,
             asking: Arc::new(asking),
+            ledger: Ledger::new(place.clone(), &pipeline, Arc::clone(&clock)),
             access: Access::new(parts.readers, parts.admins, serve),
             lineup: Lineup::of(plan),
             lake: place.location.clone(),

@@ -1,6 +1,7 @@
 //! The newest rows that somebody should look at, and all that is known of one.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
@@ -91,7 +92,10 @@ pub(super) async fn newest(
 }
 
 /// The table of the pipeline that says how risky a row is, with its columns.
-async fn scores_table<'a>(asking: &Asking, lineup: &'a Lineup) -> Result<Option<(&'a Derived, Vec<String>)>, Problem> {
+async fn scores_table<'a>(
+    asking: &Arc<Asking>,
+    lineup: &'a Lineup,
+) -> Result<Option<(&'a Derived, Vec<String>)>, Problem> {
     for derived in &lineup.rows {
         let columns = asking.columns(&derived.table).await?;
         if high(&columns).is_some() && columns.iter().any(|column| column == schema::EPOCH) {
@@ -122,12 +126,7 @@ fn order_of(columns: &[String], event_time: &str) -> String {
 }
 
 /// What silver says of rows that are listed, by their key.
-async fn context(
-    asking: &std::sync::Arc<Asking>,
-    lineup: &Lineup,
-    scores: &Derived,
-    rows: &[Value],
-) -> Result<Value, Problem> {
+async fn context(asking: &Arc<Asking>, lineup: &Lineup, scores: &Derived, rows: &[Value]) -> Result<Value, Problem> {
     let [key] = lineup.silver_key.as_slice() else { return Ok(json!({})) };
     if scores.key != lineup.silver_key || rows.is_empty() {
         return Ok(json!({}));
@@ -256,7 +255,7 @@ pub(super) async fn story(
 
 /// What was found, table by table.
 struct Book<'a> {
-    asking: &'a std::sync::Arc<Asking>,
+    asking: &'a Arc<Asking>,
     sought: &'a Sought,
     key: &'a [String],
     told: Vec<Value>,

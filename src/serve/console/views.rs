@@ -8,11 +8,9 @@ use serde_json::{Value, json};
 
 use super::super::{Problem, ServeState};
 use super::asking::Question;
-use super::{Console, query_of};
+use super::{Console, ledger, query_of};
 use crate::domain::{Layer, TableName};
 
-const LEDGER_TOTALS: &str = include_str!("sql/ledger_totals.sql");
-const EPOCHS: &str = include_str!("sql/epochs.sql");
 const DEAD_LETTER_REASONS: &str = include_str!("sql/dead_letter_reasons.sql");
 const DEAD_LETTERS_NEWEST: &str = include_str!("sql/dead_letters_newest.sql");
 const QUARANTINE_REASONS: &str = include_str!("sql/quarantine_reasons.sql");
@@ -59,32 +57,24 @@ pub(super) async fn about(State(state): State<ServeState>, headers: HeaderMap) -
     })))
 }
 
-/// How fresh the lake is: asked every few seconds, and answered without a query.
+/// How fresh the lake is: asked every few seconds.
 pub(super) async fn pulse(State(state): State<ServeState>, headers: HeaderMap) -> Result<Json<Value>, Problem> {
     let console = Console::reading(&state, &headers)?;
-    let session = console.0.asking.session(None).await?;
-    let record = session.record.as_ref();
-    let published = record.and_then(|record| chrono::DateTime::from_timestamp_micros(record.published_at_us));
-    Ok(Json(json!({
-        "epoch": record.map_or(0, |record| record.epoch),
-        "published_at": published.map(|at| at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)),
-        "now_us": console.0.clock.now_us(),
-    })))
+    let read = console.0.ledger.read(0).await?;
+    let published_at = read.published_at_us.map(ledger::instant);
+    Ok(Json(json!({"epoch": read.epoch, "published_at": published_at, "now_us": console.0.clock.now_us()})))
 }
 
 /// The newest epochs, and the sum of all.
 pub(super) async fn flow(State(state): State<ServeState>, headers: HeaderMap) -> Result<Json<Value>, Problem> {
     let console = Console::reading(&state, &headers)?;
-    let asking = &console.0.asking;
-    let totals = asking.ask(Question::new(LEDGER_TOTALS)).await?;
-    let epoch = totals.epoch;
-    let epochs = asking.ask(Question::new(EPOCHS).with(i64::MAX)).await?;
+    let read = console.0.ledger.read(ledger::PAGE).await?;
     let missing: Vec<Value> = state.readiness.missing().iter().map(|missing| json!(missing)).collect();
     Ok(Json(json!({
-        "epoch": epoch,
+        "epoch": read.epoch,
         "now_us": console.0.clock.now_us(),
-        "totals": totals.objects().pop(),
-        "epochs": epochs.objects(),
+        "totals": read.totals,
+        "epochs": read.epochs,
         "not_ready": missing,
     })))
 }
@@ -103,9 +93,12 @@ pub(super) async fn epochs(
 ) -> Result<Json<Value>, Problem> {
     let console = Console::reading(&state, &headers)?;
     let Before { before } = query_of(&uri, "before=EPOCH")?;
-    let asked = console.0.asking.ask(Question::new(EPOCHS).with(before.unwrap_or(i64::MAX))).await?;
-    let totals = console.0.asking.ask(Question::new(LEDGER_TOTALS)).await?;
-    Ok(Json(json!({"epoch": asked.epoch, "epochs": asked.objects(), "totals": totals.objects().pop()})))
+    let read = console.0.ledger.read(ledger::PAGE).await?;
+    let epochs = match before {
+        Some(before) => console.0.ledger.before(before).await?,
+        None => read.epochs,
+    };
+    Ok(Json(json!({"epoch": read.epoch, "epochs": epochs, "totals": read.totals})))
 }
 
 /// Dead letters and quarantine: why, how many, and the newest.

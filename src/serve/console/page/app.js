@@ -1,7 +1,7 @@
 // The frame: views by address, what is fresh, keys of the keyboard.
 
 import { Gone, Problem, get, isLockedOut, tryAgain } from "./api.js";
-import { by, empty, h } from "./dom.js";
+import { by, empty, h, head } from "./dom.js";
 import { ago, count, instantOf } from "./format.js";
 import * as drift from "./drift.js";
 import * as epochs from "./epochs.js";
@@ -57,7 +57,7 @@ async function show() {
   clearTimeout(timer);
   const stop = new AbortController();
   const [name, title, module] = found;
-  current = { name, at, module, stop, state: {}, drawn: false };
+  current = { name, title, at, module, stop, state: {}, drawn: false };
   document.title = `${title} · assay`;
   for (const link of by("nav").children) {
     const isHere = link.dataset.view === (name === "transaction" ? "transactions" : name);
@@ -126,14 +126,14 @@ function failed(view, error) {
   if (error instanceof Problem && error.code === "no_lake") {
     trouble(null);
     const title = shared.about?.job === "run" ? "The lake is being founded" : "There is no lake yet";
-    main.replaceChildren(empty(title, error.message));
+    main.replaceChildren(head(view.title), empty(title, error.message));
     view.drawn = false;
     return;
   }
   if (!(error instanceof Problem || error instanceof Gone)) console.error(error);
   const next = error instanceof Gone ? "It is asked again every few seconds." : "";
   trouble([error.message, next].filter(Boolean).join(" "), error instanceof Problem && error.status === 401);
-  if (!view.drawn) main.replaceChildren(empty("Nothing to show", "What stands above says why."));
+  if (!view.drawn) main.replaceChildren(head(view.title), empty("Nothing to show", "What stands above says why."));
 }
 
 function trouble(text, isKey = false) {
