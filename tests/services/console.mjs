@@ -7,7 +7,15 @@ import { readFileSync, writeFileSync } from "node:fs";
 const require = createRequire(`${process.env.CONSOLE_BROWSER}/`);
 const { chromium } = require("playwright-core");
 const AXE = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
-const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
+const FLAGS = [
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+];
 const DESK = { width: 1280, height: 900 };
 const PHONE = { width: 360, height: 780 };
 const [, , what, url, ...rest] = process.argv;
@@ -21,7 +29,8 @@ async function open({ size = DESK, scheme = "light", expected = [] } = {}) {
   const page = await context.newPage();
   page.setDefaultTimeout(20_000);
   page.on("console", (message) => {
-    if (["error", "warning"].includes(message.type()) && !expected.some((text) => message.text().includes(text))) wrong.push(`console: ${message.text()} at ${page.url()}`);
+    if (["error", "warning"].includes(message.type()) && !expected.some((text) => message.text().includes(text)))
+      wrong.push(`console: ${message.text()} at ${page.url()}`);
   });
   page.on("pageerror", (error) => wrong.push(`error: ${error.stack}`));
   page.on("dialog", (dialog) => {
@@ -29,7 +38,8 @@ async function open({ size = DESK, scheme = "light", expected = [] } = {}) {
     dialog.dismiss();
   });
   page.on("request", (request) => {
-    if (!request.url().startsWith(`${url}/`) && !request.url().startsWith("data:")) wrong.push(`a request to ${request.url()}`);
+    if (!request.url().startsWith(`${url}/`) && !request.url().startsWith("data:"))
+      wrong.push(`a request to ${request.url()}`);
   });
   return page;
 }
@@ -41,7 +51,8 @@ const visit = async (page, view) => {
 };
 
 async function shot(page, name) {
-  if (process.env.CONSOLE_SHOTS) await page.screenshot({ path: `${process.env.CONSOLE_SHOTS}/${name}.png`, fullPage: true });
+  if (process.env.CONSOLE_SHOTS)
+    await page.screenshot({ path: `${process.env.CONSOLE_SHOTS}/${name}.png`, fullPage: true });
 }
 
 /** Nothing that a person with other eyes or hands would stumble over, and no sideways scrolling of the page. */
@@ -51,12 +62,29 @@ async function sound(page, name) {
   // Past the policy of the page, which lets no foreign script in.
   const session = await page.context().newCDPSession(page);
   await session.send("Runtime.evaluate", { expression: AXE });
-  const found = await page.evaluate(() => window.axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] }));
-  const told = found.violations.map((of) => `${of.id}: ${of.help}: ${of.nodes.slice(0, 3).map((node) => node.html).join(" | ")}`);
+  const found = await page.evaluate(() =>
+    window.axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] }),
+  );
+  const told = found.violations.map(
+    (of) =>
+      `${of.id}: ${of.help}: ${of.nodes
+        .slice(0, 3)
+        .map((node) => node.html)
+        .join(" | ")}`,
+  );
   assert.deepEqual(told, [], `axe on ${name}`);
 }
 
-const sql = (lake, query) => JSON.parse(`[${execFileSync(process.env.ASSAY, ["sql", "--lake", lake, "--format", "json", query], { stdio: ["ignore", "pipe", "ignore"] }).toString().trim().split("\n").join(",")}]`);
+const sql = (lake, query) =>
+  JSON.parse(
+    `[${execFileSync(process.env.ASSAY, ["sql", "--lake", lake, "--format", "json", query], {
+      stdio: ["ignore", "pipe", "ignore"],
+    })
+      .toString()
+      .trim()
+      .split("\n")
+      .join(",")}]`,
+  );
 const commas = (value) => Number(value).toLocaleString("en-US");
 const text = (page, selector = "main") => page.locator(selector).innerText();
 
@@ -67,11 +95,25 @@ async function has(page, wanted, selector = "main") {
 
 const runs = {
   async views(lake) {
-    const [totals] = sql(lake, "SELECT count(*) AS epochs, sum(messages) AS messages, sum(dead_letters) AS letters, sum(quarantined) AS quarantined, sum(duplicates) AS duplicates, sum(silver_rows) AS silver, sum(bronze_rows) AS bronze, max(epoch) AS epoch FROM ops.epochs");
+    const [totals] = sql(
+      lake,
+      "SELECT count(*) AS epochs, sum(messages) AS messages, sum(dead_letters) AS letters, sum(quarantined) AS quarantined, sum(duplicates) AS duplicates, sum(silver_rows) AS silver, sum(bronze_rows) AS bronze, max(epoch) AS epoch FROM ops.epochs",
+    );
     const reasons = sql(lake, "SELECT reason, count(*) AS n FROM bronze.dead_letters GROUP BY reason");
-    const broken = sql(lake, "SELECT e, count(*) AS n FROM (SELECT unnest(broken_expectations) AS e FROM silver.quarantine) GROUP BY e");
-    const [drift] = sql(lake, "SELECT feature, psi FROM ml.drift WHERE grain = 'day' AND window_start = (SELECT max(window_start) FROM ml.drift WHERE grain = 'day') ORDER BY psi DESC LIMIT 1");
-    for (const [name, size, scheme] of [["desk-light", DESK, "light"], ["desk-dark", DESK, "dark"], ["phone-light", PHONE, "light"], ["phone-dark", PHONE, "dark"]]) {
+    const broken = sql(
+      lake,
+      "SELECT e, count(*) AS n FROM (SELECT unnest(broken_expectations) AS e FROM silver.quarantine) GROUP BY e",
+    );
+    const [drift] = sql(
+      lake,
+      "SELECT feature, psi FROM ml.drift WHERE grain = 'day' AND window_start = (SELECT max(window_start) FROM ml.drift WHERE grain = 'day') ORDER BY psi DESC LIMIT 1",
+    );
+    for (const [name, size, scheme] of [
+      ["desk-light", DESK, "light"],
+      ["desk-dark", DESK, "dark"],
+      ["phone-light", PHONE, "light"],
+      ["phone-dark", PHONE, "dark"],
+    ]) {
       // A wrong question is asked on purpose.
       const page = await open({ size, scheme, expected: ["400 (Bad Request)"] });
       const seen = async (view) => {
@@ -79,8 +121,14 @@ const runs = {
         await shot(page, `${view}-${name}`);
       };
       await visit(page, "flow");
-      await has(page, `${commas(totals.messages)} messages = ${commas(totals.bronze)} bronze rows + ${commas(totals.letters)} dead letters`);
-      await has(page, `${commas(totals.bronze)} bronze rows = ${commas(totals.silver)} silver rows + ${commas(totals.duplicates)} duplicates + ${commas(totals.quarantined)} quarantined`);
+      await has(
+        page,
+        `${commas(totals.messages)} messages = ${commas(totals.bronze)} bronze rows + ${commas(totals.letters)} dead letters`,
+      );
+      await has(
+        page,
+        `${commas(totals.bronze)} bronze rows = ${commas(totals.silver)} silver rows + ${commas(totals.duplicates)} duplicates + ${commas(totals.quarantined)} quarantined`,
+      );
       await has(page, "adds up");
       await has(page, `epoch ${commas(totals.epoch)}`, "#status");
       await seen("flow");
@@ -91,7 +139,11 @@ const runs = {
       await first.locator("button").press("Enter");
       await has(page, `Tables as of epoch ${totals.epoch}`);
       await page.waitForTimeout(100);
-      assert.equal(await page.evaluate(() => document.activeElement.getAttribute("aria-expanded")), "true", "the focus stays");
+      assert.equal(
+        await page.evaluate(() => document.activeElement.getAttribute("aria-expanded")),
+        "true",
+        "the focus stays",
+      );
       await seen("epochs");
 
       await visit(page, "transactions");
@@ -109,23 +161,28 @@ const runs = {
       await has(page, "Points by rule");
       await has(page, "gold.merchant_activity, 3 windows");
       await page.getByRole("button", { name: "Compute it again" }).click();
-      await has(page, "What was compared with the receipt").catch(() => page.getByText("What was compared with the receipt").waitFor());
+      await has(page, "What was compared with the receipt").catch(() =>
+        page.getByText("What was compared with the receipt").waitFor(),
+      );
       await has(page, "comes out the same, to the bit");
       await seen("transaction");
 
       await visit(page, "rejects");
-      for (const { reason, n } of reasons) await has(page, reason.replaceAll("_", " ")).then(() => has(page, commas(n)));
+      for (const { reason, n } of reasons)
+        await has(page, reason.replaceAll("_", " ")).then(() => has(page, commas(n)));
       for (const { e } of broken) await has(page, e.replaceAll("_", " "));
       await page.getByRole("button", { name: "amount positive" }).click();
       await has(page, "<b>bold</b>");
       await has(page, "array_has(broken_expectations, 'amount_positive')");
       // What is to be copied is run by console.sh.
-      if (name === "desk-light") writeFileSync(`${process.env.WORK}/commands`, await page.locator("main .copy pre").first().innerText());
+      if (name === "desk-light")
+        writeFileSync(`${process.env.WORK}/commands`, await page.locator("main .copy pre").first().innerText());
       await seen("rejects");
 
       await visit(page, "models");
       await has(page, "2 versions of fraud");
-      for (const title of ["Precision over recall", "ROC", "Calibration", "Scores of the test"]) await page.getByRole("img", { name: title }).locator("svg").waitFor();
+      for (const title of ["Precision over recall", "ROC", "Calibration", "Scores of the test"])
+        await page.getByRole("img", { name: title }).locator("svg").waitFor();
       await seen("models");
 
       await visit(page, "drift");
@@ -134,15 +191,20 @@ const runs = {
       await seen("drift");
 
       await visit(page, "sql");
-      await page.locator("#question").fill("SELECT transaction_id, merchant, amount FROM silver.transactions WHERE transaction_id = 'evil-1'");
+      await page
+        .locator("#question")
+        .fill("SELECT transaction_id, merchant, amount FROM silver.transactions WHERE transaction_id = 'evil-1'");
       await page.locator("#question").press("Control+Enter");
       await page.locator("#answer td").first().waitFor();
       await has(page, "<img src=x onerror=alert(1)>", "#answer");
       await has(page, "6543.21", "#answer");
-      await page.locator("#question").fill("SELECT class, count(*) AS n FROM gold.fraud_scores GROUP BY class ORDER BY n DESC");
+      await page
+        .locator("#question")
+        .fill("SELECT class, count(*) AS n FROM gold.fraud_scores GROUP BY class ORDER BY n DESC");
       await page.locator("#run").click();
       await page.locator("#plot svg").waitFor();
-      for (const { class: of, n } of sql(lake, "SELECT class, count(*) AS n FROM gold.fraud_scores GROUP BY class")) await has(page, `${of} ${n}`, "#answer");
+      for (const { class: of, n } of sql(lake, "SELECT class, count(*) AS n FROM gold.fraud_scores GROUP BY class"))
+        await has(page, `${of} ${n}`, "#answer");
       await seen("sql");
       await page.locator("#question").fill("SELECT * FROM silver.transactoins");
       await page.locator("#run").click();
@@ -157,7 +219,15 @@ const runs = {
     await sound(page, "help");
     await shot(page, "help");
     await page.keyboard.press("Escape");
-    for (const [key, view] of [["2", "epochs"], ["3", "transactions"], ["4", "rejects"], ["5", "models"], ["6", "drift"], ["7", "sql"], ["1", "flow"]]) {
+    for (const [key, view] of [
+      ["2", "epochs"],
+      ["3", "transactions"],
+      ["4", "rejects"],
+      ["5", "models"],
+      ["6", "drift"],
+      ["7", "sql"],
+      ["1", "flow"],
+    ]) {
       await page.keyboard.press(key);
       await page.waitForSelector(`main[data-view="${view}"] h1`);
     }
@@ -172,7 +242,8 @@ const runs = {
 
   async changes(lake, key) {
     const page = await open({ expected: ["401"] });
-    const champion = async () => (await (await fetch(`${url}/models`)).json()).versions.find((of) => of.aliases.includes("champion"))?.version;
+    const champion = async () =>
+      (await (await fetch(`${url}/models`)).json()).versions.find((of) => of.aliases.includes("champion"))?.version;
     const before = await champion();
     await visit(page, "models");
     const give = async (given) => {
@@ -187,16 +258,24 @@ const runs = {
     await give(key);
     await page.getByText("before it was").waitFor();
     assert.notEqual(await champion(), before, "the alias moved");
-    assert.deepEqual(sql(lake, "SELECT version FROM ml.models WHERE is_champion").map((of) => of.version), [await champion()]);
+    assert.deepEqual(
+      sql(lake, "SELECT version FROM ml.models WHERE is_champion").map((of) => of.version),
+      [await champion()],
+    );
     await page.getByRole("button", { name: "Roll back" }).click();
     await page.locator("#ask-yes").click();
-    await page.waitForFunction((version) => document.querySelector("main [role=status]")?.innerText.includes(`is ${version};`), before);
+    await page.waitForFunction(
+      (version) => document.querySelector("main [role=status]")?.innerText.includes(`is ${version};`),
+      before,
+    );
     assert.equal(await champion(), before, "and back");
     assert.equal(await page.evaluate(() => JSON.stringify(localStorage)), "{}", "no key outlives the tab");
   },
 
   async gone(server) {
-    const page = await open({ expected: ["ERR_CONNECTION_REFUSED", "ERR_EMPTY_RESPONSE", "ERR_CONNECTION_RESET", "Failed to load resource"] });
+    const page = await open({
+      expected: ["ERR_CONNECTION_REFUSED", "ERR_EMPTY_RESPONSE", "ERR_CONNECTION_RESET", "Failed to load resource"],
+    });
     await visit(page, "flow");
     process.kill(Number(server), "SIGTERM");
     await page.locator("#trouble", { hasText: "does not answer" }).waitFor({ timeout: 30_000 });

@@ -16,7 +16,8 @@ export class Gone extends Error {}
 
 const KEYS = { read: "assay.key", admin: "assay.admin" };
 
-const keyOf = (kind) => sessionStorage.getItem(KEYS[kind]) || (kind === "read" ? sessionStorage.getItem(KEYS.admin) : null);
+const keyOf = (kind) =>
+  sessionStorage.getItem(KEYS[kind]) || (kind === "read" ? sessionStorage.getItem(KEYS.admin) : null);
 
 async function send(path, options, key) {
   const headers = { accept: "application/json", "x-assay-console": "1", ...options.headers };
@@ -44,13 +45,17 @@ function askKey(kind, why) {
     by("key-why").textContent = why;
     input.value = "";
     dialog.returnValue = "cancel";
-    dialog.addEventListener("close", () => {
-      asking = null;
-      const key = dialog.returnValue === "ok" ? input.value.trim() : "";
-      input.value = "";
-      if (key) sessionStorage.setItem(KEYS[kind], key);
-      resolve(Boolean(key));
-    }, { once: true });
+    dialog.addEventListener(
+      "close",
+      () => {
+        asking = null;
+        const key = dialog.returnValue === "ok" ? input.value.trim() : "";
+        input.value = "";
+        if (key) sessionStorage.setItem(KEYS[kind], key);
+        resolve(Boolean(key));
+      },
+      { once: true },
+    );
     dialog.showModal();
     input.focus();
   });
@@ -71,7 +76,10 @@ async function withKey(path, options) {
     } catch (error) {
       if (!(error instanceof Problem) || error.status !== 401 || refusedKey) throw error;
       if (key && keyOf("read") !== key) continue;
-      const given = await askKey("read", key ? "The key is not known to this server." : "This server shows its lake to those who have a key.");
+      const given = await askKey(
+        "read",
+        key ? "The key is not known to this server." : "This server shows its lake to those who have a key.",
+      );
       if (!given) {
         refusedKey = true;
         throw error;
@@ -85,13 +93,21 @@ export const get = async (path, signal) => (await withKey(path, { signal })).jso
 export const text = async (path, signal) => (await withKey(path, { signal })).text();
 
 export const post = async (path, body, signal) =>
-  (await withKey(path, { method: "POST", signal, headers: { "content-type": "application/json" }, body: JSON.stringify(body) })).json();
+  (
+    await withKey(path, {
+      method: "POST",
+      signal,
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify(body),
+    })
+  ).json();
 
 /** A change: always with an admin key, which is asked for where there is none, and again where it is not taken. */
 export async function change(path, body) {
   for (;;) {
     const key = sessionStorage.getItem(KEYS.admin);
-    if (!key && !(await askKey("admin", "Changes need an admin key (serve.admin_key_file, or ASSAY_SERVE_ADMIN_KEY)."))) return null;
+    if (!key && !(await askKey("admin", "Changes need an admin key (serve.admin_key_file, or ASSAY_SERVE_ADMIN_KEY).")))
+      return null;
     try {
       const sent = sessionStorage.getItem(KEYS.admin);
       const options = { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) };

@@ -75,7 +75,15 @@ async function show() {
 async function load(view, isFirst = false) {
   clearTimeout(timer);
   const signal = view.stop.signal;
-  const context = { shared, at: view.at, state: view.state, signal, again: () => load(view), redraw: () => draw(view), isFirst };
+  const context = {
+    shared,
+    at: view.at,
+    state: view.state,
+    signal,
+    again: () => load(view),
+    redraw: () => draw(view),
+    isFirst,
+  };
   try {
     shared.about ??= await get("/console/about", signal);
     view.data = await view.module.load(context);
@@ -87,7 +95,8 @@ async function load(view, isFirst = false) {
     if (error.name === "AbortError" || view !== current) return;
     failed(view, error);
   }
-  if (view.module.every && view === current && !isLockedOut()) timer = setTimeout(() => whenSeen(() => load(view)), view.module.every);
+  if (view.module.every && view === current && !isLockedOut())
+    timer = setTimeout(() => whenSeen(() => load(view)), view.module.every);
 }
 
 /** Nobody is looking: nothing is asked. */
@@ -100,24 +109,35 @@ function whenSeen(work) {
 function isBusy() {
   const selected = getSelection();
   if (selected && !selected.isCollapsed && main.contains(selected.anchorNode)) return true;
-  return Boolean(document.querySelector("dialog[open]")) || ["INPUT", "TEXTAREA", "SELECT"].includes(document.activeElement?.tagName) && main.contains(document.activeElement);
+  return (
+    Boolean(document.querySelector("dialog[open]")) ||
+    (["INPUT", "TEXTAREA", "SELECT"].includes(document.activeElement?.tagName) && main.contains(document.activeElement))
+  );
 }
 
 function draw(view) {
-  const focused = main.contains(document.activeElement) ? document.activeElement.closest("[data-key]")?.dataset.key : null;
+  const focused = main.contains(document.activeElement)
+    ? document.activeElement.closest("[data-key]")?.dataset.key
+    : null;
   const open = new Set([...main.querySelectorAll("details[open][data-key]")].map((details) => details.dataset.key));
-  const scrolled = new Map([...main.querySelectorAll(".scroll[data-key]")].map((box) => [box.dataset.key, [box.scrollLeft, box.scrollTop]]));
+  const scrolled = new Map(
+    [...main.querySelectorAll(".scroll[data-key]")].map((box) => [box.dataset.key, [box.scrollLeft, box.scrollTop]]),
+  );
   const top = scrollY;
   main.replaceChildren(...[view.module.draw(view.data, view.context)].flat().filter(Boolean));
   main.setAttribute("data-view", view.name);
   if (view.drawn) {
-    for (const details of main.querySelectorAll("details[data-key]")) if (open.has(details.dataset.key)) details.open = true;
+    for (const details of main.querySelectorAll("details[data-key]"))
+      if (open.has(details.dataset.key)) details.open = true;
     for (const box of main.querySelectorAll(".scroll[data-key]")) {
       const at = scrolled.get(box.dataset.key);
       if (at) [box.scrollLeft, box.scrollTop] = at;
     }
     scrollTo(0, top);
-    if (focused) [...main.querySelectorAll("[data-key]")].find((element) => element.dataset.key === focused)?.focus({ preventScroll: true });
+    if (focused)
+      [...main.querySelectorAll("[data-key]")]
+        .find((element) => element.dataset.key === focused)
+        ?.focus({ preventScroll: true });
   }
   view.drawn = true;
 }
@@ -160,7 +180,7 @@ async function pulse() {
     if (!isLockedOut()) {
       const told = await get("/console/pulse");
       shared.newest = told;
-      const age = (told.now_us / 1e6) - instantOf(told.published_at) / 1000;
+      const age = told.now_us / 1e6 - instantOf(told.published_at) / 1000;
       const isStill = !(age < (shared.about?.job === "serve" ? 60 : 30));
       status.className = told.epoch ? (isStill ? "status still" : "status live") : "status still";
       status.textContent = told.epoch ? `epoch ${count(told.epoch)}, ${ago(age)}` : "no epoch yet";
@@ -169,7 +189,13 @@ async function pulse() {
   } catch (error) {
     status.className = "status gone";
     const isGone = error instanceof Gone;
-    status.textContent = isGone ? "no answer" : error.code === "no_lake" ? "no lake yet" : error.status === 401 ? "locked" : "trouble";
+    status.textContent = isGone
+      ? "no answer"
+      : error.code === "no_lake"
+        ? "no lake yet"
+        : error.status === 401
+          ? "locked"
+          : "trouble";
     if (isGone) trouble("The server does not answer. It is asked again every few seconds; what is shown is as it was.");
   }
   pulse.timer = setTimeout(() => whenSeen(pulse), 3000);
@@ -192,7 +218,11 @@ function keys(event) {
 }
 
 function start() {
-  by("nav").append(...VIEWS.map(([name, title], place) => h("a", { href: `#/${name}`, "data-view": name, "aria-keyshortcuts": String(place + 1) }, title)));
+  by("nav").append(
+    ...VIEWS.map(([name, title], place) =>
+      h("a", { href: `#/${name}`, "data-view": name, "aria-keyshortcuts": String(place + 1) }, title),
+    ),
+  );
   by("help-keys").append(...SHORTCUTS.flatMap(([key, what]) => [h("dt", {}, h("kbd", {}, key)), h("dd", {}, what)]));
   by("help-button").addEventListener("click", () => by("help").showModal());
   by("find").addEventListener("submit", (event) => {

@@ -12,7 +12,8 @@ function ticks(low, high, most) {
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((of) => of * power).find((of) => of >= rough);
   const found = [];
-  for (let at = Math.ceil(low / step) * step; at <= high + step * 1e-9; at += step) found.push(Number(at.toPrecision(12)));
+  for (let at = Math.ceil(low / step) * step; at <= high + step * 1e-9; at += step)
+    found.push(Number(at.toPrecision(12)));
   return found;
 }
 
@@ -41,13 +42,31 @@ function dayTicks(points, most) {
  * Lines over time or numbers.
  * series: [{name, ink, points: [[x, y]], area, dots, dashed, apart}]; rules: [{at, ink, name}] across.
  */
-export function lines({ series, rules = [], time = false, x: xRange, y: yRange, height = 190, xName = "", yName = "", shown = short }) {
+export function lines({
+  series,
+  rules = [],
+  time = false,
+  x: xRange,
+  y: yRange,
+  height = 190,
+  xName = "",
+  yName = "",
+  shown = short,
+}) {
   return (width) => {
     const points = series.flatMap((of) => of.points).filter(([x, y]) => Number.isFinite(x) && Number.isFinite(y));
-    const [x0, x1] = xRange || extent(points.map(([x]) => x), false);
+    const [x0, x1] =
+      xRange ||
+      extent(
+        points.map(([x]) => x),
+        false,
+      );
     const [y0, y1] = yRange || extent([...points.map(([, y]) => y), ...rules.map((rule) => rule.at)], true);
     const top = PAD.top + (yName ? 14 : 0);
-    const box = { width: Math.max(40, width - PAD.left - PAD.right), height: height - top - PAD.bottom - (xName ? 16 : 0) };
+    const box = {
+      width: Math.max(40, width - PAD.left - PAD.right),
+      height: height - top - PAD.bottom - (xName ? 16 : 0),
+    };
     const px = (x) => PAD.left + (x1 > x0 ? ((x - x0) / (x1 - x0)) * box.width : box.width / 2);
     const py = (y) => top + (y1 > y0 ? (1 - (y - y0) / (y1 - y0)) * box.height : box.height);
     const floor = top + box.height;
@@ -64,19 +83,41 @@ export function lines({ series, rules = [], time = false, x: xRange, y: yRange, 
     if (xName) svg.append(s("text", { x: PAD.left + box.width / 2, y: height - 3, "text-anchor": "middle" }, xName));
     if (yName) svg.append(s("text", { x: PAD.left - 8, y: 11 }, yName));
     for (const rule of rules) {
-      svg.append(s("line", { class: `rule ${rule.ink}`, x1: PAD.left, x2: PAD.left + box.width, y1: py(rule.at), y2: py(rule.at) }));
-      if (rule.name) svg.append(s("text", { x: rule.left ? PAD.left + 4 : PAD.left + box.width, y: py(rule.at) - 4, "text-anchor": rule.left ? "start" : "end" }, rule.name));
+      svg.append(
+        s("line", {
+          class: `rule ${rule.ink}`,
+          x1: PAD.left,
+          x2: PAD.left + box.width,
+          y1: py(rule.at),
+          y2: py(rule.at),
+        }),
+      );
+      if (rule.name)
+        svg.append(
+          s(
+            "text",
+            {
+              x: rule.left ? PAD.left + 4 : PAD.left + box.width,
+              y: py(rule.at) - 4,
+              "text-anchor": rule.left ? "start" : "end",
+            },
+            rule.name,
+          ),
+        );
     }
     for (const of of series) {
       const group = s("g", { class: of.ink });
-      const path = of.points.map(([x, y], place) => `${place ? "L" : "M"}${px(x).toFixed(1)} ${py(y).toFixed(1)}`).join("");
+      const path = of.points
+        .map(([x, y], place) => `${place ? "L" : "M"}${px(x).toFixed(1)} ${py(y).toFixed(1)}`)
+        .join("");
       if (of.area && of.points.length > 1) {
         const ends = [of.points[0][0], of.points.at(-1)[0]].map((x) => px(x).toFixed(1));
         group.append(s("path", { class: "area", d: `${path}L${ends[1]} ${floor}L${ends[0]} ${floor}Z` }));
       }
       if (!of.apart) group.append(s("path", { class: of.dashed ? "rule" : "line", d: path }));
       if (of.dots || of.apart || of.points.length === 1) {
-        for (const [x, y, size] of of.points) group.append(s("circle", { class: "dot", cx: px(x), cy: py(y), r: size || 2.6 }));
+        for (const [x, y, size] of of.points)
+          group.append(s("circle", { class: "dot", cx: px(x), cy: py(y), r: size || 2.6 }));
       }
       svg.append(group);
     }
@@ -108,7 +149,19 @@ export function columns({ bars, inks, height = 190, log = false, xLabels = true 
         if (!Number.isFinite(value)) return;
         const [top, bottom] = [py(Math.max(value, 0)), py(Math.min(value, 0))];
         const left = middle - (wide * inks.length) / 2 + wide * number;
-        svg.append(s("g", { class: inks[number] }, s("rect", { class: "fill", x: left, y: top, width: Math.max(1, wide - 1), height: Math.max(0.5, bottom - top) })));
+        svg.append(
+          s(
+            "g",
+            { class: inks[number] },
+            s("rect", {
+              class: "fill",
+              x: left,
+              y: top,
+              width: Math.max(1, wide - 1),
+              height: Math.max(0.5, bottom - top),
+            }),
+          ),
+        );
       });
       if (xLabels && place % each === 0) {
         const letters = Math.max(4, Math.floor((slot * each) / 7));
@@ -122,7 +175,10 @@ export function columns({ bars, inks, height = 190, log = false, xLabels = true 
 
 function extent(values, fromZero) {
   if (!values.length) return [0, 1];
-  const [low, high] = values.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
+  const [low, high] = values.reduce(
+    ([low, high], value) => [Math.min(low, value), Math.max(high, value)],
+    [Infinity, -Infinity],
+  );
   if (fromZero) return [Math.min(0, low), high > 0 ? high * 1.06 : high === low ? 1 : 0];
   return [low, high];
 }
@@ -139,5 +195,10 @@ export function chart(title, told, draw, legend = []) {
     }
   }).observe(box);
   const keys = legend.map(([ink, name]) => h("span", { class: ink }, name));
-  return h("figure", {}, h("figcaption", {}, h("b", {}, title), keys.length ? h("span", { class: "legend" }, keys) : h("span", {}, told)), box);
+  return h(
+    "figure",
+    {},
+    h("figcaption", {}, h("b", {}, title), keys.length ? h("span", { class: "legend" }, keys) : h("span", {}, told)),
+    box,
+  );
 }

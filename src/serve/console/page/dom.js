@@ -21,11 +21,13 @@ export const s = (name, attributes, ...children) => fill(document.createElementN
 export const by = (id) => document.getElementById(id);
 
 /** The title of a view, with what stands at its right. */
-export const head = (title, ...right) => h("div", { class: "head" }, h("h1", {}, title), right.length ? h("div", { class: "controls" }, ...right) : null);
+export const head = (title, ...right) =>
+  h("div", { class: "head" }, h("h1", {}, title), right.length ? h("div", { class: "controls" }, ...right) : null);
 
 export const section = (title, ...children) => h("section", { "aria-label": title }, h("h2", {}, title), ...children);
 
-export const empty = (title, ...text) => h("div", { class: "empty" }, h("h2", {}, title), ...text.map((line) => h("p", {}, line)));
+export const empty = (title, ...text) =>
+  h("div", { class: "empty" }, h("h2", {}, title), ...text.map((line) => h("p", {}, line)));
 
 export const tag = (text, kind) => h("span", { class: kind ? `tag ${kind}` : "tag" }, text);
 
@@ -33,12 +35,21 @@ export const when = (text, shown) => h("time", { datetime: text || null }, shown
 
 /** Columns: {title, of(row, index) -> node or text, numeric, wide}. `key` tells scrolled boxes apart when they are drawn anew. */
 export function table(caption, columns, rows, { key = caption, tall = false, after } = {}) {
-  const classOf = (column) => [column.numeric ? "n" : "", column.wide ? "wide" : "", column.cell ? "cell" : ""].join(" ").trim() || null;
-  const header = h("tr", {}, columns.map((column) => (column.title ? h("th", { scope: "col", class: classOf(column) }, column.title) : h("td", {}))));
+  const classOf = (column) =>
+    [column.numeric ? "n" : "", column.wide ? "wide" : "", column.cell ? "cell" : ""].join(" ").trim() || null;
+  const header = h(
+    "tr",
+    {},
+    columns.map((column) =>
+      column.title ? h("th", { scope: "col", class: classOf(column) }, column.title) : h("td", {}),
+    ),
+  );
   const body = rows.flatMap((row, index) => {
     const cells = columns.map((column, place) => {
       const inside = column.of(row, index);
-      return place === 0 && column.heads ? h("th", { scope: "row", class: classOf(column) }, inside) : h("td", { class: classOf(column), title: column.cell && typeof inside === "string" ? inside : null }, inside);
+      return place === 0 && column.heads
+        ? h("th", { scope: "row", class: classOf(column) }, inside)
+        : h("td", { class: classOf(column), title: column.cell && typeof inside === "string" ? inside : null }, inside);
     });
     const line = h("tr", {}, cells);
     const below = after?.(row, columns.length);
@@ -46,7 +57,13 @@ export function table(caption, columns, rows, { key = caption, tall = false, aft
   });
   return h(
     "div",
-    { class: tall ? "scroll tall" : "scroll", tabindex: "0", role: "region", "aria-label": caption, "data-key": `scroll:${key}` },
+    {
+      class: tall ? "scroll tall" : "scroll",
+      tabindex: "0",
+      role: "region",
+      "aria-label": caption,
+      "data-key": `scroll:${key}`,
+    },
     h("table", {}, h("caption", {}, h("span", {}, caption)), h("thead", {}, header), h("tbody", {}, body)),
   );
 }
@@ -68,12 +85,28 @@ export function answerTable(caption, columns, rows, options) {
 /** A share of the largest as a bar. */
 export function bar(value, most, kind) {
   const percent = most > 0 ? Math.max(0, Math.min(100, (100 * value) / most)) : 0;
-  return s("svg", { class: "bar", "aria-hidden": "true" }, s("rect", { class: "of", width: "100%", height: "100%", rx: 2 }), s("rect", { class: kind ? `is ${kind}` : "is", width: `${percent}%`, height: "100%", rx: 2 }));
+  return s(
+    "svg",
+    { class: "bar", "aria-hidden": "true" },
+    s("rect", { class: "of", width: "100%", height: "100%", rx: 2 }),
+    s("rect", { class: kind ? `is ${kind}` : "is", width: `${percent}%`, height: "100%", rx: 2 }),
+  );
 }
 
 /** Name and value, for a list of what a row holds. */
 export const facts = (pairs) =>
-  h("dl", { class: "facts" }, pairs.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value === null || value === undefined ? h("span", { class: "null" }, "null") : value))));
+  h(
+    "dl",
+    { class: "facts" },
+    pairs.map(([name, value]) =>
+      h(
+        "div",
+        {},
+        h("dt", {}, name),
+        h("dd", {}, value === null || value === undefined ? h("span", { class: "null" }, "null") : value),
+      ),
+    ),
+  );
 
 /** Text that is to be taken away. */
 export function copyable(text, label) {
@@ -97,7 +130,22 @@ export function copyable(text, label) {
 
 /** One of several, as pressed buttons. */
 export const choice = (label, options, chosen, choose) =>
-  h("div", { class: "choice", role: "group", "aria-label": label }, options.map(([value, text]) => h("button", { type: "button", "aria-pressed": String(value === chosen), "data-key": `${label}:${value}`, onclick: () => choose(value) }, text)));
+  h(
+    "div",
+    { class: "choice", role: "group", "aria-label": label },
+    options.map(([value, text]) =>
+      h(
+        "button",
+        {
+          type: "button",
+          "aria-pressed": String(value === chosen),
+          "data-key": `${label}:${value}`,
+          onclick: () => choose(value),
+        },
+        text,
+      ),
+    ),
+  );
 
 /** A link to the prompt, with a question in it. */
 export const askedBy = (sql) => h("a", { class: "small", href: `#/sql?q=${encodeURIComponent(sql)}` }, "as SQL");

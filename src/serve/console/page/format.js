@@ -14,13 +14,18 @@ export function rate(value) {
 
 const cents = new Intl.NumberFormat("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 
-export const money = (value) => (value === null || value === undefined || !Number.isFinite(Number(value)) ? "–" : cents.format(Number(value)));
+export const money = (value) =>
+  value === null || value === undefined || !Number.isFinite(Number(value)) ? "–" : cents.format(Number(value));
 
 export const share = (value, digits = 2) =>
   value === null || value === undefined ? "–" : `${(100 * value).toFixed(digits)} %`;
 
 export const real = (value, digits = 4) =>
-  value === null || value === undefined || value === "" ? "–" : Number.isFinite(Number(value)) ? Number(value).toFixed(digits) : String(value);
+  value === null || value === undefined || value === ""
+    ? "–"
+    : Number.isFinite(Number(value))
+      ? Number(value).toFixed(digits)
+      : String(value);
 
 /** A number as short as it can be told, for axes. */
 export function short(value) {
