@@ -187,7 +187,7 @@ async function pulse() {
       status.title = told.epoch ? `The newest complete epoch was published at ${told.published_at}` : "";
     }
   } catch (error) {
-    status.className = "status gone";
+    status.className = error.code === "no_lake" ? "status still" : "status gone";
     const isGone = error instanceof Gone;
     status.textContent = isGone
       ? "no answer"

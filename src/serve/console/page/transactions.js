@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { askedBy, choice, empty, h, head, table, tag } from "./dom.js";
-import { cell, count, instant, money, share } from "./format.js";
+import { cell, count, instant, money, plural, share } from "./format.js";
 
 export const every = 5000;
 
@@ -119,7 +119,7 @@ function scored({ rows, context, tables, risk, table: name }) {
     { title: "Epoch", numeric: true, of: (row) => count(row.epoch) },
   ].filter(Boolean);
   return table(
-    `The newest ${rows.length} rows of ${name}${risk === "high" ? " of high risk" : ""}, by epoch`,
+    `The newest ${plural(rows.length, "row")} of ${name}${risk === "high" ? " of high risk" : ""}, by epoch`,
     columns,
     rows,
     { key: "scored" },
@@ -150,7 +150,7 @@ function plain({ rows, tables }) {
         cell(row[name], name === tables.event_time ? "instant" : "text") ?? h("span", { class: "null" }, "null"),
     })),
   ];
-  return table(`The newest ${rows.length} rows of ${tables.silver}, by epoch`, columns, rows, { key: "plain" });
+  return table(`The newest ${plural(rows.length, "row")} of ${tables.silver}, by epoch`, columns, rows, { key: "plain" });
 }
 
 function byRequest(requests) {
