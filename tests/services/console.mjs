@@ -282,6 +282,8 @@ const runs = {
     await page.locator("#status", { hasText: "no answer" }).waitFor({ timeout: 30_000 });
     await has(page, "Nothing is dropped");
     await shot(page, "gone");
+    // Now it may come back.
+    writeFileSync(`${process.env.WORK}/seen`, "");
     await page.locator("#trouble").waitFor({ state: "hidden", timeout: 90_000 });
     await page.locator("#status", { hasText: "epoch" }).waitFor({ timeout: 30_000 });
   },

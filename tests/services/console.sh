@@ -77,10 +77,15 @@ mkdir "$WORK/bin" && ln -s "$ASSAY" "$WORK/bin/assay"
   die "the corrected row did not come back"
 drive changes "$URL" "$LAKE" may-change
 # The server goes, and comes back.
-drive gone "$URL" "$SERVER" &
+drive gone "$URL" "$SERVER" >"$WORK/driver.log" 2>&1 &
 DRIVER=$!
 CHILDREN+=("$DRIVER")
 finish "$SERVER" 60 serve
+for _ in $(seq 600); do
+  [ ! -e "$WORK/seen" ] || break
+  kill -0 "$DRIVER" 2>/dev/null || { log_end driver && die "nobody saw that the server was gone"; }
+  sleep 0.1
+done
 serve again "$PORT" "$ASSAY" serve --lake "$LAKE"
 finish "$DRIVER" 120 driver
 kill -s TERM "$SERVER"
