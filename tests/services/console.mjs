@@ -88,9 +88,14 @@ const sql = (lake, query) =>
 const commas = (value) => Number(value).toLocaleString("en-US");
 const text = (page, selector = "main") => page.locator(selector).innerText();
 
+/** What is asked of the server takes a moment to be shown. */
 async function has(page, wanted, selector = "main") {
-  const found = (await text(page, selector)).replace(/\s+/g, " ");
-  assert.ok(found.includes(wanted), `expected "${wanted}" in: ${found.slice(0, 1500)}`);
+  let found = "";
+  for (const until = Date.now() + 15_000; Date.now() < until; await page.waitForTimeout(100)) {
+    found = (await text(page, selector).catch(() => "")).replace(/\s+/g, " ");
+    if (found.includes(wanted)) return;
+  }
+  assert.fail(`expected "${wanted}" in: ${found.slice(0, 1500)}`);
 }
 
 const runs = {
