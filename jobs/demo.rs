@@ -12,6 +12,7 @@ use assay::source::{EmbeddedBroker, KafkaSource, Outgoing, Pace, Producer, Share
 use clap::Args;
 
 use crate::app::{App, nap, usage};
+use crate::console::ConsoleHost;
 use crate::exit::Exit;
 use crate::generate::Shape;
 use crate::run::{Server, Watch, recover};
@@ -64,7 +65,8 @@ pub fn run(args: DemoArgs, mut app: App) -> anyhow::Result<Exit> {
         )));
     }
     let readiness = Readiness::awaiting(["lake", "kafka"]);
-    let server = Server::start(&app, readiness.clone(), None)?;
+    let console = ConsoleHost::start(&app, "demo")?;
+    let server = Server::start(&app, readiness.clone(), None, console)?;
     let progress = Arc::new(Progress::new());
     let began_us = app.clock.now_us();
     let broker = EmbeddedBroker::start(&[(TOPIC, i32::try_from(PARTITIONS)?)])?;

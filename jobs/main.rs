@@ -6,6 +6,7 @@ mod ui;
 mod allocator;
 mod app;
 mod bench;
+mod console;
 mod demo;
 mod drift;
 mod exit;
@@ -21,6 +22,7 @@ mod rebuild;
 mod records;
 mod refine;
 mod register;
+mod replay;
 mod run;
 mod serve;
 mod settings;
@@ -62,6 +64,7 @@ enum Job {
     Verify(verify::VerifyArgs),
     Features(features::FeaturesArgs),
     Rebuild(rebuild::RebuildArgs),
+    Replay(replay::ReplayArgs),
     Train(train::TrainArgs),
     Models(models::ModelsArgs),
     Promote(models::PromoteArgs),
@@ -106,6 +109,7 @@ fn start(cli: Cli) -> anyhow::Result<Exit> {
         Job::Verify(args) => verify::run(args, app),
         Job::Features(args) => features::run(args, &app),
         Job::Rebuild(args) => rebuild::run(args, app),
+        Job::Replay(args) => replay::run(&args, app),
         Job::Train(args) => train::run(args, app),
         Job::Models(args) => models::run(&args, &app),
         Job::Promote(args) => models::promote(&args, &app),

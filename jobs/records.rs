@@ -1,23 +1,17 @@
 //! Rows for the tables `ml.*` of the lake.
 
-use assay::domain::{Layer, TableName};
-use assay::lake::{Lake, LakeError, Put, RecordSpec, put_records};
+use assay::lake::{Lake, LakeError, Put};
 use assay::model::TrainReport;
 use assay::model::records::{self, Records};
 use assay::model::registry::{Manifest, ModelName, Registry};
+use assay::scoring::{lake_versions, record, record_versions};
 
 use crate::app::App;
 
 /// Puts rows into their table, beside whoever writes the lake.
 pub fn put(app: &App, lake: &Lake, records: Records) -> anyhow::Result<Put> {
-    let spec = RecordSpec {
-        name: TableName::new(Layer::Ml, records.table),
-        schema: records.rows.schema(),
-        key: records.key.iter().map(ToString::to_string).collect(),
-        about: records.about.to_owned(),
-    };
     let now_ms = app.clock.now_us() / 1000;
-    Ok(app.handle.block_on(put_records(lake, &spec, records.rows, now_ms))?)
+    Ok(app.handle.block_on(record(lake, records, now_ms))?)
 }
 
 /// What became of the records of a model.
@@ -70,13 +64,10 @@ pub fn aliases(app: &App, registry: &Registry, name: &ModelName) -> anyhow::Resu
 }
 
 fn versions(app: &App, lake: &Lake, registry: &Registry, name: &ModelName) -> anyhow::Result<()> {
-    let _ = put(app, lake, records::models(&of_lake(app, registry, name)?, &registry.aliases(name)?)?)?;
-    Ok(())
+    let now_ms = app.clock.now_us() / 1000;
+    Ok(app.handle.block_on(record_versions(lake, registry, name, &of_lake(app, registry, name)?, now_ms))?)
 }
 
-/// The versions that were learned from a lake of this pipeline. A damaged one is told by `assay models`, not here.
 fn of_lake(app: &App, registry: &Registry, name: &ModelName) -> anyhow::Result<Vec<Manifest>> {
-    let read = registry.versions(name)?.into_iter().filter_map(|version| registry.manifest(name, &version).ok());
-    let is_ours = |of: &Manifest| of.data.lake.as_ref().is_some_and(|lake| lake.pipeline == app.settings.pipeline);
-    Ok(read.filter(is_ours).collect())
+    Ok(lake_versions(registry, name, &app.settings.pipeline)?)
 }

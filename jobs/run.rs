@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::app::{App, KafkaArgs, Running, nap};
+use crate::console::ConsoleHost;
 use crate::exit::Exit;
 use crate::postgres::PostgresServer;
 use crate::serve::Scoring;
@@ -23,7 +24,7 @@ use crate::ui::Goal;
 pub struct RunArgs {
     #[command(flatten)]
     pub kafka: KafkaArgs,
-    /// Serve /metrics, /health and /ready here
+    /// Serve the console, /metrics, /health and /ready here
     #[arg(long, value_name = "HOST:PORT")]
     pub http: Option<String>,
     /// Answer clients of PostgreSQL here: psql, drivers, dashboards
@@ -58,7 +59,8 @@ pub fn run(args: RunArgs, mut app: App) -> anyhow::Result<Exit> {
     app.stop_on_signals();
     let readiness = Readiness::awaiting(["lake", "recovery", "kafka"]);
     let scoring = if args.predict { Some(Scoring::start(&app, None)?) } else { None };
-    let _server = Server::start(&app, readiness.clone(), scoring.as_ref().map(Scoring::predict))?;
+    let console = ConsoleHost::start(&app, "run")?;
+    let _server = Server::start(&app, readiness.clone(), scoring.as_ref().map(Scoring::predict), console)?;
     let _postgres = PostgresServer::start(&app)?;
     let progress = Arc::new(Progress::new());
     let began_us = app.clock.now_us();
@@ -118,10 +120,17 @@ pub struct Server {
     handle: Handle,
     pub address: SocketAddr,
     is_encrypted: bool,
+    /// Its threads end after the last request.
+    _console: Option<ConsoleHost>,
 }
 
 impl Server {
-    pub fn start(app: &App, readiness: Readiness, predict: Option<Predict>) -> anyhow::Result<Self> {
+    pub fn start(
+        app: &App,
+        readiness: Readiness,
+        predict: Option<Predict>,
+        console: Option<ConsoleHost>,
+    ) -> anyhow::Result<Self> {
         let settings = app.settings.serve.clone();
         let tls = Tls::load(&settings).map_err(crate::app::usage)?;
         let is_encrypted = tls.is_some();
@@ -131,7 +140,8 @@ impl Server {
         })?;
         let address = listener.local_addr()?;
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let state = ServeState { metrics: Arc::clone(&app.metrics), readiness, settings, predict };
+        let page = console.as_ref().map(|host| host.console.clone());
+        let state = ServeState { metrics: Arc::clone(&app.metrics), readiness, settings, predict, console: page };
         let task = app.handle.spawn(async move {
             let ended = serve(listener, tls, state, async move {
                 let _ = stopped.await;
@@ -141,7 +151,14 @@ impl Server {
             }
         });
         tracing::info!(%address, is_encrypted, "serving HTTP");
-        Ok(Self { stop: Some(stop), task: Some(task), handle: app.handle.clone(), address, is_encrypted })
+        Ok(Self {
+            stop: Some(stop),
+            task: Some(task),
+            handle: app.handle.clone(),
+            address,
+            is_encrypted,
+            _console: console,
+        })
     }
 
     /// Where it listens, for people.

@@ -16,6 +16,7 @@ use assay::serve::{ApiKeys, Predict, PredictParts, Readiness};
 use clap::Args;
 
 use crate::app::{App, nap, usage};
+use crate::console::ConsoleHost;
 use crate::exit::Exit;
 use crate::models::ModelsFolder;
 use crate::postgres::PostgresServer;
@@ -71,12 +72,17 @@ pub fn run(args: ServeArgs, mut app: App) -> anyhow::Result<Exit> {
     app.stop_on_signals();
     let readiness = Readiness::awaiting(["model", "features"]);
     let scoring = Scoring::start(&app, Some(readiness.clone()))?;
-    let server = Server::start(&app, readiness, Some(scoring.predict()))?;
+    let console = ConsoleHost::start(&app, "serve")?;
+    let has_console = console.is_some();
+    let server = Server::start(&app, readiness, Some(scoring.predict()), console)?;
     let postgres = PostgresServer::start(&app)?;
     let look = Look::of_stderr();
     if let Some(postgres) = &postgres {
         let PostgresServer { address, .. } = postgres;
         eprintln!("{}", look.fit(&format!("psql -h {} -p {} answers too", address.ip(), address.port())));
+    }
+    if has_console {
+        eprintln!("{}", look.fit(&format!("{}/ is the console", server.url())));
     }
     eprintln!("{}", look.fit(&format!("{}/docs says how to call it; Ctrl-C ends it", server.url())));
     while !app.stop.load(Ordering::Relaxed) {

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use assay::model::card::{self, CardHead};
 use assay::model::drift::Baseline;
 use assay::model::registry::{
-    BASELINE_FILE, DataSource, FORMAT, MODEL_FILE, Manifest, ModelName, Recorded, Registry, RegistryError, Version,
+    BASELINE_FILE, DataSource, FORMAT, MODEL_FILE, Manifest, ModelName, REPORT_FILE, Recorded, Registry, RegistryError,
+    Version,
 };
 use assay::model::table::{Order, Prepared, prepare};
 use assay::model::{ModelError, Progress, Stage, TrainData, TrainSettings, Trained, Verdict, train};
@@ -157,7 +158,7 @@ pub fn keep(
     let version = Version::at(began_us);
     let head = card_head(name, &version, &data);
     let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-    files.insert("report.json".into(), report.to_json()?.into_bytes());
+    files.insert(REPORT_FILE.into(), report.to_json()?.into_bytes());
     files.insert("card.md".into(), card::markdown(report, &head, "").into_bytes());
     files.insert("card.html".into(), card::html(report, &head).into_bytes());
     for plot in card::plots(report) {

@@ -81,7 +81,7 @@ pub fn run(args: &ServeArgs, mut app: App) -> anyhow::Result<Exit> {
     let (keys, metrics) = (ApiKeys::default(), Arc::clone(&app.metrics));
     let parts = PredictParts { scorer: Arc::clone(&scorer), receipts, shadows: None, keys, metrics };
     let predict = Predict::new(parts, &app.settings.serve);
-    let server = Server::start(&app, Readiness::default(), Some(predict))?;
+    let server = Server::start(&app, Readiness::default(), Some(predict), None)?;
     let requests: Vec<Request> = payloads.iter().take(4096).map(|text| Request::json("/predict", text)).collect();
     let alone = model::evaluate(args.seed)?;
     let inline = score_alone(&app, &scorer, &payloads)?;

@@ -15,13 +15,15 @@ pub use error::RegistryError;
 pub use manifest::{DataSource, FORMAT, FileSum, ImportSource, LakeColumn, LakeSource, Manifest, Recorded};
 pub use names::{ModelName, Reference, Version, Which};
 
-use super::TrainedModel;
 use super::drift::Baseline;
+use super::{TrainReport, TrainedModel};
 
 /// The model itself.
 pub const MODEL_FILE: &str = "model.json";
 /// What later rows are compared with; models of older versions of assay have none.
 pub const BASELINE_FILE: &str = "baseline.json";
+/// What the run that made a version found.
+pub const REPORT_FILE: &str = "report.json";
 /// What a version is, with a checksum of each of its files and of itself.
 pub const MANIFEST_FILE: &str = "manifest.json";
 const ALIASES_FILE: &str = "aliases.json";
@@ -231,6 +233,22 @@ impl Registry {
             return Err(damaged(&folder.join(MODEL_FILE), "the manifest does not list it"));
         }
         Ok(Stored { manifest, model, baseline })
+    }
+
+    /// What the run that made a version found, verified; `None` where it was not learned here.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is not what was written.
+    pub fn report(&self, name: &ModelName, version: &Version) -> Result<Option<TrainReport>, RegistryError> {
+        let manifest = self.manifest(name, version)?;
+        let Some(sum) = manifest.files.get(REPORT_FILE) else { return Ok(None) };
+        let path = self.path(name, version).join(REPORT_FILE);
+        let bytes = fs::read(&path).map_err(|cause| match cause.kind() {
+            ErrorKind::NotFound => damaged(&path, "it is missing"),
+            _ => failed("read", &path, &cause),
+        })?;
+        sum.verify(&bytes).map_err(|reason| damaged(&path, &reason))?;
+        serde_json::from_slice(&bytes).map(Some).map_err(|cause| damaged(&path, &cause.to_string()))
     }
 
     /// Points an alias to a version, which is verified first. Returns what the alias stood for before.

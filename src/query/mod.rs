@@ -4,6 +4,7 @@
 mod explain;
 mod flat;
 mod names;
+mod running;
 mod sessions;
 mod text;
 
@@ -14,6 +15,7 @@ use datafusion::prelude::{DataFrame, SessionContext};
 pub use explain::Explained;
 pub use flat::{flat_schema, flatten};
 pub use names::{Column, Names};
+pub use running::{Task, begin};
 pub use sessions::Sessions;
 pub use text::{Place, SqlTextError, caret, is_complete, split_epoch, statements, words};
 

@@ -16,6 +16,8 @@ pub struct Sessions {
     clock: Arc<dyn Clock>,
     runtime: Arc<RuntimeEnv>,
     fresh_us: i64,
+    /// How long the newest is taken for the newest, whatever came meanwhile.
+    lasting_us: i64,
     held: Mutex<Held>,
 }
 
@@ -30,12 +32,17 @@ struct Held {
 struct Newest {
     session: Arc<Session>,
     looked_us: i64,
+    opened_us: i64,
+    /// What opening it took.
+    took_us: i64,
 }
 
 /// Epochs other than the newest that stay open.
 const EARLIER_MAX: usize = 4;
 /// A client that asks many small questions in a row shall not look at the store for each.
 const FRESH: Duration = Duration::from_millis(50);
+/// A session that lasts is kept so many times as long as it took to open.
+const LASTS_TIMES: i64 = 10;
 
 impl std::fmt::Debug for Sessions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -48,7 +55,15 @@ impl Sessions {
     #[must_use]
     pub fn new(place: LakeSettings, pipeline: &str, clock: Arc<dyn Clock>, runtime: Arc<RuntimeEnv>) -> Self {
         let fresh_us = i64::try_from(FRESH.as_micros()).unwrap_or(0);
-        Self { place, pipeline: pipeline.to_owned(), clock, runtime, fresh_us, held: Mutex::default() }
+        Self { place, pipeline: pipeline.to_owned(), clock, runtime, fresh_us, lasting_us: 0, held: Mutex::default() }
+    }
+
+    /// For readers that need not see each epoch: the newest session is kept for this long at least, and ten times as long as
+    /// it took to open, so that opening takes a tenth of a core at most.
+    #[must_use]
+    pub fn lasting(mut self, least: Duration) -> Self {
+        self.lasting_us = i64::try_from(least.as_micros()).unwrap_or(i64::MAX);
+        self
     }
 
     #[must_use]
@@ -82,6 +97,13 @@ impl Sessions {
             return Ok(session);
         }
         if let Some(newest) = newest
+            && self.lasting_us > 0
+            && (0..self.lasting_us.max(newest.took_us.saturating_mul(LASTS_TIMES)))
+                .contains(&now_us.saturating_sub(newest.opened_us))
+        {
+            return Ok(Arc::clone(&newest.session));
+        }
+        if let Some(newest) = newest
             && now_us.saturating_sub(newest.looked_us) < self.fresh_us
         {
             return Ok(Arc::clone(&newest.session));
@@ -93,7 +115,9 @@ impl Sessions {
             return Ok(Arc::clone(&newest.session));
         }
         let session = Arc::new(self.open(lake, None, now_us).await?);
-        *newest = Some(Newest { session: Arc::clone(&session), looked_us: now_us });
+        let opened_us = self.clock.now_us();
+        let took_us = opened_us.saturating_sub(now_us);
+        *newest = Some(Newest { session: Arc::clone(&session), looked_us: now_us, opened_us, took_us });
         Ok(session)
     }
 

@@ -1,5 +1,7 @@
 //! A decision computed again from its receipt, and its past from the lake.
 
+mod told;
+
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, StructArray};
@@ -13,6 +15,8 @@ use super::{
 use crate::contract::Decoded;
 use crate::domain::{ManualClock, TableName};
 use crate::model::registry::{ModelName, Registry, Version};
+
+pub use told::{Explainer, event_time, newest_receipt};
 
 /// A decision computed again.
 #[derive(Debug)]

@@ -5,19 +5,19 @@ use axum::http::{HeaderMap, StatusCode, header};
 
 use super::{Problem, ServeSettings};
 
-/// The API keys that open the routes which score: kept as BLAKE3 hashes, never as they are.
+/// The API keys that open the routes which score, or those that change something: kept as BLAKE3 hashes, never as they are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ApiKeys(BTreeSet<[u8; 32]>);
 
 /// Keys that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    #[error("serve.api_key_file {path} cannot be read: {cause}")]
-    Unreadable { path: String, cause: std::io::Error },
-    #[error("serve.api_key_file {path}, line {line}: `blake3:` is followed by no hash of 64 hexadecimal digits")]
-    Hash { path: String, line: usize },
-    #[error("serve.api_key_file {path} holds no key")]
-    None { path: String },
+    #[error("{setting} {path} cannot be read: {cause}")]
+    Unreadable { setting: &'static str, path: String, cause: std::io::Error },
+    #[error("{setting} {path}, line {line}: `blake3:` is followed by no hash of 64 hexadecimal digits")]
+    Hash { setting: &'static str, path: String, line: usize },
+    #[error("{setting} {path} holds no key")]
+    None { setting: &'static str, path: String },
     #[error(
         "serve.address {address} can be reached from other machines, and there is no API key: set ASSAY_SERVE_API_KEY or \
          serve.api_key_file, or listen on 127.0.0.1"
@@ -33,14 +33,15 @@ impl ApiKeys {
     /// # Errors
     /// When the file of keys cannot be read or holds none.
     pub fn load(settings: &ServeSettings) -> Result<Self, KeyError> {
-        let mut keys = BTreeSet::new();
-        for hash in &settings.api_keys {
-            keys.extend(blake3::Hash::from_hex(hash).map(|hash| *hash.as_bytes()));
-        }
-        if !settings.api_key_file.as_os_str().is_empty() {
-            read(&settings.api_key_file, &mut keys)?;
-        }
-        Ok(Self(keys))
+        load("serve.api_key_file", &settings.api_keys, &settings.api_key_file)
+    }
+
+    /// The keys that may change something.
+    ///
+    /// # Errors
+    /// When their file cannot be read or holds none.
+    pub fn load_admins(settings: &ServeSettings) -> Result<Self, KeyError> {
+        load("serve.admin_key_file", &settings.admin_keys, &settings.admin_key_file)
     }
 
     /// Refuses to listen where others can reach it without a key.
@@ -86,20 +87,33 @@ impl ApiKeys {
     }
 }
 
-fn read(path: &Path, keys: &mut BTreeSet<[u8; 32]>) -> Result<(), KeyError> {
+fn load(setting: &'static str, hashes: &[String], file: &Path) -> Result<ApiKeys, KeyError> {
+    let mut keys = BTreeSet::new();
+    for hash in hashes {
+        keys.extend(blake3::Hash::from_hex(hash).map(|hash| *hash.as_bytes()));
+    }
+    if !file.as_os_str().is_empty() {
+        read(setting, file, &mut keys)?;
+    }
+    Ok(ApiKeys(keys))
+}
+
+fn read(setting: &'static str, path: &Path, keys: &mut BTreeSet<[u8; 32]>) -> Result<(), KeyError> {
     let shown = || path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|cause| KeyError::Unreadable { path: shown(), cause })?;
+    let text = std::fs::read_to_string(path).map_err(|cause| KeyError::Unreadable { setting, path: shown(), cause })?;
     let before = keys.len();
     for (number, line) in
         (1..).zip(text.lines().map(str::trim)).filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
     {
         let hash = match line.strip_prefix(HASHED) {
-            Some(hash) => blake3::Hash::from_hex(hash).map_err(|_| KeyError::Hash { path: shown(), line: number })?,
+            Some(hash) => {
+                blake3::Hash::from_hex(hash).map_err(|_| KeyError::Hash { setting, path: shown(), line: number })?
+            }
             None => blake3::hash(line.as_bytes()),
         };
         keys.insert(*hash.as_bytes());
     }
-    if keys.len() == before { Err(KeyError::None { path: shown() }) } else { Ok(()) }
+    if keys.len() == before { Err(KeyError::None { setting, path: shown() }) } else { Ok(()) }
 }
 
 pub(super) fn is_loopback(address: &str) -> bool {

@@ -2,7 +2,7 @@
 //!
 //! | route | answers |
 //! |---|---|
-//! | `GET /` | a plain list of the routes |
+//! | `GET /` | the console to a browser, a plain list of the routes to everybody else |
 //! | `GET /metrics` | Prometheus text |
 //! | `GET /health` | 200 `{"status":"live"}` while the process can answer at all |
 //! | `GET /ready` | 200 `{"status":"ready"}`, or 503 with the list of what is missing |
@@ -11,7 +11,7 @@
 //! | `GET /models` | the versions of the model, and which ones answer |
 //! | `GET /openapi.json`, `GET /docs` | the routes, for machines and for people |
 //!
-//! The last five are there where a [`Predict`] is given. They ask for an API key where keys are set.
+//! What the [`Console`] asks is below `/console/`, and told of there. The last five are there where a [`Predict`] is given. They ask for an API key where keys are set.
 //!
 //! Errors are problem details (RFC 9457). With a certificate all routes are TLS. Everything is bounded: connections, idle and request time, bodies, shutdown.
 
@@ -21,6 +21,7 @@ mod body;
 mod bounded;
 mod bulk;
 mod connection;
+mod console;
 mod counts;
 mod keys;
 mod models;
@@ -46,6 +47,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+pub use console::{Console, ConsoleParts, ConsoleSettings};
 pub use keys::{ApiKeys, KeyError};
 pub use predict::{Predict, PredictParts};
 pub use problem::Problem;
@@ -73,6 +75,8 @@ pub struct ServeSettings {
     pub drain_timeout_ms: u64,
     /// A file with the API keys of the routes that score, one a line: `blake3:<hash>`, or the key itself.
     pub api_key_file: PathBuf,
+    /// A file with the keys that may promote and roll back in the console, in the same form.
+    pub admin_key_file: PathBuf,
     /// The server's certificate and its key, PEM; without them HTTP is plain.
     pub certificate_file: PathBuf,
     pub key_file: PathBuf,
@@ -87,6 +91,9 @@ pub struct ServeSettings {
     /// Hashes of keys that came by a variable, in hexadecimal.
     #[serde(skip)]
     pub api_keys: Vec<String>,
+    /// The same of admin keys.
+    #[serde(skip)]
+    pub admin_keys: Vec<String>,
 }
 
 impl Default for ServeSettings {
@@ -99,6 +106,7 @@ impl Default for ServeSettings {
             body_bytes_max: 1 << 20,
             drain_timeout_ms: 5_000,
             api_key_file: PathBuf::new(),
+            admin_key_file: PathBuf::new(),
             certificate_file: PathBuf::new(),
             key_file: PathBuf::new(),
             requests_max: 1024,
@@ -106,6 +114,7 @@ impl Default for ServeSettings {
             batch_rows_max: 100_000,
             batch_bytes_max: 64 << 20,
             api_keys: Vec::new(),
+            admin_keys: Vec::new(),
         }
     }
 }
@@ -135,6 +144,8 @@ pub struct ServeState {
     pub settings: ServeSettings,
     /// Absent where the process scores nothing.
     pub predict: Option<Predict>,
+    /// Absent where there is no page.
+    pub console: Option<Console>,
 }
 
 /// Serves, encrypted where `tls` is given, until `shutdown` resolves and the requests under way are answered, or the drain timeout is over.

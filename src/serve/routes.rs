@@ -2,7 +2,7 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -11,7 +11,7 @@ use futures::FutureExt;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{Problem, ServeState, predict};
+use super::{Problem, ServeState, console, predict};
 
 /// Where the process scores.
 const SCORING: &str = "POST /predict         what is thought of a transaction\n\
@@ -32,11 +32,12 @@ const INDEX: &str = concat!(
 pub fn router(state: ServeState) -> Router {
     let index = if state.predict.is_some() { format!("{INDEX}{SCORING}") } else { INDEX.to_owned() };
     let routes = Router::new()
-        .route("/", get(move || async move { index }))
+        .route("/", get(move |State(state): State<ServeState>, headers: HeaderMap| root(state, headers, index)))
         .route("/metrics", get(metrics))
         .route("/health", get(|| async { Json(json!({ "status": "live" })) }))
         .route("/ready", get(ready))
         .merge(predict::routes())
+        .merge(console::routes())
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method);
     bounded(routes, state)
@@ -45,6 +46,14 @@ pub fn router(state: ServeState) -> Router {
 /// Gives routes their limits and their state.
 pub(super) fn bounded(routes: Router<ServeState>, state: ServeState) -> Router {
     routes.layer(middleware::from_fn_with_state(state.clone(), within_bounds)).with_state(state)
+}
+
+/// A browser gets the console; who asks by hand gets a list.
+async fn root(state: ServeState, headers: HeaderMap, index: String) -> Response {
+    if state.console.is_some() && console::wants_page(&headers) {
+        return console::index(&headers);
+    }
+    ([(header::VARY, "Accept")], index).into_response()
 }
 
 async fn metrics(State(state): State<ServeState>) -> Response {
@@ -109,7 +118,8 @@ async fn within_bounds(State(state): State<ServeState>, request: Request, next: 
             in_place(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "an error of assay itself; the log says more"))
         }
     };
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // The files of the page say themselves how they are kept.
+    response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

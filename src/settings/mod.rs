@@ -15,7 +15,7 @@ use crate::refine::RefineSettings;
 use crate::refine::window::WindowSettings;
 use crate::scoring::ScoringSettings;
 use crate::serve::postgres::{Passwords, PostgresSettings};
-use crate::serve::{ApiKeys, ServeSettings};
+use crate::serve::{ApiKeys, ConsoleSettings, ServeSettings};
 use crate::source::{KafkaSettings, SourceError};
 use crate::telemetry::{LogFormat, check_filter};
 use crate::tracking::TrackingSettings;
@@ -32,8 +32,14 @@ pub const DEFAULTS: &str = include_str!("default.toml");
 /// Variables that begin so are settings.
 const PREFIX: &str = "ASSAY_";
 /// Passwords come from variables or files only.
-const SECRETS: [&str; 5] =
-    ["REGISTRY_PASSWORD", "KAFKA_PASSWORD", "SERVE_API_KEY", "POSTGRES_PASSWORD", "WAREHOUSE_PASSWORD"];
+const SECRETS: [&str; 6] = [
+    "REGISTRY_PASSWORD",
+    "KAFKA_PASSWORD",
+    "SERVE_API_KEY",
+    "SERVE_ADMIN_KEY",
+    "POSTGRES_PASSWORD",
+    "WAREHOUSE_PASSWORD",
+];
 
 /// Everything that can be set.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -56,6 +62,7 @@ pub struct Settings {
     pub drift: DriftSettings,
     pub scoring: ScoringSettings,
     pub serve: ServeSettings,
+    pub console: ConsoleSettings,
     pub postgres: PostgresSettings,
     pub warehouse: WarehouseSettings,
     pub log: LogSettings,
@@ -123,6 +130,7 @@ impl Default for Settings {
             drift: DriftSettings::default(),
             scoring: ScoringSettings::default(),
             serve: ServeSettings::default(),
+            console: ConsoleSettings::default(),
             postgres: PostgresSettings::default(),
             warehouse: WarehouseSettings::default(),
             log: LogSettings::default(),
@@ -212,6 +220,7 @@ impl Settings {
                 "REGISTRY_PASSWORD" => settings.registry.password = Some(Secret(value)),
                 "SERVE_API_KEY" => settings.serve.api_keys.push(ApiKeys::hash(&value)),
                 "WAREHOUSE_PASSWORD" => settings.warehouse.password = Some(Secret(value)),
+                "SERVE_ADMIN_KEY" => settings.serve.admin_keys.push(ApiKeys::hash(&value)),
                 "POSTGRES_PASSWORD" => settings.postgres.password = Some(Passwords::hash(&value)),
                 _ => {
                     settings.kafka.properties.insert("sasl.password".into(), value);
@@ -225,6 +234,7 @@ impl Settings {
                 &mut settings.contract.folder,
                 &mut settings.sql.folder,
                 &mut serve.api_key_file,
+                &mut serve.admin_key_file,
                 &mut serve.certificate_file,
                 &mut serve.key_file,
                 &mut postgres.password_file,
@@ -333,6 +343,9 @@ impl Settings {
         }
         if let Some((key, cause)) = self.serve.problem() {
             return Some((format!("serve.{key}"), cause.to_owned()));
+        }
+        if let Some((key, cause)) = self.console.problem() {
+            return Some((format!("console.{key}"), cause.to_owned()));
         }
         if let Some((key, cause)) = self.drift.problem() {
             return Some((format!("drift.{key}"), cause.to_owned()));

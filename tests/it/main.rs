@@ -8,11 +8,13 @@
 )]
 
 mod conservation;
+mod console;
 mod crash;
 mod drift;
 mod fault;
 mod kit;
 mod rebuilding;
+mod replaying;
 mod serving;
 mod sql;
 mod standing;

@@ -45,6 +45,12 @@ impl Aliases {
         self.iter().filter(|(_, of)| *of == version).map(|(alias, _)| alias).collect()
     }
 
+    /// The champions in their order, the present one last.
+    #[must_use]
+    pub fn champions(&self) -> &[Promotion] {
+        &self.champions
+    }
+
     /// To whom a rollback returns.
     #[must_use]
     pub fn previous(&self) -> Option<&Version> {

@@ -10,10 +10,7 @@ use arrow::error::ArrowError;
 use arrow_pg::datatypes::{field_into_pg_type, into_pg_type};
 use arrow_pg::row_encoder::RowEncoder;
 use datafusion::common::DataFusionError;
-use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::coop::CooperativeExec;
-use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
 use datafusion::prelude::{DataFrame, SessionContext};
 use futures::StreamExt;
 use pgwire::api::Type;
@@ -23,13 +20,12 @@ use pgwire::error::PgWireResult;
 use pgwire::messages::data::DataRow;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::engine::Engine;
 use super::failure::{Failure, state};
 use super::measured::Measured;
-use crate::query::{flat_schema, flatten};
+use crate::query::{Task, begin, flat_schema, flatten};
 
 /// Batches between the engine and the encoder; two keep both busy.
 const BATCHES_AHEAD: usize = 2;
@@ -147,15 +143,6 @@ fn size(kind: &Type) -> i16 {
     }
 }
 
-/// A task that ends with the one who waits for it.
-pub(super) struct Task<T>(pub JoinHandle<T>);
-
-impl<T> Drop for Task<T> {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 /// Waits for a statement, and no longer than it may take.
 pub(super) struct Wait {
     cancelled: tokio::sync::watch::Receiver<u64>,
@@ -257,7 +244,7 @@ impl Run {
 /// A turn is taken for each batch: a client that reads slowly keeps nobody else waiting.
 async fn produce(frame: DataFrame, turns: Arc<Semaphore>, sender: mpsc::Sender<Produced>) {
     let turn = turns.acquire().await;
-    let opened = open(frame).await;
+    let opened = begin(frame).await;
     drop(turn);
     let mut stream = match opened {
         Ok(stream) => stream,
@@ -276,23 +263,6 @@ async fn produce(frame: DataFrame, turns: Arc<Semaphore>, sender: mpsc::Sender<P
             return;
         }
     }
-}
-
-async fn open(frame: DataFrame) -> Result<SendableRecordBatchStream, DataFusionError> {
-    let task = Arc::new(frame.task_ctx());
-    execute_stream(interruptible(frame.create_physical_plan().await?)?, task)
-}
-
-/// Joins make many rows of few, and what consumes them goes on as long as there are some: without a pause between two
-/// batches, a thread could not be taken away from a query that was cancelled.
-fn interruptible(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
-    let pausing = plan.transform_up(|node| {
-        if node.name().ends_with("JoinExec") || node.name() == "UnnestExec" {
-            return Ok(Transformed::yes(Arc::new(CooperativeExec::new(node)) as _));
-        }
-        Ok(Transformed::no(node))
-    });
-    Ok(pausing?.data)
 }
 
 struct Rows {

@@ -55,7 +55,7 @@ async fn start_with((kept, scorer): (Kept, Scorer), settings: ServeSettings) -> 
         metrics: Arc::clone(&metrics),
     };
     let predict = Some(Predict::new(parts, &settings));
-    let state = ServeState { metrics, readiness: Readiness::default(), settings, predict };
+    let state = ServeState { metrics, readiness: Readiness::default(), settings, predict, console: None };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();

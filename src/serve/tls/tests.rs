@@ -43,7 +43,7 @@ async fn start(settings: ServeSettings) -> Server {
     let metrics = Arc::new(Metrics::new("9.9.9", Arc::new(ManualClock::at(0))).unwrap());
     let tls = Tls::load(&settings).unwrap();
     assert!(tls.is_some());
-    let state = ServeState { metrics, readiness: Readiness::default(), settings, predict: None };
+    let state = ServeState { metrics, readiness: Readiness::default(), settings, predict: None, console: None };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();

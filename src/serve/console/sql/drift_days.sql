@@ -1,0 +1,6 @@
+-- The index of each feature, day by day, of the newest ninety days.
+SELECT model, version, feature, window_start, psi, status
+FROM ml.drift
+WHERE grain = 'day'
+    AND window_start >= (SELECT max(window_start) - INTERVAL '90 days' FROM ml.drift WHERE grain = 'day')
+ORDER BY version DESC, feature, window_start

@@ -1,0 +1,88 @@
+//! Dead letters that are sent once more.
+
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
+use assay::domain::{Layer, TableName};
+use assay::pipeline::{Letter, REPLAYED, Replay, letters_of};
+use futures::StreamExt;
+
+use crate::kit::{Cut, Lab, Msg, NOON_US, TOPIC, Tx, dirty, generated, wait_for};
+
+fn waiting(lab: &Lab, replay: &Replay) -> Vec<Letter> {
+    let session = lab.session(None);
+    wait_for(async {
+        let mut stream = replay.letters(&session, &TableName::new(Layer::Bronze, "transactions")).await.unwrap();
+        let mut letters = Vec::new();
+        while let Some(batch) = stream.next().await {
+            letters.extend(letters_of(&batch.unwrap()).unwrap());
+        }
+        letters
+    })
+}
+
+fn count(lab: &Lab, table: &str) -> i64 {
+    let session = lab.session(None);
+    let sql = format!("SELECT count(*) FROM {table}");
+    let batches = wait_for(async { session.context.sql(&sql).await.unwrap().collect().await });
+    batches.unwrap()[0].column(0).as_primitive::<Int64Type>().value(0)
+}
+
+fn sent(letters: &[Letter], from: i64) -> Vec<Msg> {
+    let message = |(offset, letter): (i64, &Letter)| Msg {
+        partition: 0,
+        offset,
+        timestamp_ms: NOON_US / 1000,
+        key: letter.key.clone().unwrap_or_default(),
+        payload: letter.payload.clone(),
+        headers: letter.headers.clone(),
+    };
+    (from..).zip(letters).map(message).collect()
+}
+
+#[test]
+fn a_letter_is_sent_again_once_with_its_bytes_and_where_it_came_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let lab = Lab::at(folder.path().to_str().unwrap());
+    let (made, _) = generated(dirty(3, 300));
+    lab.run(&made, &Cut::every(100)).unwrap();
+    let all = Replay { topics: vec![TOPIC.to_owned()], ..Replay::default() };
+    let letters = waiting(&lab, &all);
+    assert_eq!(letters.len() as i64, count(&lab, "bronze.dead_letters"));
+    for letter in &letters {
+        let place =
+            letter.headers.iter().find(|header| header.name == REPLAYED).and_then(|header| header.value.clone());
+        let place = String::from_utf8(place.unwrap()).unwrap();
+        let mut parts = place.split('/').skip(1).map(|part| part.parse::<i64>().unwrap());
+        let (partition, offset) = (parts.next().unwrap(), parts.next().unwrap());
+        let came =
+            made.iter().find(|message| i64::from(message.partition) == partition && message.offset == offset).unwrap();
+        assert_eq!((&letter.payload, letter.topic.as_str()), (&came.payload, TOPIC), "{place}");
+    }
+    assert!(waiting(&lab, &Replay { topics: vec!["another".into()], ..Replay::default() }).is_empty());
+    assert!(waiting(&lab, &Replay { to_epoch: Some(0), ..all.clone() }).is_empty());
+    let of_reason = Replay { reasons: vec!["unknown_schema_id".into(), "it's none".into()], ..all.clone() };
+    let few = waiting(&lab, &of_reason).len() as i64;
+    assert_eq!(few, count(&lab, "bronze.dead_letters WHERE reason = 'unknown_schema_id'"));
+
+    // Half of them are mended meanwhile, say by a contract that knows them.
+    let end = made.iter().map(|message| message.offset).max().unwrap() + 1;
+    let mut again = sent(&letters, end);
+    let mended = again.len() / 2;
+    for (number, message) in again.iter_mut().take(mended).enumerate() {
+        message.payload = Some(Tx::new(&format!("mended-{number}"), "2026-01-05T23:30:00Z").payload());
+    }
+    let stream: Vec<Msg> = made.iter().chain(&again).cloned().collect();
+    lab.run(&stream, &Cut::every(50)).unwrap();
+    let left = waiting(&lab, &all);
+    assert_eq!(
+        left.len(),
+        letters.len() - mended,
+        "what came is not sent again; what is still bad may be, under its new place"
+    );
+    assert!(left.iter().all(|letter| {
+        let places = letter.headers.iter().filter(|header| header.name == REPLAYED).collect::<Vec<_>>();
+        let text = String::from_utf8(places[0].value.clone().unwrap()).unwrap();
+        places.len() == 1 && text.rsplit('/').next().unwrap().parse::<i64>().unwrap() >= end
+    }));
+    lab.assert_verified();
+}
