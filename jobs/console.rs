@@ -35,8 +35,12 @@ impl ConsoleHost {
         });
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let threads = if settings.console.threads == 0 { (cores / 2).max(1) } else { settings.console.threads };
-        let runtime =
-            Builder::new_multi_thread().worker_threads(threads).thread_name("assay-console").enable_all().build()?;
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(threads)
+            .thread_name("assay-console")
+            .thread_stack_size(assay::query::STACK_BYTES)
+            .enable_all()
+            .build()?;
         let console = Console::new(ConsoleParts {
             settings: settings.console.clone(),
             serve: &settings.serve,

@@ -29,8 +29,12 @@ impl PostgresServer {
         let references = Arc::clone(&app.catalog(&contract)?.references);
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let threads = if settings.threads == 0 { (cores / 2).max(1) } else { settings.threads };
-        let runtime =
-            Builder::new_multi_thread().worker_threads(threads).thread_name("assay-sql").enable_all().build()?;
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(threads)
+            .thread_name("assay-sql")
+            .thread_stack_size(assay::query::STACK_BYTES)
+            .enable_all()
+            .build()?;
         let address = settings.address.clone();
         let parts = PostgresParts {
             settings,

@@ -1,6 +1,7 @@
 //! `assay replay`: dead letters, sent to their topic once more.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -9,16 +10,18 @@ use assay::lake::{EpochLedger, open_session, require_tables};
 use assay::pipeline::{Replay, bronze_name, letters_of};
 use assay::source::{Outgoing, Producer};
 use clap::Args;
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use futures::StreamExt;
 use serde_json::json;
 
 use crate::app::{App, KafkaArgs};
 use crate::exit::Exit;
 
-/// Send dead letters to their topic again; those that were sent already are left out.
+/// Send dead letters to their topic again; those that came back already are left out.
 ///
-/// They come back as new messages, so whoever writes the lake goes on. Say why they will be taken now: a contract that knows
-/// them, or a registry that answers again.
+/// They come back as new messages, so whoever writes the lake goes on. What was sent is known once its epoch is complete: wait
+/// for that before the next replay. Letters without a payload are not sent.
 #[derive(Debug, Clone, Args)]
 pub struct ReplayArgs {
     #[command(flatten)]
@@ -37,6 +40,8 @@ pub struct ReplayArgs {
     pub dry_run: bool,
 }
 
+/// Letters that do not fit are put in order on disk.
+const MEMORY_BYTES_MAX: usize = 256 << 20;
 /// How long the brokers may take to acknowledge the last messages.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -55,7 +60,9 @@ pub fn run(args: &ReplayArgs, mut app: App) -> anyhow::Result<Exit> {
     let mut letters = app.handle.block_on(async {
         let dead_letters = TableName::new(Layer::Bronze, "dead_letters");
         require_tables(&lake, &[EpochLedger::table_name(), bronze.clone(), dead_letters]).await?;
-        let session = open_session(&lake, None, app.clock.now_us() / 1000, None).await?;
+        let pool = Arc::new(FairSpillPool::new(MEMORY_BYTES_MAX));
+        let runtime = RuntimeEnvBuilder::new().with_memory_pool(pool).build_arc()?;
+        let session = open_session(&lake, None, app.clock.now_us() / 1000, Some(runtime)).await?;
         if session.record.is_none() {
             return Ok(None);
         }
@@ -64,6 +71,7 @@ pub fn run(args: &ReplayArgs, mut app: App) -> anyhow::Result<Exit> {
     // Nothing is connected to where nothing is sent.
     let mut producer = None;
     let mut sent: BTreeMap<String, u64> = BTreeMap::new();
+    let (mut refused, mut problem) = (0_u64, None);
     while let Some(letters) = &mut letters
         && !app.stop.load(Ordering::Relaxed)
         && let Some(batch) = app.handle.block_on(letters.next())
@@ -74,24 +82,35 @@ pub fn run(args: &ReplayArgs, mut app: App) -> anyhow::Result<Exit> {
                     Some(producer) => producer,
                     none => none.insert(Producer::open(&app.settings.kafka)?),
                 };
-                producer.send(&Outgoing {
+                let taken = producer.send(&Outgoing {
                     topic: &letter.topic,
-                    partition: None,
+                    partition: Some(letter.partition),
                     key: letter.key.as_deref(),
                     payload: letter.payload.as_deref(),
                     timestamp_ms: None,
                     headers: &letter.headers,
-                })?;
+                });
+                // One that is too large must not keep those behind it: it waits for the next replay.
+                if let Err(error) = taken {
+                    refused += 1;
+                    problem.get_or_insert(error);
+                    continue;
+                }
             }
             *sent.entry(letter.topic).or_default() += 1;
         }
     }
-    if let Some(producer) = producer {
-        producer.flush(PATIENCE)?;
+    if let Some(producer) = producer
+        && let Err(error) = producer.flush(PATIENCE)
+    {
+        problem.get_or_insert(error);
     }
     let total: u64 = sent.values().sum();
     if app.json {
-        say!("{}", json!({"job": "replay", "letters": total, "topics": sent, "dry_run": args.dry_run}))?;
+        say!(
+            "{}",
+            json!({"job": "replay", "letters": total, "refused": refused, "topics": sent, "dry_run": args.dry_run})
+        )?;
     } else if total == 0 {
         say!("no dead letter of {} waits to be sent again", app.settings.kafka.topics.join(", "))?;
     } else {
@@ -100,5 +119,10 @@ pub fn run(args: &ReplayArgs, mut app: App) -> anyhow::Result<Exit> {
             say!("{letters} {verb} to {topic}")?;
         }
     }
-    Ok(Exit::Done)
+    match problem {
+        None => Ok(Exit::Done),
+        Some(problem) => Err(anyhow::Error::new(problem).context(format!(
+            "not all letters were taken ({refused} were refused at once); those that do not come back wait for the next replay"
+        ))),
+    }
 }

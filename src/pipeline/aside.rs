@@ -93,6 +93,11 @@ impl Handover {
         self.tasks.len()
     }
 
+    /// Whether the thread has ended, which it does only for an error while there is somebody to hand over.
+    pub fn is_gone(&self) -> bool {
+        Arc::strong_count(&self.epochs) == 1
+    }
+
     /// Whether no epoch is being finished.
     pub fn is_idle(&self) -> bool {
         self.epochs.load(Ordering::Acquire) == 0

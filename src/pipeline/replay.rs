@@ -6,7 +6,7 @@
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Int32Type};
 use arrow::error::ArrowError;
 use datafusion::common::{DataFusionError, ParamValues, ScalarValue};
 use datafusion::physical_plan::SendableRecordBatchStream;
@@ -34,6 +34,8 @@ pub struct Replay {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Letter {
     pub topic: String,
+    /// Where the others of its key are.
+    pub partition: i32,
     pub key: Option<Vec<u8>>,
     pub payload: Option<Vec<u8>>,
     /// Those that it came with, and where it came from.
@@ -77,6 +79,8 @@ pub fn letters_of(batch: &RecordBatch) -> Result<Vec<Letter>, ArrowError> {
     let [topics, places] = ["source_topic", "place"].map(|name| column(name, &DataType::Utf8));
     let [keys, payloads] = ["source_key", "payload"].map(|name| column(name, &DataType::LargeBinary));
     let (topics, places, keys, payloads) = (topics?, places?, keys?, payloads?);
+    let partitions = column("source_partition", &DataType::Int32)?;
+    let partitions = partitions.as_primitive::<Int32Type>();
     let all_headers = batch.column_by_name("source_headers").and_then(|of| of.as_list_opt::<i32>());
     let letter = |row: usize| {
         let came = all_headers.filter(|lists| !lists.is_null(row)).map(|lists| headers(&lists.value(row)));
@@ -85,7 +89,8 @@ pub fn letters_of(batch: &RecordBatch) -> Result<Vec<Letter>, ArrowError> {
         let place = places.as_string::<i32>().value(row);
         headers.push(Header { name: REPLAYED.to_owned(), value: Some(place.as_bytes().to_vec()) });
         let topic = topics.as_string::<i32>().value(row).to_owned();
-        Ok(Letter { topic, key: bytes(&keys, row), payload: bytes(&payloads, row), headers })
+        let partition = partitions.value(row);
+        Ok(Letter { topic, partition, key: bytes(&keys, row), payload: bytes(&payloads, row), headers })
     };
     (0..batch.num_rows()).map(letter).collect()
 }

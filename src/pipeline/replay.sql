@@ -1,11 +1,35 @@
--- Dead letters of the epochs $1 to $2 that were not sent again yet. One that was sent says so in a header of its new place.
-WITH headers AS (
-    SELECT unnest(source_headers) AS header FROM {bronze} WHERE source_headers IS NOT NULL
+-- Dead letters of the epochs $1 to $2 that were not sent again yet. A message that was says so in a header.
+WITH named AS (
+    SELECT
+        concat(source_topic, '/', source_partition, '/', source_offset) AS place,
+        epoch,
+        true AS is_letter,
+        unnest(source_headers) AS header
+    FROM bronze.dead_letters
+    WHERE source_headers IS NOT NULL
     UNION ALL
-    SELECT unnest(source_headers) AS header FROM bronze.dead_letters WHERE source_headers IS NOT NULL
+    SELECT NULL, epoch, false, unnest(source_headers) AS header FROM {bronze} WHERE source_headers IS NOT NULL
 ),
-replayed AS (
-    SELECT DISTINCT CAST(header['value'] AS VARCHAR) AS place FROM headers WHERE header['name'] = 'assay-replay'
+-- What came of letters that were sent: the letter's place, and the new one's where it is a letter again.
+came AS (
+    SELECT TRY_CAST(header['value'] AS VARCHAR) AS origin, place, epoch, is_letter
+    FROM named
+    WHERE header['name'] = 'assay-replay'
+),
+-- A letter that was sent twice came back twice: one of them stands for it, and none where another was taken.
+copies AS (
+    SELECT place
+    FROM (
+        SELECT place, is_letter, row_number() OVER (PARTITION BY origin ORDER BY is_letter, epoch, place) AS copy
+        FROM came
+        WHERE origin IS NOT NULL
+    )
+    WHERE is_letter AND copy > 1
+),
+done AS (
+    SELECT origin AS place FROM came WHERE origin IS NOT NULL
+    UNION
+    SELECT place FROM copies
 ),
 letters AS (
     SELECT
@@ -19,9 +43,11 @@ letters AS (
         reason,
         epoch
     FROM bronze.dead_letters
-    WHERE {wanted} AND epoch >= $1 AND epoch <= $2
+    -- A message without a payload is bad whoever reads it, and in a compacted topic it would delete its key.
+    WHERE {wanted} AND payload IS NOT NULL AND epoch >= $1 AND epoch <= $2
 )
+-- The places are held in memory, the letters are not.
 SELECT letters.*
-FROM letters
-LEFT ANTI JOIN replayed ON letters.place = replayed.place
+FROM done
+RIGHT ANTI JOIN letters ON letters.place = done.place
 ORDER BY epoch, source_topic, source_partition, source_offset

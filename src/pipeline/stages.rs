@@ -352,6 +352,11 @@ impl Stages {
         !matches!(&self.windows, Windows::Aside(handover) if !handover.is_idle())
     }
 
+    /// Whether windows that were put aside have failed.
+    pub(super) fn windows_are_gone(&self) -> bool {
+        matches!(&self.windows, Windows::Aside(handover) if handover.is_gone())
+    }
+
     /// What waits for windows that were put aside.
     pub(super) fn windows_depth(&self) -> usize {
         match &self.windows {

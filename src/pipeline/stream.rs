@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, unbounded};
 
 use super::ahead::EncodeAhead;
 use super::aside::{TASKS_AHEAD, WindowThread};
@@ -290,9 +290,7 @@ impl EpochLoop {
         written: &Receiver<Written>,
     ) -> Result<(), PipelineError> {
         loop {
-            for done in written.try_iter() {
-                self.stages.learn(&done);
-            }
+            self.learn(written)?;
             self.metrics.set_queue("decoded", arrived.len(), DECODED_AHEAD);
             self.metrics.set_queue("windows", self.stages.windows_depth(), TASKS_AHEAD);
             self.metrics.set_queue("epochs", work.len(), EPOCHS_AHEAD);
@@ -312,6 +310,20 @@ impl EpochLoop {
             if self.is_due(arrived.is_empty(), writer_is_free) {
                 // When those after it are behind, waiting here stops the poll, because every queue is bounded.
                 self.cut()?;
+            }
+        }
+    }
+
+    /// What is written meanwhile. Who comes later and failed is noticed also while nothing comes to be handed over.
+    fn learn(&mut self, written: &Receiver<Written>) -> Result<(), PipelineError> {
+        loop {
+            match written.try_recv() {
+                Ok(done) => self.stages.learn(&done),
+                Err(TryRecvError::Empty) if self.stages.windows_are_gone() => {
+                    return Err(PipelineError::Thread("windows"));
+                }
+                Err(TryRecvError::Empty) => return Ok(()),
+                Err(TryRecvError::Disconnected) => return Err(PipelineError::Thread("writer")),
             }
         }
     }

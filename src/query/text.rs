@@ -3,6 +3,9 @@
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Word};
 
+/// Statements of one script. Each is kept with what comes before it as blanks, so many would take the square of the text.
+const STATEMENTS_MAX: usize = 100;
+
 /// A query that cannot be read as text, before any planning. Lines and columns count from 1.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SqlTextError {
@@ -10,6 +13,8 @@ pub enum SqlTextError {
     Unreadable { message: String, line: u64, column: u64 },
     #[error("AS OF EPOCH wants the number of an epoch, from 1, and got {found}")]
     NotAnEpoch { found: String, line: u64, column: u64 },
+    #[error("{STATEMENTS_MAX} statements at a time, no more: send them in parts")]
+    TooMany { line: u64, column: u64 },
     #[error("one query reads one epoch: this says {second}, and before that it said {first}")]
     TwoEpochs { first: i64, second: i64, line: u64, column: u64 },
 }
@@ -21,6 +26,7 @@ impl SqlTextError {
         match *self {
             Self::Unreadable { line, column, .. }
             | Self::NotAnEpoch { line, column, .. }
+            | Self::TooMany { line, column }
             | Self::TwoEpochs { line, column, .. } => (line, column),
         }
     }
@@ -86,20 +92,24 @@ pub fn split_epoch(sql: &str) -> Result<(String, Option<i64>), SqlTextError> {
 /// are those of the script.
 ///
 /// # Errors
-/// When quotes or comments do not end.
+/// When quotes or comments do not end, or the statements are too many.
 pub fn statements(script: &str) -> Result<Vec<String>, SqlTextError> {
     let mut statements = Vec::new();
     let (mut begin, mut empty) = (0, true);
-    let mut take = |begin: usize, end: usize| {
+    let statement = |begin: usize, end: usize| {
         let (before, text) = (script.chars().take(begin), script.chars().skip(begin).take(end - begin));
         let before = before.map(|c| if c == '\n' { '\n' } else { ' ' });
-        statements.push(before.chain(text).collect::<String>());
+        before.chain(text).collect::<String>()
     };
     for token in tokens(script)? {
         match &token.token {
             Token::SemiColon => {
+                let Location { line, column } = token.span.start;
                 if !empty {
-                    take(begin, char_offset(script, token.span.start));
+                    statements.push(statement(begin, char_offset(script, token.span.start)));
+                    if statements.len() > STATEMENTS_MAX {
+                        return Err(SqlTextError::TooMany { line, column });
+                    }
                 }
                 begin = char_offset(script, token.span.end);
                 empty = true;
@@ -108,9 +118,27 @@ pub fn statements(script: &str) -> Result<Vec<String>, SqlTextError> {
         }
     }
     if !empty {
-        take(begin, script.chars().count());
+        statements.push(statement(begin, script.chars().count()));
     }
     Ok(statements)
+}
+
+/// How deep the tree of a query can be: its operators. What cannot be read has none.
+pub(super) fn operators(sql: &str) -> usize {
+    let joins = ["and", "or", "not", "union", "except", "intersect", "join", "like", "between", "is"];
+    let is_one = |token: &TokenWithSpan| match &token.token {
+        Token::Word(Word { value, quote_style: None, .. }) => joins.iter().any(|join| value.eq_ignore_ascii_case(join)),
+        Token::Word(_)
+        | Token::Number(..)
+        | Token::SingleQuotedString(_)
+        | Token::Comma
+        | Token::Period
+        | Token::RParen
+        | Token::RBracket
+        | Token::SemiColon => false,
+        other => !is_blank(other),
+    };
+    tokens(sql).unwrap_or_default().iter().filter(|token| is_one(token)).count()
 }
 
 /// Whether a text of the prompt is whole: it ends with a semicolon that is in no quote and no comment.

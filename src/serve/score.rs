@@ -3,7 +3,8 @@
 use axum::http::StatusCode;
 use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat};
-use serde::Deserialize;
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::Problem;
@@ -15,10 +16,39 @@ use crate::scoring::ScoringPipeline;
 struct Question {
     /// Whom it is about.
     #[serde(default)]
-    entity: Map<String, Value>,
+    entity: Fields,
     /// What they are about to do.
     #[serde(default)]
-    context: Map<String, Value>,
+    context: Fields,
+}
+
+/// A JSON object in which no name stands twice: the last one would win, and nobody be told.
+#[derive(Debug, Default)]
+struct Fields(Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Fields;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object of fields")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+                let mut fields = Map::new();
+                while let Some((name, value)) = map.next_entry::<String, Value>()? {
+                    if fields.contains_key(&name) {
+                        return Err(A::Error::custom(format!("`{name}` stands twice")));
+                    }
+                    fields.insert(name, value);
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
 }
 
 /// The transaction that is asked about, as JSON by the contract. It need not have happened: without an identifier it gets
@@ -34,9 +64,14 @@ pub(super) fn transaction(
 ) -> Result<Bytes, Problem> {
     let refused =
         |detail: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail).with("code", "not_a_question");
-    let Question { entity, context: mut fields } = serde_json::from_slice(body)
-        .map_err(|error| refused(format!("expected {{\"entity\": {{…}}, \"context\": {{…}}}}: {error}")))?;
-    for (field, value) in entity {
+    let expected = "expected {\"entity\": {…}, \"context\": {…}}";
+    // What is derived would take an array too.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(refused(expected.to_owned()));
+    }
+    let Question { entity, context: Fields(mut fields) } =
+        serde_json::from_slice(body).map_err(|error| refused(format!("{expected}: {error}")))?;
+    for (field, value) in entity.0 {
         if fields.contains_key(&field) {
             return Err(
                 refused(format!("`{field}` is in `entity` and in `context`; send it once")).with("field", field)

@@ -43,7 +43,7 @@ pub async fn load(
     if table.file.mode == Mode::Rows {
         return copy(tx, &table.copy(&name, freeze), table, stream, encoder, &mut progress).await;
     }
-    let staged = quoted(&format!("{}__new", table.file.name));
+    let staged = format!("pg_temp.{}", quoted(&format!("{}__new", table.file.name)));
     let failed = |what: &str| WarehouseError::of(format!("to {what} {name}"));
     let sql = format!("CREATE TEMP TABLE {staged} (LIKE {name}) ON COMMIT DROP");
     tx.batch_execute(&sql).await.map_err(failed("stage rows of"))?;

@@ -90,7 +90,8 @@ impl WarehouseError {
 /// By the class of the code: what a new attempt may pass, what must be corrected, and rows that break a constraint.
 fn of_code(code: Option<&str>) -> Reaction {
     match code.and_then(|code| code.get(..2)) {
-        Some("22" | "23") => Reaction::Refused,
+        // Rows that are too large for an index (54), or stand twice in one merge (21), come again at each attempt.
+        Some("21" | "22" | "23" | "54") => Reaction::Refused,
         Some("28" | "3D" | "3F" | "42" | "0A" | "2B") => Reaction::Correct,
         _ => Reaction::Retry,
     }

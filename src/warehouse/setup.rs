@@ -30,7 +30,7 @@ pub async fn enter(client: &Client, schema: &str) -> Result<(), WarehouseError> 
         let sql = format!("CREATE SCHEMA IF NOT EXISTS {schema_name}");
         client.batch_execute(&sql).await.map_err(WarehouseError::of(format!("to make the schema {schema}")))?;
     }
-    let sql = format!("SET search_path = {schema_name}, pg_temp; SET timezone = 'UTC'");
+    let sql = format!("SET search_path = {schema_name}, pg_temp; SET timezone = 'UTC'; SET lock_timeout = '60s'");
     client.batch_execute(&sql).await.map_err(WarehouseError::of("to enter the schema"))
 }
 
@@ -56,6 +56,9 @@ pub async fn prepare(
         let name = &table.file.name;
         let Some(columns) = standing.get(name) else {
             create(&tx, table).await?;
+            // It may have been there: it holds no epoch any more, and is filled anew.
+            let forget = "DELETE FROM assay_state WHERE table_name = $1";
+            tx.execute(forget, &[name]).await.map_err(WarehouseError::of("to write assay_state"))?;
             continue;
         };
         let found = ddl::drift(table, columns);

@@ -66,6 +66,10 @@ impl Access {
                           or serve.api_key_file, or listen on 127.0.0.1";
             return Err(Problem::new(StatusCode::FORBIDDEN, detail).with("code", "no_api_key"));
         }
+        if headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site") {
+            let detail = "without an API key the console answers its own page only, and another site asked";
+            return Err(Problem::new(StatusCode::FORBIDDEN, detail).with("code", "foreign_site"));
+        }
         let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
         let host = if has_port { host.to_owned() } else { format!("{host}:80") };
@@ -115,6 +119,9 @@ mod tests {
         for host in ["evil.example", "evil.example:9464", "127.0.0.1.evil.example:9464", ""] {
             assert!(open.read(&headers(&[("host", host)])).is_err(), "{host}");
         }
+        let from = |site| headers(&[("host", "localhost"), ("sec-fetch-site", site)]);
+        assert!(open.read(&from("same-origin")).is_ok() && open.read(&from("none")).is_ok());
+        assert!(open.read(&from("cross-site")).is_err());
         assert!(access(&[], &[], "0.0.0.0:9464").read(&headers(&[("host", "localhost")])).is_err());
     }
 

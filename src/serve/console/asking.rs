@@ -82,6 +82,9 @@ impl Answer {
     }
 }
 
+/// Rows between two looks at how large an answer is.
+const ROWS_AT_ONCE: usize = 64;
+
 impl Asking {
     /// Opens nothing before it is asked.
     pub fn new(
@@ -173,16 +176,18 @@ impl Asking {
         let (mut rows, mut bytes, mut is_cut) = (Vec::new(), 0, false);
         while let Some(batch) = stream.next().await {
             let taken = batch.and_then(|batch: RecordBatch| {
-                let left = rows_max - rows.len();
-                is_cut |= batch.num_rows() > left;
-                Ok(cells::rows(&batch, left, &mut bytes)?)
+                for from in (0..batch.num_rows()).step_by(ROWS_AT_ONCE) {
+                    let (left, part) = (rows_max - rows.len(), ROWS_AT_ONCE.min(batch.num_rows() - from));
+                    rows.extend(cells::rows(&batch.slice(from, part), left, &mut bytes)?);
+                    is_cut |= part > left || bytes > self.settings.answer_bytes_max;
+                    if is_cut {
+                        break;
+                    }
+                }
+                Ok(())
             });
-            match taken {
-                Ok(taken) => rows.extend(taken),
-                Err(error) => return Err(self.explain(&error, &sql, &context, false).await),
-            }
-            if bytes > self.settings.answer_bytes_max {
-                is_cut = true;
+            if let Err(error) = taken {
+                return Err(self.explain(&error, &sql, &context, false).await);
             }
             if is_cut {
                 break;

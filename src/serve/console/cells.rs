@@ -48,11 +48,19 @@ pub(super) fn rows(batch: &RecordBatch, most: usize, bytes: &mut usize) -> Resul
     for (column, kind) in flat.columns().iter().zip(kinds) {
         let cells = cells(column, kind)?;
         for (row, cell) in rows.iter_mut().zip(cells) {
-            *bytes += cell.as_str().map_or(8, str::len) + 4;
+            *bytes += bytes_of(&cell) + 4;
             row.push(cell);
         }
     }
     Ok(rows)
+}
+
+fn bytes_of(cell: &Value) -> usize {
+    match cell {
+        Value::String(text) => text.len(),
+        Value::Array(_) | Value::Object(_) => cell.to_string().len(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 8,
+    }
 }
 
 /// Rows as objects by the names of their columns.
@@ -96,7 +104,10 @@ fn cells(column: &ArrayRef, kind: &str) -> Result<Vec<Value>, ArrowError> {
         }
         "json" => {
             let texts = column.as_string::<i32>();
-            let read = |text: &str| serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
+            let read = |text: &str| match serde_json::from_str(text) {
+                Ok(value) if text.len() <= TEXT_MAX => value,
+                _ => Value::from(cut(text.to_owned())),
+            };
             Ok(texts.iter().map(|text| text.map_or(Value::Null, read)).collect())
         }
         _ => {

@@ -15,6 +15,8 @@ use super::asking::Question;
 use super::{Console, access};
 use crate::query::{Names, split_epoch, statements};
 
+const SQL_BYTES_MAX: usize = 64 << 10;
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Asked {
@@ -46,6 +48,9 @@ pub(super) async fn ask(State(state): State<ServeState>, request: Request) -> Re
     let wrong = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail).with("code", "sql");
     let Asked { sql } =
         serde_json::from_slice(&text).map_err(|error| wrong(format!("the body is {{\"sql\": TEXT}}: {error}")))?;
+    if sql.len() > SQL_BYTES_MAX {
+        return Err(wrong(format!("a question may have {SQL_BYTES_MAX} bytes, and this has {}", sql.len())));
+    }
     let parts = statements(&sql).map_err(|error| wrong(error.render(&sql)))?;
     let [statement] = parts.as_slice() else {
         return Err(wrong(match parts.len() {

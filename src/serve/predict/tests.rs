@@ -136,7 +136,8 @@ async fn a_question_is_answered_as_the_transaction_it_may_become() {
     assert_eq!((twice.status, &twice.json()["field"]), (422, &json!("amount")));
     let nobody = ask(json!({}), &context).await;
     assert_eq!((nobody.status, &nobody.json()["field"]), (422, &json!("user_id")));
-    for body in ["", "[7]", "{\"entity\": 1}", "{\"whom\": {}}"] {
+    let twice = "{\"context\": {\"amount\": 1, \"amount\": 99999}}";
+    for body in ["", "[]", "[{\"user_id\": 7}, {}]", "{\"entity\": 1}", "{\"whom\": {}}", twice] {
         let refused = service.send("POST", "/score", JSON, body.as_bytes()).await;
         assert_eq!((refused.status, &refused.json()["code"]), (422, &json!("not_a_question")), "{body}");
     }

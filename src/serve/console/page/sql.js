@@ -15,7 +15,8 @@ export async function load({ at, state, shared, signal }) {
     ? FIRST
     : `SELECT *\nFROM ${shared.about.tables.silver}\nLIMIT 20`;
   state.sql ??= asked ?? sessionStorage.getItem("assay.sql") ?? first;
-  if (asked && !state.ran) state.run = true;
+  // A link of the page asks; one of another site only fills in, for any site could send people here.
+  if (asked && !state.ran && navigator.userActivation?.hasBeenActive) state.run = true;
   return { names: state.names, limits: shared.about.limits };
 }
 

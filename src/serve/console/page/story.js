@@ -3,20 +3,7 @@
 import { Problem, get } from "./api.js";
 import { answerTable, bar, copyable, empty, facts, h, head, table, tag } from "./dom.js";
 import { cell, count, instant, real, share, words } from "./format.js";
-import { classTag } from "./transactions.js";
-
-const PROVENANCE = new Set([
-  "source_topic",
-  "source_partition",
-  "source_offset",
-  "source_at",
-  "source_key",
-  "source_headers",
-  "schema_id",
-  "ingested_at",
-  "epoch",
-  "processing_date",
-]);
+import { PROVENANCE, classTag } from "./transactions.js";
 
 export async function load({ at, signal }) {
   const query = at.rest.length ? `id=${encodeURIComponent(at.rest.join("/"))}` : at.query.toString();

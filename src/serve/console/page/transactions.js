@@ -4,6 +4,20 @@ import { get } from "./api.js";
 import { askedBy, choice, empty, h, head, table, tag } from "./dom.js";
 import { cell, count, instant, money, plural, share } from "./format.js";
 
+// Columns that say how a row came, not what it is.
+export const PROVENANCE = new Set([
+  "source_topic",
+  "source_partition",
+  "source_offset",
+  "source_at",
+  "source_key",
+  "source_headers",
+  "schema_id",
+  "ingested_at",
+  "epoch",
+  "processing_date",
+]);
+
 export const every = 5000;
 
 export async function load({ at, shared, signal }) {
@@ -127,19 +141,8 @@ function scored({ rows, context, tables, risk, table: name }) {
 }
 
 function plain({ rows, tables }) {
-  const hidden = new Set([
-    "source_topic",
-    "source_partition",
-    "source_offset",
-    "source_at",
-    "source_key",
-    "source_headers",
-    "schema_id",
-    "ingested_at",
-    "processing_date",
-  ]);
   if (!rows.length) return empty("No rows yet", "Rows appear here as soon as their epoch is complete.");
-  const names = Object.keys(rows[0]).filter((name) => !hidden.has(name));
+  const names = Object.keys(rows[0]).filter((name) => name === "epoch" || !PROVENANCE.has(name));
   const columns = [
     { title: "Place", heads: true, of: placeLink },
     ...names.map((name) => ({
