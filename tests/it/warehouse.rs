@@ -18,6 +18,7 @@ impl Shop {
         // A port that was free a moment ago: nobody answers there.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let shop = Self { folder: TempDir::new().unwrap(), url: format!("postgres://ana@127.0.0.1:{port}/shop") };
+        std::fs::create_dir(shop.folder.path().join("sql")).unwrap();
         let made = ["--events", "300", "--seed", "1", "--json-share", "0", "--v2", "0", "--output", "made.jsonl"];
         assert!(shop.run(&[&["generate"][..], &made].concat()).status.success());
         assert!(shop.run(&["load", "made.jsonl"]).status.success());
