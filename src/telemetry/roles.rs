@@ -34,6 +34,11 @@ pub struct RoleMetrics {
 impl RoleMetrics {
     #[rustfmt::skip]
     pub(super) fn make(make: &mut Maker) -> Result<Self, MetricsError> {
+        let returns = make.counters("assay_challenger_returns_total", "Challengers that were taken out, by cause: errors or latency.", &["cause"])?;
+        // Shown before the first: an alert asks for it.
+        for cause in ["errors", "latency"] {
+            returns.with_label_values(&[cause]);
+        }
         Ok(Self {
             predictions: make.counters("assay_role_predictions_total", "Transactions scored as champion, challenger, pinned or shadow, by decision.", &["role", "decision"])?,
             failures: make.counters("assay_role_failures_total", "Transactions that the version of a role could say nothing of: of a challenger, the champion answered; of champion and pinned, the rules.", &["role"])?,
@@ -42,7 +47,7 @@ impl RoleMetrics {
             versions: make.gauges("assay_role_version_info", "Always 1; the labels tell which version has a role.", &["role", "model", "version"])?,
             shown: Mutex::default(),
             share: make.float_gauge("assay_challenger_share", "The share of users whom a challenger answers now; 0 when there is none, or it was taken out.")?,
-            returns: make.counters("assay_challenger_returns_total", "Challengers that were taken out, by cause: errors or latency.", &["cause"])?,
+            returns,
             shed: make.counter("assay_shadow_shed_total", "Transactions that the challenger was not asked about in the shadow, because too many waited.")?,
         })
     }
