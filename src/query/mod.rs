@@ -32,17 +32,26 @@ pub fn only_read() -> SQLOptions {
     SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false)
 }
 
-/// Plans a query that only reads.
+/// Refuses a query that is too deep to be planned.
 ///
 /// # Errors
-/// When it cannot be planned, would change something, or is too deep.
-pub async fn plan(session: &SessionContext, sql: &str) -> Result<DataFrame, DataFusionError> {
+/// With the number of its operators.
+pub fn check_depth(sql: &str) -> Result<(), DataFusionError> {
     let operators = text::operators(sql);
     if operators > OPERATORS_MAX {
         return Err(DataFusionError::Plan(format!(
             "the query has {operators} operators and brackets, and {OPERATORS_MAX} are the most: ask in parts, or use IN (…)"
         )));
     }
+    Ok(())
+}
+
+/// Plans a query that only reads.
+///
+/// # Errors
+/// When it cannot be planned, would change something, or is too deep.
+pub async fn plan(session: &SessionContext, sql: &str) -> Result<DataFrame, DataFusionError> {
+    check_depth(sql)?;
     // Positions cost a little, and errors want them.
     {
         let state = session.state_ref();

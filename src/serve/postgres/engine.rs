@@ -213,6 +213,7 @@ impl Engine {
     /// Plans a question. What reads PostgreSQL's own catalog is rewritten first; anything else only when it is no SQL of
     /// ours, so that `assay sql` and this give the same answers.
     pub async fn plan(&self, context: &SessionContext, sql: &str) -> Result<LogicalPlan, DataFusionError> {
+        crate::query::check_depth(sql)?;
         let direct =
             async || -> Result<LogicalPlan, DataFusionError> { Ok(plan_of_ours(context, sql).await?.into_parts().1) };
         if asks_catalog(sql) {
