@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use assay::features::{Enabled, FeatureSettings};
 use assay::lake::open_session;
@@ -10,10 +11,15 @@ use assay::refine::{Mode, TableDef};
 use assay::scoring::{RecallScorer, ScoringPipeline, streamed_model};
 use assay::source::end_offsets;
 use clap::Args;
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 
 use crate::app::{App, KafkaArgs, Reading};
 use crate::exit::{Exit, Refused};
 use crate::run::BROKER_PATIENCE;
+
+/// What the queries of a verification may hold; beyond it they go to temporary files.
+const MEMORY_BYTES_MAX: usize = 1 << 30;
 
 /// Prove conservation, uniqueness and gold from the tables alone; exits 3 when something does not hold.
 #[derive(Debug, Clone, Args)]
@@ -45,7 +51,9 @@ pub fn run(args: VerifyArgs, mut app: App) -> anyhow::Result<Exit> {
     };
     let lost = lost_versions(&tables)?;
     let mut report = if lost.is_empty() {
-        let session = app.handle.block_on(open_session(&lake, None, app.clock.now_us() / 1000, None))?;
+        let pool = Arc::new(FairSpillPool::new(MEMORY_BYTES_MAX));
+        let runtime = RuntimeEnvBuilder::new().with_memory_pool(pool).build_arc()?;
+        let session = app.handle.block_on(open_session(&lake, None, app.clock.now_us() / 1000, Some(runtime)))?;
         let settings = app.stage_settings();
         let recall = |said: &BTreeMap<i64, String>| recall(&app, &plan, said);
         let subject = Subject {

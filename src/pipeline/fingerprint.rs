@@ -29,6 +29,12 @@ impl Fingerprint {
         Ok(print)
     }
 
+    /// Of these rows and others.
+    pub(super) fn and(&mut self, other: Self) {
+        self.rows += other.rows;
+        self.sum = self.sum.wrapping_add(other.sum);
+    }
+
     fn add(&mut self, hash: u128) {
         self.rows += 1;
         self.sum = self.sum.wrapping_add(hash);

@@ -26,6 +26,7 @@ mod tables;
 mod verify;
 mod watermark;
 mod windowing;
+mod windows_again;
 
 pub use ahead::{EncodeAhead, Intakes};
 pub use assemble::{Arrived, Provenance, arrived, dead_letter_rows, file_provenance, seal};

@@ -3,20 +3,19 @@
 use std::collections::BTreeMap;
 
 use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::{Int64Type, SchemaRef};
+use arrow::datatypes::Int64Type;
 use arrow::util::display::array_value_to_string;
-use arrow::util::pretty::pretty_format_batches;
 use datafusion::prelude::SessionContext;
 
 use super::error::PipelineError;
-use super::fingerprint::Fingerprint;
 use super::plan::Plan;
 use super::recompute::{Recall, rows_again, said_by_epoch};
 use super::stages::StageSettings;
 use super::standing;
 use super::tables::Tables;
+use super::windows_again::windows_again;
 use crate::domain::{EpochKind, EpochRecord, Positions, TableName, schema};
-use crate::refine::{functions, run_batch};
+use crate::refine::functions;
 
 /// Something that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -87,9 +86,10 @@ pub fn verify(
     handle.block_on(conservation(context, subject.plan, &records, &mut report))?;
     step("uniqueness");
     handle.block_on(uniqueness(context, subject.plan, &mut report))?;
+    functions::register(context, &subject.plan.catalog.references);
     for def in &subject.plan.windows {
         step(&format!("{} against a recomputation", def.table));
-        handle.block_on(recomputation(context, subject.plan, def, &mut report))?;
+        handle.block_on(windows_again(context, subject.plan, def, subject.settings.chunk_rows, &mut report))?;
     }
     if !subject.plan.rows.is_empty() {
         step("tables that follow from silver row by row");
@@ -293,63 +293,6 @@ async fn uniqueness(context: &SessionContext, plan: &Plan, report: &mut Verifica
     if report.findings.len() == before {
         let tables: Vec<String> = laws.iter().map(|(table, _)| table.to_string()).collect();
         report.proven.push(format!("every message stands once, and every key of {} once", tables.join(", ")));
-    }
-    Ok(())
-}
-
-async fn recomputation(
-    context: &SessionContext,
-    plan: &Plan,
-    def: &crate::refine::TableDef,
-    report: &mut Verification,
-) -> Result<(), PipelineError> {
-    functions::register(context, &plan.catalog.references);
-    let source = context.table(plan.silver.table.to_string()).await?;
-    let again = run_batch(context, def, source).await?;
-    let standing = context.table(def.table.to_string()).await?;
-    let columns: Vec<String> = again.schema().fields().iter().map(|field| field.name().clone()).collect();
-    let names: Vec<&str> = columns.iter().map(String::as_str).collect();
-    let standing = standing.select_columns(&names)?;
-    let schema = SchemaRef::clone(again.schema().inner());
-    let (wanted, found) =
-        (Fingerprint::of(again.clone(), &schema).await?, Fingerprint::of(standing.clone(), &schema).await?);
-    if found == wanted {
-        let rows = found.rows;
-        report.proven.push(format!("{rows} rows of {} equal a recomputation from {}", def.table, plan.silver.table));
-        return Ok(());
-    }
-    let missing = again.clone().except(standing.clone())?;
-    let surplus = standing.except(again)?;
-    let before = report.findings.len();
-    for (frame, what) in [
-        (missing, "that a recomputation from silver gives are not there"),
-        (surplus, "are not what a recomputation from silver gives"),
-    ] {
-        let found = frame.clone().count().await?;
-        if found > 0 {
-            let sample = frame.limit(0, Some(1))?.collect().await?;
-            let detail = format!(
-                "{found} rows {what} (where its SQL is new or was changed, `assay rebuild gold` makes them), for example\n{}",
-                pretty_format_batches(&sample)?
-            );
-            report.findings.push(Finding {
-                check: "recomputation",
-                epoch: None,
-                table: Some(def.table.to_string()),
-                detail,
-            });
-        }
-    }
-    if report.findings.len() == before {
-        let (stand, should) = (found.rows, wanted.rows);
-        report.findings.push(Finding {
-            check: "recomputation",
-            epoch: None,
-            table: Some(def.table.to_string()),
-            detail: format!(
-                "{stand} rows stand there, and a recomputation from silver gives {should}: some stand twice"
-            ),
-        });
     }
     Ok(())
 }

@@ -30,6 +30,14 @@ pub async fn run_batch(session: &SessionContext, def: &TableDef, source: DataFra
             return Err(DataFusionError::Plan(format!("{} has no window or no event_time", def.table)));
         }
     };
+    run_over(session, def, source).await
+}
+
+/// As [`run_batch`], over rows that have their windows already, as [`window_view`] gives them or some of them.
+///
+/// # Errors
+/// When the SQL does not fit the source.
+pub async fn run_over(session: &SessionContext, def: &TableDef, source: DataFrame) -> Result<DataFrame> {
     // A catalog of its own, so that the source may stand under its name beside the real one.
     let state = SessionStateBuilder::new_from_existing(session.state())
         .with_catalog_list(Arc::new(MemoryCatalogProviderList::new()))

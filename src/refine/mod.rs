@@ -33,7 +33,7 @@ mod trailing;
 mod training;
 pub mod window;
 
-pub use batch_sql::{run_batch, window_view};
+pub use batch_sql::{run_batch, run_over, window_view};
 pub use catalog::{Catalog, SqlText};
 pub use dedup::Dedup;
 pub use definition::{Expectation, Mode, OnFail, TableDef, Trailing, WindowSpec};

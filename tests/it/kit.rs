@@ -469,9 +469,13 @@ impl Lab {
 
     /// With what can ask a model once more.
     pub fn verify_with(&self, ends: Option<&Positions>, recall: Option<&Recall<'_>>) -> Verification {
+        self.verify_in(&self.session(None), ends, recall)
+    }
+
+    /// With the tables of this session.
+    pub fn verify_in(&self, session: &Session, ends: Option<&Positions>, recall: Option<&Recall<'_>>) -> Verification {
         let lake = self.open_lake().expect("a lake");
         let tables = self.tables(&lake).expect("tables");
-        let session = self.session(None);
         let subject = Subject { plan: &PLAN, settings: &self.stages, hash_key: lake.hash_key(), ends, recall };
         verify(&tables, &session.context, &subject, |_| {}).expect("a verification")
     }

@@ -80,6 +80,34 @@ fn a_table_that_lost_its_last_commit_is_named_before_anything_is_read() {
     assert!(lost[0].detail.contains(&format!("ends at version {}", version - 1)), "{lost:#?}");
 }
 
+/// One row of a table of windows is away, and a value of another is wrong: parts of any size find the same.
+#[test]
+fn windows_are_computed_again_in_parts_with_the_same_answer() {
+    let (stream, _) = generated(dirty(64, 400));
+    let folder = tempfile::tempdir().unwrap();
+    let mut lab = Lab::at(folder.path().to_str().unwrap());
+    lab.run(&stream, &Cut::every(50)).unwrap();
+    let (mut proven, mut told) = (Vec::new(), Vec::new());
+    for chunk_rows in [lab.stages.chunk_rows, 800] {
+        lab.stages.chunk_rows = chunk_rows;
+        let report = lab.verify();
+        assert_eq!(report.findings, [], "{chunk_rows}");
+        proven.push(report.proven);
+        let session = lab.session(None);
+        let wrong = "SELECT * EXCEPT (place) REPLACE (CASE WHEN place = 2 THEN spending + 1 ELSE spending END AS spending) \
+            FROM (SELECT *, row_number() OVER (ORDER BY window_start, user_id) AS place FROM gold.user_activity) WHERE place > 1";
+        let view = wait_for(session.context.sql(wrong)).unwrap().into_view();
+        let gold = session.context.catalog("assay").unwrap().schema("gold").unwrap();
+        gold.deregister_table("user_activity").unwrap();
+        gold.register_table("user_activity".into(), view).unwrap();
+        let findings = lab.verify_in(&session, None, None).findings;
+        assert_eq!(found(&findings), ["recomputation - gold.user_activity"; 2], "{chunk_rows}");
+        told.push(findings.iter().map(|finding| finding.detail.lines().next().unwrap().to_owned()).collect::<Vec<_>>());
+    }
+    assert!(told[0][0].starts_with("2 rows that") && told[0][1].starts_with("1 rows are not"), "{told:#?}");
+    assert!(proven.iter().all(|each| *each == proven[0]) && told.iter().all(|each| *each == told[0]), "{told:#?}");
+}
+
 #[test]
 fn a_read_creates_no_table() {
     let folder = tempfile::tempdir().unwrap();
