@@ -45,7 +45,9 @@ pub fn run(args: VerifyArgs, mut app: App) -> anyhow::Result<Exit> {
     };
     let lost = lost_versions(&tables)?;
     let mut report = if lost.is_empty() {
-        let session = app.handle.block_on(open_session(&lake, None, app.clock.now_us() / 1000, None))?;
+        // One complete epoch is judged, whatever a writer adds meanwhile.
+        let epoch = Some(tables.ledger.last_epoch()).filter(|epoch| *epoch > 0);
+        let session = app.handle.block_on(open_session(&lake, epoch, app.clock.now_us() / 1000, None))?;
         let settings = app.stage_settings();
         let recall = |said: &BTreeMap<i64, String>| recall(&app, &plan, said);
         let subject = Subject {
