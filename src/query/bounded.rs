@@ -9,18 +9,21 @@ mod sizes;
 
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::concat;
-use arrow::datatypes::{DataType, FieldRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DataFusionError, Result, ScalarValue, plan_err};
 use datafusion::logical_expr::expr::{Cast, ScalarFunction, TryCast};
+use datafusion::logical_expr::type_coercion::binary::BinaryTypeCoercer;
 use datafusion::logical_expr::{
     BinaryExpr, ColumnarValue, Documentation, Expr, LogicalPlan, Operator, ReturnFieldArgs, ScalarFunctionArgs,
     ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use datafusion::optimizer::AnalyzerRule;
+use datafusion::physical_plan::PhysicalExpr;
+use datafusion::physical_plan::expressions::{BinaryExpr as PhysicalBinary, Column, Literal};
 use datafusion::prelude::SessionContext;
 
 use sizes::{Kind, Size, fixed_width};
@@ -231,11 +234,9 @@ fn bounded(expression: Expr) -> Result<Transformed<Expr>> {
             let call = Expr::ScalarFunction(ScalarFunction { func, args });
             Ok(if is_new { Transformed::yes(call) } else { Transformed::no(call) })
         }
-        Expr::BinaryExpr(BinaryExpr { op: Operator::StringConcat, .. }) => {
-            // The children came first: this one is seen once, unless the whole plan is analyzed again, which is no harm.
-            let checked = ScalarUDF::new_from_impl(Checked { signature: Signature::any(1, Volatility::Immutable) });
-            let call = ScalarFunction { func: Arc::new(checked), args: vec![expression] };
-            Ok(Transformed::yes(Expr::ScalarFunction(call)))
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::StringConcat, right }) => {
+            let joined = ScalarUDF::new_from_impl(Joined { signature: Signature::any(2, Volatility::Immutable) });
+            Ok(Transformed::yes(joined.call(vec![*left, *right])))
         }
         Expr::Literal(value, metadata) => {
             let bytes = literal_bytes(&value);
@@ -275,19 +276,22 @@ fn check_width(kind: &DataType) -> Result<()> {
     }
 }
 
-/// What `||` has made, handed on when it is within the bounds. By its names it is not there.
+/// `||`, which is no function to the planner: asked like one, and then left to the engine. By its names it is not there.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Checked {
+struct Joined {
     signature: Signature,
 }
 
-impl ScalarUDFImpl for Checked {
+impl ScalarUDFImpl for Joined {
     fn name(&self) -> &'static str {
         "||"
     }
 
     fn schema_name(&self, arguments: &[Expr]) -> Result<String> {
-        arguments.iter().map(|of| Ok(of.schema_name().to_string())).collect()
+        let [left, right] = arguments else { return plan_err!("|| takes two texts") };
+        let (left, right) = (Box::new(left.clone()), Box::new(right.clone()));
+        let joined = Expr::BinaryExpr(BinaryExpr { left, op: Operator::StringConcat, right });
+        Ok(joined.schema_name().to_string())
     }
 
     fn signature(&self) -> &Signature {
@@ -295,23 +299,46 @@ impl ScalarUDFImpl for Checked {
     }
 
     fn return_type(&self, kinds: &[DataType]) -> Result<DataType> {
-        match kinds {
-            [kind] => Ok(kind.clone()),
-            _ => plan_err!("|| is checked alone"),
-        }
+        let [left, right] = kinds else { return plan_err!("|| takes two texts") };
+        BinaryTypeCoercer::new(left, &Operator::StringConcat, right).get_result_type()
     }
 
     fn return_field_from_args(&self, arguments: ReturnFieldArgs) -> Result<FieldRef> {
-        match arguments.arg_fields {
-            [field] => Ok(Arc::clone(field)),
-            _ => plan_err!("|| is checked alone"),
-        }
+        let kinds: Vec<DataType> = arguments.arg_fields.iter().map(|field| field.data_type().clone()).collect();
+        // As the operator says it: a plan that was made before does not change its schema.
+        let nullable = arguments.arg_fields.iter().any(|field| field.is_nullable());
+        Ok(Arc::new(Field::new(self.name(), self.return_type(&kinds)?, nullable)))
     }
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let Some(made) = arguments.args.into_iter().next() else { return plan_err!("|| is checked alone") };
-        check_built(self.name(), &made)?;
-        Ok(made)
+        let ScalarFunctionArgs { args, number_rows, .. } = arguments;
+        let is_constant = args.iter().all(|of| matches!(of, ColumnarValue::Scalar(_)));
+        let rows = if is_constant { 1 } else { number_rows };
+        check(self.name(), Kind::Sum.upper(&args, rows).into_iter())?;
+        let (mut fields, mut columns, mut sides) = (Vec::new(), Vec::new(), Vec::<Arc<dyn PhysicalExpr>>::new());
+        for side in args {
+            match side {
+                ColumnarValue::Scalar(constant) => sides.push(Arc::new(Literal::new(constant))),
+                ColumnarValue::Array(array) => {
+                    let name = columns.len().to_string();
+                    sides.push(Arc::new(Column::new(&name, columns.len())));
+                    fields.push(Field::new(name, array.data_type().clone(), true));
+                    columns.push(array);
+                }
+            }
+        }
+        let [left, right] =
+            <[_; 2]>::try_from(sides).map_err(|_| DataFusionError::Plan("|| takes two texts".to_owned()))?;
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let batch = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?;
+        let joined = PhysicalBinary::new(left, Operator::StringConcat, right).evaluate(&batch)?;
+        match joined {
+            // Constants give a constant, or else the optimizer would not take it for one.
+            ColumnarValue::Array(array) if is_constant => {
+                ScalarValue::try_from_array(&array, 0).map(ColumnarValue::Scalar)
+            }
+            joined => Ok(joined),
+        }
     }
 }
 

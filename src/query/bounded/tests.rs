@@ -106,6 +106,7 @@ async fn what_is_small_is_answered_as_ever() {
         "SELECT array_to_string([a, b], ',', '-'), array_replace_all([n, 1], 1, 7), concat_ws('-', a, b) FROM t",
         "SELECT concat(a, b, 'x'), a || b, a || '1' || n, [n] || [2], array_append([n], 3), map([1], [n]) FROM t",
         "SELECT a || b AS both, count(*) FROM t GROUP BY a || b ORDER BY both",
+        "SELECT k || '!' AS x, count(*) FROM (SELECT 'a' AS k UNION ALL SELECT 'b') GROUP BY k || '!' ORDER BY x",
         "SELECT a || '!', concat(a, '!') FROM t WHERE concat(a, '!') LIKE 'a%' OR a || '!' = '!'",
         "SELECT to_char(TIMESTAMP '2026-01-01', '%Y'), array_union([1], [2]), array_concat([1], [2]), [1, 2][1]",
         "SELECT (SELECT max(a || b) FROM t), t.n FROM t WHERE n IN (SELECT length(repeat('x', 3)))",
