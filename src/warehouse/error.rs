@@ -43,6 +43,9 @@ pub enum WarehouseError {
     )]
     NotOurs { schema: String, user: String, told: String },
 
+    #[error("the lake has no complete epoch yet, so there is nothing to load; the warehouse is left as it is")]
+    NoEpoch,
+
     #[error(
         "the connection to the warehouse moves between sessions of the server, as behind a pooler in transaction mode \
          (pgbouncer): locks and settings of a session do not hold there, and nothing of this step was kept. Give the server's \
@@ -89,7 +92,7 @@ impl WarehouseError {
         match self {
             Self::Lake(error) => error.reaction(),
             Self::Query { fault, .. } if fault.is_usage => Reaction::Correct,
-            Self::Query { .. } | Self::Busy { .. } | Self::Moved { .. } => Reaction::Retry,
+            Self::Query { .. } | Self::Busy { .. } | Self::Moved { .. } | Self::NoEpoch => Reaction::Retry,
             Self::Connect { code, .. } | Self::Postgres { code, .. } => of_code(code.as_deref()),
             Self::Checks { .. } => Reaction::Refused,
             Self::Setting { .. }

@@ -15,7 +15,7 @@ use super::ddl::{self, quoted};
 use super::definitions::Definitions;
 use super::error::WarehouseError;
 use super::file::{Mode, TableFile};
-use super::settings::{SslMode, WarehouseSettings};
+use super::settings::WarehouseSettings;
 use super::source::{Epoch, Source, Span, Table, kept};
 use super::state::{self, Run, State};
 use super::{plan, security, setup};
@@ -94,6 +94,9 @@ pub async fn load(job: &Job<'_>, session: Session, options: &Options) -> Result<
     let began = job.clock.now_us();
     let mut source = Source::new(session, job.definitions, job.references, job.silver.clone())?;
     let newest = source.epoch();
+    if newest == 0 {
+        return Err(WarehouseError::NoEpoch);
+    }
     source.narrow(job.definitions, Span { after: 0, to: newest }).await?;
     let mut tables = Vec::with_capacity(job.definitions.tables.len());
     for file in &job.definitions.tables {
@@ -106,6 +109,7 @@ pub async fn load(job: &Job<'_>, session: Session, options: &Options) -> Result<
     let (mut client, place) = connect(job.settings, &format!("assay warehouse {}", run.id)).await?;
     state::lock(&client, schema, &place).await?;
     setup::enter(&client, schema).await?;
+    state::is_held(&client, schema).await?;
     let standing = ddl::standing(&client, schema).await?;
     setup::owned(&client, schema, &standing, &tables).await?;
     let mut states = if standing.contains_key(state::STATE) { state::read(&client).await? } else { BTreeMap::new() };
@@ -122,7 +126,7 @@ pub async fn load(job: &Job<'_>, session: Session, options: &Options) -> Result<
     let plan = plan::plan(&source, &states, &wanted, options).await?;
     let prepared = setup::prepare(&mut client, schema, &standing, &people, &tables, options).await?;
     let mut notes = prepared.notes;
-    notes.extend(plain_text(&client, job.settings).await);
+    notes.extend(plain_text(&client).await);
     notes.extend(plan.because.is_none().then(|| older(&job.definitions.tables, &states)).into_iter().flatten());
     let report = Report {
         warehouse: place,
@@ -157,15 +161,12 @@ pub async fn load(job: &Job<'_>, session: Session, options: &Options) -> Result<
 }
 
 /// A connection to elsewhere that everybody on the way can read.
-async fn plain_text(client: &Client, settings: &WarehouseSettings) -> Option<String> {
+async fn plain_text(client: &Client) -> Option<String> {
     let sql = "SELECT host(a.client_addr)::text FROM pg_stat_activity a JOIN pg_stat_ssl s USING (pid) \
                WHERE pid = pg_backend_pid() AND NOT s.ssl AND a.client_addr IS NOT NULL \
                   AND NOT a.client_addr <<= '127.0.0.0/8' AND a.client_addr <> '::1'";
     let from: String = client.query_opt(sql, &[]).await.ok()??.get(0);
-    let mode = if settings.sslmode == SslMode::Disable { "disable" } else { "prefer" };
-    Some(format!(
-        "the connection from {from} is not encrypted (sslmode {mode}): set warehouse.sslmode to require or verify-full"
-    ))
+    Some(format!("the connection from {from} is not encrypted: set warehouse.sslmode to require or verify-full"))
 }
 
 /// Tables that hold rows by an older file.

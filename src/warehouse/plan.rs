@@ -99,15 +99,9 @@ pub async fn plan(
     let until = options.until.unwrap_or(wanted.newest).min(wanted.newest);
     let state_of = |file: &TableFile| states.get(&file.name);
     let after = wanted.tables.iter().filter_map(state_of).map(|state| state.epoch).max();
-    // Epoch 0 is that of a lake without epochs, which a complete refresh has made of it.
-    let Some(after) = after.filter(|after| !options.full && *after > 0) else {
-        let because = if options.full { "it was asked for" } else { "nothing is loaded yet" };
-        let mut plan = all(source, wanted, until, because.to_owned()).await?;
-        if plan.steps.is_empty() && options.full {
-            // A lake without epochs: what was loaded of it before is none of its rows.
-            plan.steps.push(Step { refresh: names(wanted), parts: Vec::new() });
-        }
-        return Ok(plan);
+    let Some(after) = after.filter(|_| !options.full) else {
+        let because = if after.is_some() { "it was asked for" } else { "nothing is loaded yet" };
+        return all(source, wanted, until, because.to_owned()).await;
     };
     let mut seen = Ledger::default();
     let from = Span { after: after - 1, to: wanted.newest };
@@ -143,12 +137,9 @@ pub async fn plan(
 
 async fn all(source: &Source, wanted: &Wanted<'_>, until: i64, because: String) -> Result<Plan, WarehouseError> {
     let parts = parts(source, Span { after: 0, to: until }, wanted.rows_max).await?;
-    let steps = if parts.is_empty() { Vec::new() } else { vec![Step { refresh: names(wanted), parts }] };
+    let refresh = wanted.tables.iter().map(|file| file.name.clone()).collect();
+    let steps = if parts.is_empty() { Vec::new() } else { vec![Step { refresh, parts }] };
     Ok(Plan { steps, because: Some(because), after: 0 })
-}
-
-fn names(wanted: &Wanted<'_>) -> Vec<String> {
-    wanted.tables.iter().map(|file| file.name.clone()).collect()
 }
 
 async fn parts(source: &Source, span: Span, rows_max: u64) -> Result<Vec<Part>, WarehouseError> {

@@ -73,6 +73,7 @@ pub async fn prepare(
     options: &Options,
 ) -> Result<Prepared, WarehouseError> {
     let tx = client.transaction().await.map_err(WarehouseError::of("to begin"))?;
+    state::is_held(&tx, schema).await?;
     if !standing.contains_key(state::STATE) || !standing.contains_key(state::RUNS) {
         tx.batch_execute(state::CREATE).await.map_err(WarehouseError::of("to make assay_state and assay_runs"))?;
     }

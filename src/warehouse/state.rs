@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use tokio_postgres::{Client, Transaction};
+use tokio_postgres::{Client, GenericClient, Transaction};
 
 use super::error::WarehouseError;
 use super::file::TableFile;
@@ -72,15 +72,16 @@ fn key(schema: &str) -> i64 {
     i64::from_be_bytes(key.as_bytes().first_chunk().copied().unwrap_or_default())
 }
 
-/// Whether the session of this transaction is the one that took the warehouse and entered the schema.
+/// Whether the session of the server that answers is the one that took the warehouse and entered the schema.
 ///
 /// # Errors
 /// [`WarehouseError::Pooled`] when it is another one.
-pub async fn is_held(tx: &Transaction<'_>, schema: &str) -> Result<(), WarehouseError> {
+pub async fn is_held(client: &impl GenericClient, schema: &str) -> Result<(), WarehouseError> {
     const SQL: &str = "SELECT coalesce(current_schema() = $2::text, false) AND EXISTS (SELECT 1 FROM pg_locks \
          WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND pid = pg_backend_pid() \
             AND (classid::bigint << 32) | objid::bigint = $1)";
-    let row = tx.query_one(SQL, &[&key(schema), &schema]).await.map_err(WarehouseError::of("to look at its lock"))?;
+    let row =
+        client.query_one(SQL, &[&key(schema), &schema]).await.map_err(WarehouseError::of("to look at its lock"))?;
     if row.get(0) { Ok(()) } else { Err(WarehouseError::Pooled) }
 }
 
