@@ -3,8 +3,8 @@
 
     replayed.py --brokers HOST:PORT --topic NAME --lake LAKE --first FILE
 
-FILE has the end offsets (NAME:PARTITION:OFFSET a line) up to which messages were read with version 1 of the contract alone:
-there, version 2 is unknown. Everything after it was read with both. On top of all that exactly_once.py checks:
+FILE has the end offsets (NAME:PARTITION:OFFSET a line) up to which messages were read with the schemas 1 and 2 alone: there, 3 is
+unknown. Everything after it was read with 3 too, which says what 2 says. On top of all that exactly_once.py checks:
 - each replayed message has the bytes, the key, the partition and the headers of the letter that its header names;
 - each letter with a payload was sent again, but for those that came of the last replay, and none was sent twice;
 - letters without a payload never were.
@@ -21,7 +21,8 @@ import tables
 from exactly_once import CONTRACTS, Message
 
 REPLAYED = "assay-replay"
-SCHEMAS = {n: fastavro.schema.load_schema(str(CONTRACTS / f"transactions.v{n}.avsc")) for n in (1, 2)}
+KNOWN = {n: fastavro.schema.load_schema(str(CONTRACTS / f"transactions.v{n}.avsc")) for n in (1, 2)}
+SCHEMAS = {**KNOWN, 3: KNOWN[2]}
 
 
 def main() -> int:
@@ -41,10 +42,10 @@ def main() -> int:
     plain = exactly_once.sort_out
 
     def sort_out(topic, messages, schemas):
-        """What was read first knew one version."""
+        """What was read first did not know all of them."""
         old = [message for message in messages if message.offset < first[message.partition]]
         new = [message for message in messages if message.offset >= first[message.partition]]
-        parts = plain(topic, old, {1: schemas[1]}), plain(topic, new, schemas)
+        parts = plain(topic, old, KNOWN), plain(topic, new, schemas)
         return tuple(pa.concat_tables(both, promote_options="default") for both in zip(*parts, strict=True))
 
     exactly_once.sort_out = sort_out
@@ -88,7 +89,7 @@ def replays(topic: str, messages: list[Message], first: dict[int, int]) -> list[
         wrong.append(f"one lake sent letters again, and the headers name {sorted(lakes)}")
     repaired = waiting = 0
     for place, message in by_place.items():
-        knows = {1: SCHEMAS[1]} if message.offset < first[message.partition] else SCHEMAS
+        knows = KNOWN if message.offset < first[message.partition] else SCHEMAS
         is_letter = exactly_once.decode(message.payload, knows)[2] is not None
         if not is_letter or message.payload is None:
             if place in copies:
