@@ -222,7 +222,8 @@ impl App {
         Ok(Opened { contract, plan, lake, lease, compiled, tables })
     }
 
-    /// Opens a pipeline for looking at it: its writer is kept out, and nothing is created, completed or taken back.
+    /// Opens a pipeline for looking at it: nothing is created, completed or taken back. On a folder its writer is kept out; on an
+    /// object store it may go on, and the ledger says up to which epoch the tables are looked at.
     pub fn open_to_read(&self) -> anyhow::Result<Reading> {
         let contract = self.contract()?;
         let stage_settings = self.stage_settings();
@@ -248,7 +249,9 @@ impl App {
         unfilled.extend::<Vec<TableDef>>(new_rows);
         let layout = Compiled::new(&plan, &stage_settings, lake.hash_key())?.layout(contract.evolved_columns());
         let tables = Tables::open(&lake, &layout, Arc::clone(&self.clock), Arc::clone(&self.metrics));
-        let tables = self.handle.block_on(tables)?;
+        let mut tables = self.handle.block_on(tables)?;
+        // Where nothing keeps the writer out, tables read after the ledger may be ahead of it, and never behind it.
+        tables.ledger = ledger;
         Ok(Reading { plan, lake, _lease: lease, tables, unfilled })
     }
 
@@ -260,22 +263,7 @@ impl App {
     pub fn stop_on_signals(&self) {
         let stop = Arc::clone(&self.stop);
         self.handle.spawn(async move {
-            let terminated = async {
-                #[cfg(unix)]
-                {
-                    use tokio::signal::unix::{SignalKind, signal};
-                    match signal(SignalKind::terminate()) {
-                        Ok(mut signal) => signal.recv().await,
-                        Err(_) => std::future::pending().await,
-                    };
-                }
-                #[cfg(not(unix))]
-                std::future::pending::<()>().await;
-            };
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                () = terminated => {}
-            }
+            told_to_stop().await;
             stop.store(true, Ordering::Relaxed);
             tracing::info!("stopping: what is under way is being finished");
             tokio::select! {
@@ -284,6 +272,16 @@ impl App {
             }
             eprintln!("assay: stopped before the epoch was finished; the next start completes it");
             #[expect(clippy::disallowed_methods, reason = "the bound of a shutdown: main waits for the epoch")]
+            std::process::exit(1);
+        });
+    }
+
+    /// Makes SIGTERM and Ctrl-C end a job that has no state to finish, and say what that leaves.
+    pub fn end_on_signals(&self, left: &'static str) {
+        self.handle.spawn(async move {
+            told_to_stop().await;
+            eprintln!("\nassay: stopped; {left}");
+            #[expect(clippy::disallowed_methods, reason = "what is under way has no effect before its end")]
             std::process::exit(1);
         });
     }
@@ -310,6 +308,26 @@ impl App {
             }
         });
         Shown { done, bytes, thread: Some(thread) }
+    }
+}
+
+/// Resolves at the first SIGTERM or Ctrl-C.
+async fn told_to_stop() {
+    let terminated = async {
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+            match signal(SignalKind::terminate()) {
+                Ok(mut signal) => signal.recv().await,
+                Err(_) => std::future::pending().await,
+            };
+        }
+        #[cfg(not(unix))]
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminated => {}
     }
 }
 

@@ -54,6 +54,7 @@ impl ConsoleHost {
             explainer,
             job,
             runtime: runtime.handle().clone(),
+            metrics: Arc::clone(&app.metrics),
         })?;
         Ok(Some(Self { console, runtime: Some(runtime) }))
     }

@@ -50,8 +50,9 @@ pub fn run(args: LoadArgs, mut app: App) -> anyhow::Result<Exit> {
         aliases: aliases(&contract),
         store: app.settings.lake.options.clone(),
     };
-    // Files are found before the lake is opened, so that a wrong name changes nothing.
+    // Files are found, and their headers read, before the lake is opened, so that a wrong one changes nothing.
     let files = args.files.iter().map(|url| IdentifiedFile::find(url, &options)).collect::<Result<VecDeque<_>, _>>()?;
+    files.iter().try_for_each(|file| file.check(&contract.arrow_schema(), &options))?;
     let progress = Arc::new(Progress::new());
     let began_us = app.clock.now_us();
     let mut running = app.open(true)?.split(&app)?;

@@ -33,6 +33,7 @@ pub enum What {
 pub fn run(args: RebuildArgs, mut app: App) -> anyhow::Result<Exit> {
     // What happened long ago is no news.
     app.settings.scoring.topic.clear();
+    app.end_on_signals("the tables are what they were, or the next start makes them so; run it again to rebuild");
     let progress = Arc::new(Progress::new());
     let began_us = app.clock.now_us();
     // What waits in bronze comes before the rebuild in the ledger.

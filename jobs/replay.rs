@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use assay::domain::{Layer, TableName};
-use assay::lake::{EpochLedger, open_session, require_tables};
+use assay::lake::{EpochLedger, Lease, open_session, require_tables};
 use assay::pipeline::{Replay, bronze_name, letters_of};
 use assay::source::{Outgoing, Producer};
 use clap::Args;
@@ -42,6 +42,8 @@ pub struct ReplayArgs {
 
 /// Letters that do not fit are put in order on disk.
 const MEMORY_BYTES_MAX: usize = 256 << 20;
+/// What a broker took once it may take again: the client's own bound of a megabyte is none of the topic's.
+const LETTER_BYTES_MAX: u32 = 128 << 20;
 /// How long the brokers may take to acknowledge the last messages.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -51,7 +53,9 @@ pub fn run(args: &ReplayArgs, mut app: App) -> anyhow::Result<Exit> {
     app.stop_on_signals();
     let bronze = bronze_name(app.contract()?.name());
     let lake = app.open_lake(false)?;
+    let _lease = Lease::of_replay(&lake)?;
     let replay = Replay {
+        lake: lake.id(),
         reasons: args.reason.clone(),
         from_epoch: args.from_epoch,
         to_epoch: args.to_epoch,
@@ -80,7 +84,7 @@ pub fn run(args: &ReplayArgs, mut app: App) -> anyhow::Result<Exit> {
             if !args.dry_run {
                 let producer = match &mut producer {
                     Some(producer) => producer,
-                    none => none.insert(Producer::open(&app.settings.kafka)?),
+                    none => none.insert(Producer::open_for(&app.settings.kafka, LETTER_BYTES_MAX)?),
                 };
                 let taken = producer.send(&Outgoing {
                     topic: &letter.topic,

@@ -47,6 +47,7 @@ pub struct TrainArgs {
 }
 
 pub fn run(args: TrainArgs, app: App) -> anyhow::Result<Exit> {
+    app.end_on_signals("a version that was not kept yet is nowhere; no alias points to half of one");
     let began_us = app.clock.now_us();
     if args.label_delay.is_some() && !has_time(&args) {
         return Err(usage("--label-delay needs --time COLUMN: rows without a time are no hours apart"));

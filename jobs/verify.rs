@@ -53,7 +53,9 @@ pub fn run(args: VerifyArgs, mut app: App) -> anyhow::Result<Exit> {
     let mut report = if lost.is_empty() {
         let pool = Arc::new(FairSpillPool::new(MEMORY_BYTES_MAX));
         let runtime = RuntimeEnvBuilder::new().with_memory_pool(pool).build_arc()?;
-        let session = app.handle.block_on(open_session(&lake, None, app.clock.now_us() / 1000, Some(runtime)))?;
+        // One complete epoch is judged, whatever a writer adds meanwhile.
+        let epoch = Some(tables.ledger.last_epoch()).filter(|epoch| *epoch > 0);
+        let session = app.handle.block_on(open_session(&lake, epoch, app.clock.now_us() / 1000, Some(runtime)))?;
         let settings = app.stage_settings();
         let recall = |said: &BTreeMap<i64, String>| recall(&app, &plan, said);
         let subject = Subject {

@@ -237,6 +237,30 @@ DASHBOARD.row(
 )
 
 DASHBOARD.row(
+    "The stream, scored as it comes",
+    series(
+        "Scored by the stream",
+        "Transactions of `assay run`, by who decided: the champion, or the rules alone where there is none.",
+        "cps",
+        [metric(f"sum by (decided_by) (rate(assay_stream_scored_total{{{ONE}}}[$__rate_interval]))", "{{decided_by}}")],
+        stack=True,
+    ),
+    series(
+        "From the message to its score",
+        "From the production of the oldest event of a micro-batch to its score, handed to the topic of predictions.",
+        "s",
+        [
+            metric(
+                f"histogram_quantile({quantile}, sum by (le) (rate(assay_stream_score_seconds_bucket{{{ONE}}}[$__rate_interval])))",
+                name,
+            )
+            for quantile, name in ((0.5, "p50"), (0.99, "p99"))
+        ],
+    ),
+    width=12,
+)
+
+DASHBOARD.row(
     "What it knows",
     series(
         "Epochs behind the lake",

@@ -239,6 +239,65 @@ DASHBOARD.row(
     width=12,
 )
 
+# Questions are put to `assay run` and to `assay serve` alike.
+ASKED = 'instance=~"$instance"'
+
+DASHBOARD.row(
+    "Who asks: PostgreSQL's clients and the console",
+    series(
+        "Queries of PostgreSQL clients",
+        "By how they ended. `cancelled` are timeouts too; `abandoned` clients hung up.",
+        "reqps",
+        [metric(f"sum by (outcome) (rate(assay_sql_statements_total{{{ASKED}}}[$__rate_interval]))", "{{outcome}}")],
+        stack=True,
+        colors={"ok": GREEN, "error": RED, "cancelled": YELLOW},
+    ),
+    series(
+        "Time to the last row, p99",
+        "Of queries of PostgreSQL clients, with waiting for a turn (`postgres.statements_max`).",
+        "s",
+        [metric(
+            f"histogram_quantile(0.99, sum by (outcome, le) (rate(assay_sql_seconds_bucket{{{ASKED}}}[$__rate_interval])))",
+            "{{outcome}}",
+        )],
+    ),
+    series(
+        "Connections of PostgreSQL clients",
+        "Beyond `postgres.connections_max` they are refused with 53300.",
+        "short",
+        [metric(f"sum by (instance) (assay_sql_connections{{{ASKED}}})", "{{instance}}")],
+    ),
+    series(
+        "Errors told to PostgreSQL clients",
+        "By SQLSTATE: 42 and 54 are wrong or too large questions, 53 is memory or connections, 57014 a timeout, 58 and XX are ours.",
+        "cps",
+        [metric(f"sum by (sqlstate) (rate(assay_sql_errors_total{{{ASKED}}}[$__rate_interval]))", "{{sqlstate}}")],
+    ),
+    series(
+        "Rows sent to PostgreSQL clients",
+        "A client that fetches whole tables costs the pipeline its CPU.",
+        "cps",
+        [metric(f"sum(rate(assay_sql_rows_total{{{ASKED}}}[$__rate_interval]))", "rows")],
+    ),
+    series(
+        "Questions of the console",
+        "By view and outcome. `busy`: all turns were taken for `console.wait_timeout_ms`; `timeout`: stopped after `console.statement_timeout_ms`.",
+        "reqps",
+        [metric(f"sum by (view, outcome) (rate(assay_console_questions_total{{{ASKED}}}[$__rate_interval]))", "{{view}} {{outcome}}")],
+        stack=True,
+    ),
+    series(
+        "Time to answer the console, p99",
+        "By view, with waiting for a turn and the opening of tables.",
+        "s",
+        [metric(
+            f"histogram_quantile(0.99, sum by (view, le) (rate(assay_console_seconds_bucket{{{ASKED}}}[$__rate_interval])))",
+            "{{view}}",
+        )],
+    ),
+    width=8,
+)
+
 DASHBOARD.row(
     "Memory",
     series(

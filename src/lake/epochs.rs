@@ -128,16 +128,28 @@ impl EpochLedger {
     /// # Errors
     /// When the table cannot be read.
     pub fn scan(&self, from: i64, to: i64) -> Result<Vec<EpochRecord>, LakeError> {
-        let reader = FileReader::new(&self.table, self.handle.clone());
         let mut records = Vec::new();
-        for file in self.table.files().filter(|file| file.may_contain("epoch", from, to)) {
-            for batch in reader.read(file, &reader.columns(), None)? {
-                records.extend(records_of(&batch).map_err(|e| LakeError::read(self.table.name(), e))?);
-            }
-        }
-        records.retain(|record| record.epoch >= from && record.epoch < to);
+        self.fold(from, to, |record| records.push(record))?;
         records.sort_by_key(|record| record.epoch);
         Ok(records)
+    }
+
+    /// Hands over the records of epochs in `[from, to)` in any order, and holds those of one batch of one file at a time.
+    /// Blocking.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub fn fold(&self, from: i64, to: i64, mut each: impl FnMut(EpochRecord)) -> Result<(), LakeError> {
+        let reader = FileReader::new(&self.table, self.handle.clone());
+        let failed = |cause: String| LakeError::read(self.table.name(), cause);
+        for file in self.table.files().filter(|file| file.may_contain("epoch", from, to)) {
+            for batch in reader.open(file, &reader.columns(), None)? {
+                let batch = batch.map_err(|error| failed(error.to_string()))?;
+                let records = records_of(&batch).map_err(failed)?.into_iter();
+                records.filter(|record| record.epoch >= from && record.epoch < to).for_each(&mut each);
+            }
+        }
+        Ok(())
     }
 
     /// Publishes an epoch: from now on readers see it.

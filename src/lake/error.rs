@@ -34,6 +34,9 @@ pub enum LakeError {
     )]
     Leased { location: String, holder: String },
 
+    #[error("dead letters of the lake at {location} are being sent again by {holder}: wait for it, or end it")]
+    Replayed { location: String, holder: String },
+
     #[error(
         "{table}: another writer committed version {version}{detail}; this process is fenced off. Stop the other writer and start again"
     )]

@@ -17,8 +17,21 @@ impl Lease {
     /// # Errors
     /// [`LakeError::Leased`] while another process holds it; [`LakeError::Root`] when the lock file cannot be made.
     pub fn acquire(lake: &Lake) -> Result<Self, LakeError> {
+        Self::of(lake, "lock", |location, holder| LakeError::Leased { location, holder })
+    }
+
+    /// The right to send dead letters again: whoever writes the lake goes on beside it. On an object store nobody is hindered,
+    /// and what two send at once waits once (`replay.sql`).
+    ///
+    /// # Errors
+    /// [`LakeError::Replayed`] while another process holds it; [`LakeError::Root`] when the lock file cannot be made.
+    pub fn of_replay(lake: &Lake) -> Result<Self, LakeError> {
+        Self::of(lake, "replay.lock", |location, holder| LakeError::Replayed { location, holder })
+    }
+
+    fn of(lake: &Lake, name: &str, held: impl Fn(String, String) -> LakeError) -> Result<Self, LakeError> {
         let Some(folder) = lake.folder() else { return Ok(Self { _file: None }) };
-        let path = folder.join("_assay").join("lock");
+        let path = folder.join("_assay").join(name);
         let error =
             |e: std::io::Error| LakeError::Root { action: format!("locking {}", path.display()), cause: e.to_string() };
         if let Some(parent) = path.parent() {
@@ -32,7 +45,7 @@ impl Lease {
                 let mut holder = String::new();
                 let _ = file.read_to_string(&mut holder);
                 let holder = if holder.is_empty() { "unknown".into() } else { holder };
-                return Err(LakeError::Leased { location: lake.location(), holder });
+                return Err(held(lake.location(), holder));
             }
             Err(TryLockError::Error(e)) => return Err(error(e)),
         }

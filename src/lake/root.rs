@@ -159,6 +159,16 @@ impl Lake {
         self.hash_key
     }
 
+    /// Names this lake and no other, wherever it lies. It says nothing of the key.
+    #[must_use]
+    pub fn id(&self) -> String {
+        let mut hasher = blake3::Hasher::new_derive_key("assay the name of a lake");
+        for half in self.hash_key {
+            hasher.update(&half.to_be_bytes());
+        }
+        hasher.finalize().to_hex().get(..16).unwrap_or_default().to_owned()
+    }
+
     #[must_use]
     pub fn history_s(&self) -> u64 {
         self.history_s

@@ -14,13 +14,15 @@ use datafusion::physical_plan::SendableRecordBatchStream;
 use crate::domain::{Header, TableName};
 use crate::lake::Session;
 
-/// The header that names the place of the letter: topic/partition/offset.
+/// The header that names the lake and the place of the letter: lake/topic/partition/offset. Several lakes may read one topic.
 pub const REPLAYED: &str = "assay-replay";
 const LETTERS: &str = include_str!("replay.sql");
 
 /// Which letters are meant.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Replay {
+    /// [`crate::lake::Lake::id`].
+    pub lake: String,
     /// By their reason; all where none is given.
     pub reasons: Vec<String>,
     /// Epochs, both included.
@@ -57,7 +59,10 @@ impl Replay {
         if !self.reasons.is_empty() {
             wanted.push(format!("reason IN ({})", list(&self.reasons)));
         }
-        let sql = LETTERS.replace("{bronze}", &bronze.to_string()).replace("{wanted}", &wanted.join(" AND "));
+        let sql = LETTERS
+            .replace("{lake}", &self.lake)
+            .replace("{bronze}", &bronze.to_string())
+            .replace("{wanted}", &wanted.join(" AND "));
         let frame = session.context.sql(&sql).await?;
         let bounds = [self.from_epoch.unwrap_or(0), self.to_epoch.unwrap_or(i64::MAX)];
         let frame = frame.with_param_values(ParamValues::from(bounds.map(ScalarValue::from).to_vec()))?;
@@ -76,9 +81,9 @@ pub fn letters_of(batch: &RecordBatch) -> Result<Vec<Letter>, ArrowError> {
     };
     let bytes =
         |column: &ArrayRef, row: usize| (!column.is_null(row)).then(|| column.as_binary::<i64>().value(row).to_vec());
-    let [topics, places] = ["source_topic", "place"].map(|name| column(name, &DataType::Utf8));
+    let [topics, origins] = ["source_topic", "origin"].map(|name| column(name, &DataType::Utf8));
     let [keys, payloads] = ["source_key", "payload"].map(|name| column(name, &DataType::LargeBinary));
-    let (topics, places, keys, payloads) = (topics?, places?, keys?, payloads?);
+    let (topics, origins, keys, payloads) = (topics?, origins?, keys?, payloads?);
     let partitions = column("source_partition", &DataType::Int32)?;
     let partitions = partitions.as_primitive::<Int32Type>();
     let all_headers = batch.column_by_name("source_headers").and_then(|of| of.as_list_opt::<i32>());
@@ -86,8 +91,8 @@ pub fn letters_of(batch: &RecordBatch) -> Result<Vec<Letter>, ArrowError> {
         let came = all_headers.filter(|lists| !lists.is_null(row)).map(|lists| headers(&lists.value(row)));
         let mut headers = came.transpose()?.unwrap_or_default();
         headers.retain(|header| header.name != REPLAYED);
-        let place = places.as_string::<i32>().value(row);
-        headers.push(Header { name: REPLAYED.to_owned(), value: Some(place.as_bytes().to_vec()) });
+        let origin = origins.as_string::<i32>().value(row);
+        headers.push(Header { name: REPLAYED.to_owned(), value: Some(origin.as_bytes().to_vec()) });
         let topic = topics.as_string::<i32>().value(row).to_owned();
         let partition = partitions.value(row);
         Ok(Letter { topic, partition, key: bytes(&keys, row), payload: bytes(&payloads, row), headers })

@@ -12,9 +12,10 @@ WITH named AS (
 ),
 -- What came of letters that were sent: the letter's place, and the new one's where it is a letter again.
 came AS (
-    SELECT TRY_CAST(header['value'] AS VARCHAR) AS origin, place, epoch, is_letter
+    SELECT substr(TRY_CAST(header['value'] AS VARCHAR), length('{lake}/') + 1) AS origin, place, epoch, is_letter
     FROM named
-    WHERE header['name'] = 'assay-replay'
+    -- What another lake sent to the topic is a message like others.
+    WHERE header['name'] = 'assay-replay' AND starts_with(TRY_CAST(header['value'] AS VARCHAR), '{lake}/')
 ),
 -- A letter that was sent twice came back twice: one of them stands for it, and none where another was taken.
 copies AS (
@@ -47,7 +48,7 @@ letters AS (
     WHERE {wanted} AND payload IS NOT NULL AND epoch >= $1 AND epoch <= $2
 )
 -- The places are held in memory, the letters are not.
-SELECT letters.*
+SELECT letters.*, concat('{lake}/', letters.place) AS origin
 FROM done
 RIGHT ANTI JOIN letters ON letters.place = done.place
 ORDER BY epoch, source_topic, source_partition, source_offset

@@ -4,6 +4,7 @@ use crate::refine::{in_words, shorten, split_position};
 use arrow::error::ArrowError;
 use datafusion::common::{DataFusionError, SchemaError};
 
+use super::bounded::TooLarge;
 use super::names::{Names, closest};
 use super::text::{Place, caret, divisions, words};
 
@@ -68,7 +69,7 @@ impl Explained {
                 }
             },
             DataFusionError::External(cause) => {
-                explained.is_usage = false;
+                explained.is_usage = cause.is::<TooLarge>();
                 explained.message = cause.to_string();
             }
             DataFusionError::NotImplemented(text) => explained.message = format!("not supported: {text}"),

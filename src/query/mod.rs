@@ -1,6 +1,7 @@
 //! Questions in SQL: statements as text, `AS OF EPOCH`, plans that only read, errors with their place, and the sessions of
 //! complete epochs that they are put to.
 
+mod bounded;
 mod explain;
 mod flat;
 mod names;
@@ -12,6 +13,7 @@ use datafusion::common::DataFusionError;
 use datafusion::execution::context::SQLOptions;
 use datafusion::prelude::{DataFrame, SessionContext};
 
+pub use bounded::{CALL_BYTES_MAX, TooLarge, VALUE_BYTES_MAX, bound};
 pub use explain::Explained;
 pub use flat::{flat_schema, flatten};
 pub use names::{Column, Names};

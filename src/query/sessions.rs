@@ -1,8 +1,8 @@
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use datafusion::execution::runtime_env::RuntimeEnv;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 
 use crate::domain::Clock;
 use crate::lake::{EpochLedger, Lake, LakeError, LakeSettings, Session, open_session, require_tables};
@@ -27,6 +27,8 @@ struct Held {
     newest: Option<Newest>,
     /// Earlier epochs that were asked for, the last used first.
     earlier: Vec<Arc<Session>>,
+    /// Those that somebody is opening. Who comes meanwhile waits for it, and goes on with it when the other leaves.
+    opening: Vec<(i64, Weak<OnceCell<Arc<Session>>>)>,
 }
 
 struct Newest {
@@ -76,26 +78,13 @@ impl Sessions {
     /// # Errors
     /// When there is no lake, or the epoch does not exist or is older than the history that is kept.
     pub async fn at(&self, epoch: Option<i64>) -> Result<Arc<Session>, LakeError> {
+        if let Some(epoch) = epoch {
+            return self.earlier(epoch).await;
+        }
         let mut held = self.held.lock().await;
         let now_us = self.clock.now_us();
-        if held.lake.is_none() {
-            let lake = Lake::open(&self.place, &self.pipeline, false).await?;
-            require_tables(&lake, &[EpochLedger::table_name()]).await?;
-            held.lake = Some(lake);
-        }
-        let Held { lake: Some(lake), newest, earlier } = &mut *held else { return Err(no_lake(&self.place)) };
-        if let Some(epoch) = epoch {
-            let held = newest.iter().map(|newest| &newest.session).chain(&*earlier);
-            let found = held.into_iter().find(|session| epoch_of(session) == epoch).map(Arc::clone);
-            let session = match found {
-                Some(session) => session,
-                None => Arc::new(self.open(lake, Some(epoch), now_us).await?),
-            };
-            earlier.retain(|other| !Arc::ptr_eq(other, &session));
-            earlier.insert(0, Arc::clone(&session));
-            earlier.truncate(EARLIER_MAX);
-            return Ok(session);
-        }
+        self.find_lake(&mut held).await?;
+        let Held { lake: Some(lake), newest, .. } = &mut *held else { return Err(no_lake(&self.place)) };
         if let Some(newest) = newest
             && self.lasting_us > 0
             && (0..self.lasting_us.max(newest.took_us.saturating_mul(LASTS_TIMES)))
@@ -119,6 +108,47 @@ impl Sessions {
         let took_us = opened_us.saturating_sub(now_us);
         *newest = Some(Newest { session: Arc::clone(&session), looked_us: now_us, opened_us, took_us });
         Ok(session)
+    }
+
+    /// Those who ask for other epochs do not wait for it.
+    async fn earlier(&self, epoch: i64) -> Result<Arc<Session>, LakeError> {
+        let mut held = self.held.lock().await;
+        self.find_lake(&mut held).await?;
+        let Held { lake: Some(lake), newest, earlier, opening } = &mut *held else {
+            return Err(no_lake(&self.place));
+        };
+        let open = newest.iter().map(|newest| &newest.session).chain(&*earlier);
+        let found = open.into_iter().find(|session| epoch_of(session) == epoch).map(Arc::clone);
+        let session = if let Some(session) = found {
+            session
+        } else {
+            opening.retain(|(_, cell)| cell.strong_count() > 0);
+            let known = opening.iter().find(|(of, _)| *of == epoch).and_then(|(_, cell)| cell.upgrade());
+            let cell = known.unwrap_or_else(|| {
+                let cell = Arc::new(OnceCell::new());
+                opening.push((epoch, Arc::downgrade(&cell)));
+                cell
+            });
+            let lake = lake.clone();
+            drop(held);
+            let open = async || self.open(&lake, Some(epoch), self.clock.now_us()).await.map(Arc::new);
+            let session = Arc::clone(cell.get_or_try_init(open).await?);
+            held = self.held.lock().await;
+            session
+        };
+        held.earlier.retain(|other| !Arc::ptr_eq(other, &session));
+        held.earlier.insert(0, Arc::clone(&session));
+        held.earlier.truncate(EARLIER_MAX);
+        Ok(session)
+    }
+
+    async fn find_lake(&self, held: &mut Held) -> Result<(), LakeError> {
+        if held.lake.is_none() {
+            let lake = Lake::open(&self.place, &self.pipeline, false).await?;
+            require_tables(&lake, &[EpochLedger::table_name()]).await?;
+            held.lake = Some(lake);
+        }
+        Ok(())
     }
 
     async fn open(&self, lake: &Lake, epoch: Option<i64>, now_us: i64) -> Result<Session, LakeError> {

@@ -2,6 +2,7 @@
 
 mod told;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, StructArray};
@@ -30,7 +31,7 @@ pub struct Explained {
 /// One thing that was compared with the receipt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
-    pub what: &'static str,
+    pub what: Cow<'static, str>,
     /// Why it is not the same; `None` when it is, to the bit.
     pub differs: Option<String>,
 }
@@ -91,7 +92,8 @@ pub fn check_past(
                     format!("{} of {table} was {}, and the lake says {}", field.name(), shown(kept), shown(told))
                 })
             });
-        checks.push(Check { what: "what the lake says of the past as of that epoch", differs: differing });
+        let what = format!("what the lake says of the past as of that epoch, for {table}");
+        checks.push(Check { what: what.into(), differs: differing });
     }
     Ok(checks)
 }
@@ -118,19 +120,19 @@ fn models(
     let served = Served::load(registry, &name, &version, pipeline)?;
     let differs = (served.blake3 != used.blake3)
         .then(|| format!("{name}@{version} is another file now: blake3 {} and not {}", served.blake3, used.blake3));
-    let check = Check { what: "the file of the model", differs };
+    let check = Check { what: "the file of the model".into(), differs };
     Ok((Models::fixed(registry.clone(), name, Ok(Arc::new(served))), Some(check)))
 }
 
 fn sql_check(receipt: &Receipt, pipeline: &ScoringPipeline) -> Check {
     let differs = (receipt.sql_blake3 != pipeline.sql_blake3())
         .then(|| "they were changed since: what follows is what they say now".to_owned());
-    Check { what: "the SQL files", differs }
+    Check { what: "the SQL files".into(), differs }
 }
 
 fn compare(receipt: &Receipt, now: &Prediction, features: Option<String>) -> Vec<Check> {
-    let check = |what, same: bool, then: String, now: String| Check {
-        what,
+    let check = |what: &'static str, same: bool, then: String, now: String| Check {
+        what: what.into(),
         differs: (!same).then(|| format!("it was {then}, and is {now}")),
     };
     let bits = |value: Option<f64>| value.map(f64::to_bits);

@@ -43,6 +43,11 @@ impl Problem {
         Self::new(StatusCode::TOO_MANY_REQUESTS, detail).with_header(header::RETRY_AFTER, "1")
     }
 
+    /// The member `code`, or `error` where there is none.
+    pub(crate) fn code(&self) -> &str {
+        self.0.extensions.get("code").and_then(Value::as_str).unwrap_or("error")
+    }
+
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.0.status

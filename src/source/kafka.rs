@@ -28,6 +28,8 @@ pub type SharedPositions = Arc<Mutex<Positions>>;
 const LINGER: Duration = Duration::from_millis(20);
 /// Busy polls between two repairs of the partitions' forwarding.
 const REATTACH_POLLS: u32 = 64;
+/// While a topic is not there, a person hears of it so often.
+const REMIND_EVERY: Duration = Duration::from_secs(30);
 const WATERMARK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A member of a consumer group. Offsets in the group are telemetry; the positions are the truth.
@@ -46,6 +48,8 @@ pub struct KafkaSource {
     polls: u32,
     /// Messages and bytes of the last batch: what to reserve for the next.
     expected: (usize, usize),
+    /// When it was last told that a topic is not there.
+    missing: Option<Instant>,
 }
 
 /// Offsets that were gone before they were read, skipped because `on_data_loss = "continue"`.
@@ -84,6 +88,7 @@ impl KafkaSource {
             losses: Arc::default(),
             polls: 0,
             expected: (0, 0),
+            missing: None,
         })
     }
 
@@ -149,8 +154,35 @@ impl KafkaSource {
                     cause: format!("the brokers refuse this client: {code}"),
                 });
             }
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+                self.context().failed(error);
+                if self.missing.is_none() {
+                    self.tell_missing();
+                }
+            }
             _ => self.context().failed(error),
         }
+    }
+
+    /// Says now and then that a topic is not there; the client says it once.
+    fn remind(&mut self) {
+        let Some(told) = self.missing else { return };
+        if !lock(&self.context().assigned).is_empty() {
+            self.missing = None;
+        } else if told.elapsed() >= REMIND_EVERY {
+            self.tell_missing();
+        }
+    }
+
+    fn tell_missing(&mut self) {
+        #[allow(clippy::disallowed_methods, reason = "when a person was told, not data")]
+        let now = Instant::now();
+        self.missing = Some(now);
+        warn!(
+            brokers = self.settings.brokers,
+            topics = self.settings.topics.join(", "),
+            "Kafka does not have the topic: create it there, or correct --topic (kafka.topics); it is waited for"
+        );
     }
 
     /// Takes a chunk of the queue. What waits in the client's own queue is older and goes before it: a partition gets
@@ -302,6 +334,7 @@ impl Source for KafkaSource {
                 return Ok(Polled::End);
             }
             if self.failure.is_none() && started.elapsed() >= timeout {
+                self.remind();
                 return Ok(Polled::Idle);
             }
         }

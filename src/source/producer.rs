@@ -17,6 +17,8 @@ use crate::domain::{Header, Partition};
 /// What waits in the client at most; a full queue holds the caller back.
 const QUEUE_KIB: u32 = 64 << 10;
 const QUEUE_MESSAGES: u32 = 200_000;
+/// As librdkafka has it: brokers take a little more by default.
+const MESSAGE_BYTES_MAX: u32 = 1_000_000;
 /// Messages between two looks at delivery reports.
 const POLL_EVERY: u64 = 1_000;
 
@@ -42,6 +44,14 @@ impl Producer {
     /// # Errors
     /// [`SourceError::Setting`] when the brokers or a property cannot work. An unreachable broker is no error.
     pub fn open(settings: &KafkaSettings) -> Result<Self, SourceError> {
+        Self::open_for(settings, MESSAGE_BYTES_MAX)
+    }
+
+    /// For messages of up to so many bytes; what a topic takes, its brokers say.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_for(settings: &KafkaSettings, message_bytes_max: u32) -> Result<Self, SourceError> {
         let mut config = settings.client_config();
         let mut default = |key: &str, value: &str| {
             if !settings.properties.contains_key(key) {
@@ -55,6 +65,7 @@ impl Producer {
         default("batch.num.messages", "10000");
         default("queue.buffering.max.kbytes", &QUEUE_KIB.to_string());
         default("queue.buffering.max.messages", &QUEUE_MESSAGES.to_string());
+        default("message.max.bytes", &message_bytes_max.to_string());
         default("delivery.report.only.error", "true");
         default("statistics.interval.ms", "5000");
         let deliveries = Deliveries {

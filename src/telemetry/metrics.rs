@@ -77,6 +77,8 @@ pub struct Metrics {
     sql_errors: IntCounterVec,
     sql_rows: IntCounter,
     sql_seconds: HistogramVec,
+    console_questions: IntCounterVec,
+    console_seconds: HistogramVec,
 }
 
 impl Metrics {
@@ -132,6 +134,8 @@ impl Metrics {
             sql_errors: make.counters("assay_sql_errors_total", "Errors told to PostgreSQL clients, by SQLSTATE.", &["sqlstate"])?,
             sql_rows: make.counter("assay_sql_rows_total", "Rows sent to PostgreSQL clients.")?,
             sql_seconds: make.request_histograms("assay_sql_seconds", "Seconds from a query of a PostgreSQL client to its last row.", &["outcome"])?,
+            console_questions: make.counters("assay_console_questions_total", "Questions of the console, by the view that asked and how they ended.", &["view", "outcome"])?,
+            console_seconds: make.histograms_of("assay_console_seconds", "Seconds from a question of the console to its answer, with waiting for a turn.", &["view"], WORK_BUCKETS)?,
             registry: make.registry,
             catalog: make.catalog,
             clock,
@@ -328,6 +332,12 @@ impl Metrics {
     /// A PostgreSQL client was told of an error.
     pub fn sql_error(&self, sqlstate: &str) {
         self.sql_errors.with_label_values(&[sqlstate]).inc();
+    }
+
+    /// A question of the console ended, within `time`.
+    pub fn console_question(&self, view: &str, outcome: &str, time: Duration) {
+        self.console_questions.with_label_values(&[view, outcome]).inc();
+        self.console_seconds.with_label_values(&[view]).observe(time.as_secs_f64());
     }
 
     /// Receipts of decisions were kept, shed or lost.

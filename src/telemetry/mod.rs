@@ -49,6 +49,8 @@
 //! | `assay_sql_errors_total` | counter | `sqlstate` | errors | told to PostgreSQL clients |
 //! | `assay_sql_rows_total` | counter | | rows | sent to PostgreSQL clients |
 //! | `assay_sql_seconds` | histogram | `outcome` | seconds | from a query of a PostgreSQL client to its last row |
+//! | `assay_console_questions_total` | counter | `view`, `outcome` | questions | of the console: ok, busy (no turn), timeout, memory, sql (the question is wrong), or the code of another refusal |
+//! | `assay_console_seconds` | histogram | `view` | seconds | from a question of the console to its answer, with waiting for a turn |
 
 mod logging;
 mod memory;

@@ -9,7 +9,7 @@ use tokio_postgres::Transaction;
 
 use super::ddl::quoted;
 use super::encode::{Encoded, Encoder, HEADER, TRAILER};
-use super::error::WarehouseError;
+use super::error::{QueryFault, WarehouseError};
 use super::file::Mode;
 use super::source::{Source, Table};
 
@@ -37,8 +37,10 @@ pub async fn load(
 ) -> Result<Copied, WarehouseError> {
     let name = quoted(&table.file.name);
     let frame = source.plan(&table.file).await?;
-    let unanswered = |cause: String| WarehouseError::Query { file: table.file.file.clone(), cause };
-    let stream = frame.execute_stream().await.map_err(|error| unanswered(error.strip_backtrace()))?;
+    let stream = frame.execute_stream().await.map_err(|error| WarehouseError::Query {
+        file: table.file.file.clone(),
+        fault: QueryFault::of(&error, &table.file.sql),
+    })?;
     let encoder = Arc::new(Encoder::new(table.kinds.clone(), constants));
     if table.file.mode == Mode::Rows {
         return copy(tx, &table.copy(&name, freeze), table, stream, encoder, &mut progress).await;
@@ -66,13 +68,13 @@ async fn copy(
     futures::pin_mut!(sink);
     let (encoded_tx, mut encoded_rx) = mpsc::channel(AHEAD);
     // Ends when the receiver is dropped.
-    tokio::spawn(encode(stream, encoder, encoded_tx));
+    tokio::spawn(encode(stream, encoder, table.file.sql.clone(), encoded_tx));
     let mut copied = Copied::default();
     sink.feed(bytes::Bytes::from_static(HEADER)).await.map_err(failed())?;
     loop {
-        let unanswered = |cause| WarehouseError::Query { file: table.file.file.clone(), cause };
+        let unanswered = |fault| WarehouseError::Query { file: table.file.file.clone(), fault };
         // A task that broke down says nothing: without its word the rows are not all.
-        let next = encoded_rx.recv().await.unwrap_or_else(|| Err("reading it broke down".to_owned()));
+        let next = encoded_rx.recv().await.unwrap_or_else(|| Err(QueryFault::internal("reading it broke down")));
         let Some(Encoded { bytes, rows, adjusted }) = next.map_err(unanswered)? else { break };
         sink.send(bytes).await.map_err(failed())?;
         copied.rows += rows;
@@ -95,16 +97,18 @@ async fn copy(
 async fn encode(
     mut stream: SendableRecordBatchStream,
     encoder: Arc<Encoder>,
-    out: mpsc::Sender<Result<Option<Encoded>, String>>,
+    sql: String,
+    out: mpsc::Sender<Result<Option<Encoded>, QueryFault>>,
 ) {
     while let Some(batch) = stream.next().await {
         let encoded = match batch {
             Ok(batch) => {
                 let encoder = Arc::clone(&encoder);
                 let encoded = tokio::task::spawn_blocking(move || encoder.encode(&batch)).await;
-                encoded.unwrap_or_else(|error| Err(format!("the thread that encodes ended: {error}")))
+                let encoded = encoded.unwrap_or_else(|error| Err(format!("the thread that encodes ended: {error}")));
+                encoded.map_err(QueryFault::internal)
             }
-            Err(error) => Err(error.strip_backtrace()),
+            Err(error) => Err(QueryFault::of(&error, &sql)),
         };
         let is_last = encoded.is_err();
         if out.send(encoded.map(Some)).await.is_err() || is_last {

@@ -128,21 +128,48 @@ impl Table {
 }
 
 /// A column as PostgreSQL has it: its name, its type, whether it is NOT NULL.
-pub type Standing = (String, String, bool);
+pub type StandingColumn = (String, String, bool);
 
-/// The columns of the tables of a schema, by table.
-pub async fn standing(
-    client: &impl GenericClient,
-    schema: &str,
-) -> Result<BTreeMap<String, Vec<Standing>>, WarehouseError> {
-    const SQL: &str = "SELECT c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull \
+/// A table as PostgreSQL has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    pub columns: Vec<StandingColumn>,
+    /// The columns of its primary key, in their order.
+    pub key: Vec<String>,
+    pub owner: String,
+    /// Whether this user may do what its owner may.
+    pub is_ours: bool,
+    /// `None` for a table; else what stands in its place.
+    pub other: Option<&'static str>,
+}
+
+/// The tables of a schema, by name.
+pub async fn standing(client: &impl GenericClient, schema: &str) -> Result<BTreeMap<String, Standing>, WarehouseError> {
+    const SQL: &str = "SELECT c.relname::text, pg_get_userbyid(c.relowner)::text, pg_has_role(c.relowner, 'USAGE'), c.relkind::text, \
+            coalesce((SELECT array_agg(a.attname::text ORDER BY k.place) FROM pg_constraint p, \
+                unnest(p.conkey) WITH ORDINALITY AS k(number, place), pg_attribute a \
+                WHERE p.conrelid = c.oid AND p.contype = 'p' AND a.attrelid = c.oid AND a.attnum = k.number), '{}') \
+         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE n.nspname = $1::text AND c.relkind IN ('r', 'p', 'v', 'm', 'f')";
+    const COLUMNS: &str = "SELECT c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull \
          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid \
          WHERE n.nspname = $1::text AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND a.attnum > 0 AND NOT a.attisdropped \
          ORDER BY c.relname, a.attnum";
-    let rows = client.query(SQL, &[&schema]).await.map_err(WarehouseError::of("to look at the tables"))?;
-    let mut tables: BTreeMap<String, Vec<Standing>> = BTreeMap::new();
-    for row in rows {
-        tables.entry(row.get(0)).or_default().push((row.get(1), row.get(2), row.get(3)));
+    let failed = || WarehouseError::of("to look at the tables");
+    let mut tables: BTreeMap<String, Standing> = BTreeMap::new();
+    for row in client.query(SQL, &[&schema]).await.map_err(failed())? {
+        let kind: String = row.get(3);
+        let other = match kind.as_str() {
+            "v" => Some("a view"),
+            "m" => Some("a materialized view"),
+            "f" => Some("a foreign table"),
+            _ => None,
+        };
+        let standing = Standing { columns: Vec::new(), key: row.get(4), owner: row.get(1), is_ours: row.get(2), other };
+        tables.insert(row.get(0), standing);
+    }
+    for row in client.query(COLUMNS, &[&schema]).await.map_err(failed())? {
+        tables.entry(row.get(0)).or_default().columns.push((row.get(1), row.get(2), row.get(3)));
     }
     Ok(tables)
 }
@@ -158,12 +185,12 @@ pub struct Drift {
 }
 
 #[must_use]
-pub fn drift(table: &Table, standing: &[Standing]) -> Drift {
+pub fn drift(table: &Table, standing: &Standing) -> Drift {
     let mut found = Drift { is_simple: true, ..Drift::default() };
     let null = |not_null: bool| if not_null { " NOT NULL" } else { "" };
     for column in &table.columns {
         let said = format!("{} {}{}", column.name, column.kind, null(column.not_null));
-        match standing.iter().find(|(name, ..)| *name == column.name) {
+        match standing.columns.iter().find(|(name, ..)| *name == column.name) {
             None => {
                 found.lines.push(format!("+ {said}: in the file, not in the warehouse"));
                 found.is_simple &= !column.not_null;
@@ -176,11 +203,19 @@ pub fn drift(table: &Table, standing: &[Standing]) -> Drift {
             Some(_) => {}
         }
     }
-    for (name, kind, not_null) in standing {
+    for (name, kind, not_null) in &standing.columns {
         if table.columns.iter().all(|column| column.name != *name) {
             found.lines.push(format!("- {name} {kind}{}: in the warehouse, not in the file", null(*not_null)));
             found.is_simple = false;
         }
+    }
+    if table.file.key != standing.key {
+        let there = match standing.key.as_slice() {
+            [] => "no key".to_owned(),
+            key => format!("key ({})", key.join(", ")),
+        };
+        found.lines.push(format!("~ key ({}): {there} in the warehouse", table.file.key.join(", ")));
+        found.is_simple = false;
     }
     found
 }

@@ -11,7 +11,7 @@ use tokio_postgres::{Client, Transaction};
 use super::checks::{self, CheckFile, Outcome, Severity};
 use super::connect::connect;
 use super::copy::{self, Copied};
-use super::ddl::quoted;
+use super::ddl::{self, quoted};
 use super::definitions::Definitions;
 use super::error::WarehouseError;
 use super::file::{Mode, TableFile};
@@ -94,6 +94,9 @@ pub async fn load(job: &Job<'_>, session: Session, options: &Options) -> Result<
     let began = job.clock.now_us();
     let mut source = Source::new(session, job.definitions, job.references, job.silver.clone())?;
     let newest = source.epoch();
+    if newest == 0 {
+        return Err(WarehouseError::NoEpoch);
+    }
     source.narrow(job.definitions, Span { after: 0, to: newest }).await?;
     let mut tables = Vec::with_capacity(job.definitions.tables.len());
     for file in &job.definitions.tables {
@@ -106,8 +109,12 @@ pub async fn load(job: &Job<'_>, session: Session, options: &Options) -> Result<
     let (mut client, place) = connect(job.settings, &format!("assay warehouse {}", run.id)).await?;
     state::lock(&client, schema, &place).await?;
     setup::enter(&client, schema).await?;
-    let prepared = setup::prepare(&mut client, schema, &people, &tables, options).await?;
-    let states = state::read(&client).await?;
+    state::is_held(&client, schema).await?;
+    let standing = ddl::standing(&client, schema).await?;
+    setup::owned(&client, schema, &standing, &tables).await?;
+    let mut states = if standing.contains_key(state::STATE) { state::read(&client).await? } else { BTreeMap::new() };
+    // A table that somebody dropped holds no epoch.
+    states.retain(|table, _| standing.contains_key(table));
     let wanted = plan::Wanted {
         schema,
         pipeline: job.pipeline,
@@ -115,8 +122,11 @@ pub async fn load(job: &Job<'_>, session: Session, options: &Options) -> Result<
         newest,
         rows_max: job.settings.transaction_rows,
     };
+    // What cannot be loaded at all is refused before anything is made or altered.
     let plan = plan::plan(&source, &states, &wanted, options).await?;
+    let prepared = setup::prepare(&mut client, schema, &standing, &people, &tables, options).await?;
     let mut notes = prepared.notes;
+    notes.extend(plain_text(&client).await);
     notes.extend(plan.because.is_none().then(|| older(&job.definitions.tables, &states)).into_iter().flatten());
     let report = Report {
         warehouse: place,
@@ -131,9 +141,10 @@ pub async fn load(job: &Job<'_>, session: Session, options: &Options) -> Result<
     };
     let mut loader = Loader { job, client: &mut client, source, tables, recreate: prepared.recreate, run, report };
     for step in &plan.steps {
-        loader.step(step).await?;
+        loader.step(step).await.map_err(WarehouseError::advised)?;
     }
     let mut report = loader.report;
+    state::unlock(&client, schema).await;
     report.seconds = seconds(job.clock.now_us() - began);
     report.rows_per_s = rate(report.rows, report.seconds);
     for table in &mut report.tables {
@@ -147,6 +158,15 @@ pub async fn load(job: &Job<'_>, session: Session, options: &Options) -> Result<
         }
     }
     Ok(report)
+}
+
+/// A connection to elsewhere that everybody on the way can read.
+async fn plain_text(client: &Client) -> Option<String> {
+    let sql = "SELECT host(a.client_addr)::text FROM pg_stat_activity a JOIN pg_stat_ssl s USING (pid) \
+               WHERE pid = pg_backend_pid() AND NOT s.ssl AND a.client_addr IS NOT NULL \
+                  AND NOT a.client_addr <<= '127.0.0.0/8' AND a.client_addr <> '::1'";
+    let from: String = client.query_opt(sql, &[]).await.ok()??.get(0);
+    Some(format!("the connection from {from} is not encrypted: set warehouse.sslmode to require or verify-full"))
 }
 
 /// Tables that hold rows by an older file.
@@ -176,18 +196,29 @@ impl Loader<'_, '_> {
     async fn step(&mut self, step: &plan::Step) -> Result<(), WarehouseError> {
         let processing_type = if step.is_full() { "full" } else { "incremental" };
         let tx = self.client.transaction().await.map_err(WarehouseError::of("to begin"))?;
+        state::is_held(&tx, &self.job.settings.schema).await?;
         let mut at = Progress { say: self.job.progress, done: 0, of: step.rows() };
         let schema = self.job.settings.schema.as_str();
         let tables: Vec<&Table> = self.tables.iter().filter(|table| step.concerns(&table.file.name)).collect();
-        let mut bare: BTreeSet<&str> = BTreeSet::new();
+        // Tables without their indexes, and whether without their key.
+        let mut bare: BTreeMap<&str, bool> = BTreeMap::new();
+        if step.is_full() {
+            for table in &tables {
+                clear(&tx, table, self.recreate.contains(&table.file.name)).await?;
+            }
+            if !self.recreate.is_empty() {
+                let files = tables.iter().map(|table| &table.file);
+                let notes = security::apply(&tx, schema, files).await?;
+                self.report.notes.extend(notes);
+                self.report.notes.sort_unstable();
+                self.report.notes.dedup();
+            }
+        }
         for table in &tables {
-            if step.is_full() {
-                clear(&tx, schema, table, self.recreate.contains(&table.file.name)).await?;
-            } else if table.file.mode != Mode::Rows || !is_growing(&tx, table, step.rows()).await? {
+            if !step.is_full() && (table.file.mode != Mode::Rows || !is_growing(&tx, table, step.rows()).await?) {
                 continue;
             }
-            strip(&tx, table).await?;
-            bare.insert(&table.file.name);
+            bare.insert(&table.file.name, strip(&tx, table).await?);
         }
         let id = self.run.id.into_bytes();
         let constants: [&[u8]; 2] = [&id, processing_type.as_bytes()];
@@ -209,10 +240,11 @@ impl Loader<'_, '_> {
                 *took += self.job.clock.now_us() - began;
             }
         }
-        for table in tables.iter().filter(|table| bare.contains(table.file.name.as_str())) {
+        for table in &tables {
+            let Some(lacks_key) = bare.get(table.file.name.as_str()) else { continue };
             let began = self.job.clock.now_us();
             at.say(&format!("indexes of {}", table.file.name), 0);
-            complete(&tx, table).await?;
+            complete(&tx, table, *lacks_key).await?;
             copied.entry(table.file.name.clone()).or_default().1 += self.job.clock.now_us() - began;
         }
         at.say("checks", 0);
@@ -281,13 +313,12 @@ impl Progress<'_> {
 }
 
 /// Empties a table for a complete refresh.
-async fn clear(tx: &Transaction<'_>, schema: &str, table: &Table, recreate: bool) -> Result<(), WarehouseError> {
+async fn clear(tx: &Transaction<'_>, table: &Table, recreate: bool) -> Result<(), WarehouseError> {
     let name = &table.file.name;
     let failed = || WarehouseError::of(format!("to empty {name}"));
     if recreate {
         tx.batch_execute(&format!("DROP TABLE {}", quoted(name))).await.map_err(failed())?;
         setup::create(tx, table).await?;
-        security::apply(tx, schema, std::iter::once(&table.file)).await?;
     }
     tx.batch_execute(&format!("TRUNCATE {}", quoted(name))).await.map_err(failed())
 }
@@ -312,21 +343,41 @@ async fn is_growing(tx: &Transaction<'_>, table: &Table, rows: u64) -> Result<bo
 }
 
 /// Takes the indexes from a fact that many rows come to: to make them anew over all rows is far quicker than to keep them.
-async fn strip(tx: &Transaction<'_>, table: &Table) -> Result<(), WarehouseError> {
+/// Gives whether its key went too: views that group by it and keys that refer to it need it, and keep it.
+async fn strip(tx: &Transaction<'_>, table: &Table) -> Result<bool, WarehouseError> {
+    let failed = || WarehouseError::of(format!("to index {}", table.file.name));
+    let is_fact = table.file.mode == Mode::Rows;
     let mut sql = "SET LOCAL maintenance_work_mem = '256MB'".to_owned();
-    if table.file.mode == Mode::Rows {
-        for statement in std::iter::once(table.drop_primary_key()).chain(table.drop_indexes()) {
-            sql.push(';');
-            sql.push_str(&statement);
-        }
+    let lacks_key = is_fact && !is_needed(tx, table).await?;
+    for statement in table.drop_indexes().into_iter().filter(|_| is_fact) {
+        sql.push(';');
+        sql.push_str(&statement);
     }
-    tx.batch_execute(&sql).await.map_err(WarehouseError::of(format!("to index {}", table.file.name)))
+    if lacks_key {
+        sql.push(';');
+        sql.push_str(&table.drop_primary_key());
+    }
+    tx.batch_execute(&sql).await.map_err(failed())?;
+    Ok(lacks_key)
 }
 
-async fn complete(tx: &Transaction<'_>, table: &Table) -> Result<(), WarehouseError> {
+/// Whether something of others depends on the key of a table.
+async fn is_needed(tx: &Transaction<'_>, table: &Table) -> Result<bool, WarehouseError> {
+    const SQL: &str = "SELECT EXISTS (SELECT 1 FROM pg_constraint p JOIN pg_depend d ON d.deptype = 'n' AND \
+            ((d.refclassid = 'pg_constraint'::regclass AND d.refobjid = p.oid) OR \
+             (d.refclassid = 'pg_class'::regclass AND d.refobjid = p.conindid)) \
+         WHERE p.conrelid = to_regclass($1::text) AND p.contype = 'p')";
+    let name = quoted(&table.file.name);
+    let row = tx.query_one(SQL, &[&name]).await.map_err(WarehouseError::of(format!("to look at {name}")))?;
+    Ok(row.get(0))
+}
+
+async fn complete(tx: &Transaction<'_>, table: &Table, lacks_key: bool) -> Result<(), WarehouseError> {
     let failed = || WarehouseError::of(format!("to index {}", table.file.name));
-    if table.file.mode == Mode::Rows {
+    if lacks_key {
         tx.batch_execute(&table.primary_key()).await.map_err(failed())?;
+    }
+    if table.file.mode == Mode::Rows {
         setup::indexes(tx, table).await?;
     }
     tx.batch_execute(&format!("ANALYZE {}", quoted(&table.file.name))).await.map_err(failed())

@@ -118,6 +118,9 @@ pub async fn plan(
         return Err(WarehouseError::Until { schema: wanted.schema.to_owned(), until, stored: after });
     }
     if let Some(rebuild) = seen.rebuild {
+        if until < rebuild {
+            return Err(WarehouseError::UntilRebuild { until, rebuild });
+        }
         let because = format!("epoch {rebuild} is a rebuild: rows of earlier epochs may be others");
         return all(source, wanted, until, because).await;
     }

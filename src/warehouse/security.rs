@@ -83,6 +83,11 @@ async fn one(
                WHERE n.nspname = $1::text AND c.relname = $2::text";
     let rows = tx.query(sql, &[&schema, &file.name]).await.map_err(failed())?;
     let standing: BTreeMap<String, String> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let names: Vec<&str> = file.access.iter().map(|access| access.role.as_str()).collect();
+    let sql = "SELECT r.rolname::text FROM pg_roles r WHERE r.rolname = ANY($2) \
+               AND has_table_privilege(r.oid, to_regclass($1::text), 'SELECT')";
+    let rows = tx.query(sql, &[&format!("{}.{table}", quoted(schema)), &names]).await.map_err(failed())?;
+    let readers: BTreeSet<String> = rows.iter().map(|row| row.get(0)).collect();
     let sql = "SELECT c.relrowsecurity FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
                WHERE n.nspname = $1::text AND c.relname = $2::text";
     let is_on: bool = tx.query_one(sql, &[&schema, &file.name]).await.map_err(failed())?.get(0);
@@ -93,6 +98,10 @@ async fn one(
     for access in file.access.iter().filter(|access| roles.contains(&access.role)) {
         let mark = mark(access);
         if standing.get(&access.role).is_some_and(|standing| *standing == mark) {
+            // The policy says which rows; that they may be read at all is a grant, which somebody may have taken away.
+            if !readers.contains(&access.role) {
+                sql.push_str(&format!("GRANT SELECT ON {table} TO {};", quoted(&access.role)));
+            }
             continue;
         }
         let (role, rows) = (quoted(&access.role), access.rows.as_deref().unwrap_or("true"));

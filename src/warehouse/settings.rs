@@ -8,6 +8,9 @@ use url::Url;
 use super::error::WarehouseError;
 use crate::contract::Secret;
 
+const KEEPALIVE_INTERVAL_S: u64 = 10;
+const KEEPALIVE_RETRIES: u32 = 3;
+
 /// Where the warehouse is.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -25,6 +28,8 @@ pub struct WarehouseSettings {
     /// Certificates, PEM, that vouch for the server; those of the system where it is empty.
     pub ca_file: PathBuf,
     pub connect_timeout_s: u64,
+    /// A connection that is silent for so long is asked whether it is alive; 0 leaves that to the system.
+    pub keepalive_s: u64,
     /// Rows of silver that one transaction takes, at least one epoch.
     pub transaction_rows: u64,
 }
@@ -39,6 +44,7 @@ impl Default for WarehouseSettings {
             sslmode: SslMode::Prefer,
             ca_file: PathBuf::new(),
             connect_timeout_s: 10,
+            keepalive_s: 30,
             transaction_rows: 1_000_000,
         }
     }
@@ -146,7 +152,15 @@ impl WarehouseSettings {
         if let Some(password) = self.password()? {
             client.password(password);
         }
-        client.connect_timeout(std::time::Duration::from_secs(self.connect_timeout_s));
+        let seconds = std::time::Duration::from_secs;
+        client.connect_timeout(seconds(self.connect_timeout_s));
+        if self.keepalive_s > 0 {
+            // A server that is gone is noticed after three more, rather than after the two hours of most systems.
+            client.keepalives(true).keepalives_idle(seconds(self.keepalive_s));
+            client.keepalives_interval(seconds(KEEPALIVE_INTERVAL_S)).keepalives_retries(KEEPALIVE_RETRIES);
+            let most = self.keepalive_s.saturating_add(KEEPALIVE_INTERVAL_S * u64::from(KEEPALIVE_RETRIES));
+            client.tcp_user_timeout(seconds(most));
+        }
         client.ssl_mode(match mode {
             SslMode::Disable => ClientMode::Disable,
             SslMode::Prefer => ClientMode::Prefer,
@@ -209,6 +223,17 @@ mod tests {
         assert_eq!(target("postgres://ana@db/shop").unwrap().mode, SslMode::Prefer);
         assert_eq!(target("postgres://ana@db/shop?sslmode=verify-full").unwrap().mode, SslMode::VerifyFull);
         assert!(target("postgres://ana@db/shop?sslmode=allow").unwrap_err().contains("verify-full"));
+    }
+
+    #[test]
+    fn a_silent_server_is_asked_whether_it_is_alive() {
+        let with = |keepalive_s| {
+            let url = "postgres://ana@db/shop".into();
+            WarehouseSettings { url, keepalive_s, ..WarehouseSettings::default() }.target().unwrap().client
+        };
+        assert_eq!(with(30).get_keepalives_idle(), std::time::Duration::from_secs(30));
+        assert_eq!(with(30).get_tcp_user_timeout(), Some(&std::time::Duration::from_secs(60)));
+        assert_eq!(with(0).get_tcp_user_timeout(), None);
     }
 
     #[test]

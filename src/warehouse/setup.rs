@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio_postgres::{Client, Transaction};
 
-use super::ddl::{self, Drift, quoted};
+use super::ddl::{self, Drift, Standing, quoted};
 use super::error::WarehouseError;
 use super::source::Table;
 use super::{Options, security, state};
@@ -34,6 +34,32 @@ pub async fn enter(client: &Client, schema: &str) -> Result<(), WarehouseError> 
     client.batch_execute(&sql).await.map_err(WarehouseError::of("to enter the schema"))
 }
 
+/// Refuses tables that this user may not change, before anything is written.
+///
+/// # Errors
+/// [`WarehouseError::NotOurs`], with the table and its owner.
+pub async fn owned(
+    client: &Client,
+    schema: &str,
+    standing: &BTreeMap<String, Standing>,
+    loaded: &[Table],
+) -> Result<(), WarehouseError> {
+    let names = loaded.iter().map(|table| table.file.name.as_str()).chain([state::STATE, state::RUNS]);
+    let there = names.filter_map(|name| Some((name, standing.get(name)?)));
+    let told = there.filter_map(|(name, there)| match there.other {
+        Some(other) => Some(format!("  {name} is {other}, and no table")),
+        None if !there.is_ours => Some(format!("  {name} belongs to {}", there.owner)),
+        None => None,
+    });
+    let told = told.collect::<Vec<_>>().join("\n");
+    if told.is_empty() {
+        return Ok(());
+    }
+    let user = client.query_one("SELECT current_user::text", &[]).await;
+    let user = user.map_err(WarehouseError::of("to ask who this is"))?.get(0);
+    Err(WarehouseError::NotOurs { schema: schema.to_owned(), user, told })
+}
+
 /// Makes tables that are missing, and refuses those that are others than the files say.
 ///
 /// # Errors
@@ -41,12 +67,13 @@ pub async fn enter(client: &Client, schema: &str) -> Result<(), WarehouseError> 
 pub async fn prepare(
     client: &mut Client,
     schema: &str,
+    standing: &BTreeMap<String, Standing>,
     kept: &[Table],
     loaded: &[Table],
     options: &Options,
 ) -> Result<Prepared, WarehouseError> {
     let tx = client.transaction().await.map_err(WarehouseError::of("to begin"))?;
-    let standing = ddl::standing(&tx, schema).await?;
+    state::is_held(&tx, schema).await?;
     if !standing.contains_key(state::STATE) || !standing.contains_key(state::RUNS) {
         tx.batch_execute(state::CREATE).await.map_err(WarehouseError::of("to make assay_state and assay_runs"))?;
     }
@@ -54,14 +81,14 @@ pub async fn prepare(
     let mut drifted = String::new();
     for table in kept.iter().chain(loaded) {
         let name = &table.file.name;
-        let Some(columns) = standing.get(name) else {
+        let Some(there) = standing.get(name) else {
             create(&tx, table).await?;
             // It may have been there: it holds no epoch any more, and is filled anew.
             let forget = "DELETE FROM assay_state WHERE table_name = $1";
             tx.execute(forget, &[name]).await.map_err(WarehouseError::of("to write assay_state"))?;
             continue;
         };
-        let found = ddl::drift(table, columns);
+        let found = ddl::drift(table, there);
         match outcome(&found, options, table.file.is_loaded()) {
             Answer::Same => {}
             Answer::Migrate => {
@@ -86,7 +113,9 @@ pub async fn prepare(
         return Err(WarehouseError::Drift { schema: schema.to_owned(), diff: drifted.trim_end().to_owned() });
     }
     refine(&tx, kept.iter().chain(loaded).filter(|table| !prepared.recreate.contains(&table.file.name))).await?;
-    let files = kept.iter().chain(loaded).map(|table| &table.file);
+    // A policy may speak of a column that a table gets when it is made anew: those of loaded tables wait for it.
+    let waiting = !prepared.recreate.is_empty();
+    let files = kept.iter().chain(loaded.iter().filter(|_| !waiting)).map(|table| &table.file);
     prepared.notes.extend(security::apply(&tx, schema, files).await?);
     tx.commit().await.map_err(WarehouseError::of("to make the tables"))?;
     Ok(prepared)

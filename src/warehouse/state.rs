@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use tokio_postgres::{Client, Transaction};
+use tokio_postgres::{Client, GenericClient, Transaction};
 
 use super::error::WarehouseError;
 use super::file::TableFile;
@@ -49,8 +49,7 @@ pub const CREATE: &str = "\
 /// # Errors
 /// [`WarehouseError::Busy`] while another has it.
 pub async fn lock(client: &Client, schema: &str, place: &str) -> Result<(), WarehouseError> {
-    let key = blake3::hash(format!("assay warehouse {schema}").as_bytes());
-    let key = i64::from_be_bytes(key.as_bytes().first_chunk().copied().unwrap_or_default());
+    let key = key(schema);
     let failed = || WarehouseError::of("to lock it");
     let row = client.query_one("SELECT pg_try_advisory_lock($1)", &[&key]).await.map_err(failed())?;
     if row.get(0) {
@@ -66,6 +65,29 @@ pub async fn lock(client: &Client, schema: &str, place: &str) -> Result<(), Ware
     let holder = client.query_opt(HOLDER, &[&key]).await.map_err(failed())?;
     let holder = holder.map_or_else(|| "somebody who has just ended".to_owned(), |row| row.get(0));
     Err(WarehouseError::Busy { place: place.to_owned(), holder })
+}
+
+fn key(schema: &str) -> i64 {
+    let key = blake3::hash(format!("assay warehouse {schema}").as_bytes());
+    i64::from_be_bytes(key.as_bytes().first_chunk().copied().unwrap_or_default())
+}
+
+/// Whether the session of the server that answers is the one that took the warehouse and entered the schema.
+///
+/// # Errors
+/// [`WarehouseError::Pooled`] when it is another one.
+pub async fn is_held(client: &impl GenericClient, schema: &str) -> Result<(), WarehouseError> {
+    const SQL: &str = "SELECT coalesce(current_schema() = $2::text, false) AND EXISTS (SELECT 1 FROM pg_locks \
+         WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND pid = pg_backend_pid() \
+            AND (classid::bigint << 32) | objid::bigint = $1)";
+    let row =
+        client.query_one(SQL, &[&key(schema), &schema]).await.map_err(WarehouseError::of("to look at its lock"))?;
+    if row.get(0) { Ok(()) } else { Err(WarehouseError::Pooled) }
+}
+
+/// Gives the warehouse back: a pooler may keep the session for somebody else.
+pub async fn unlock(client: &Client, schema: &str) {
+    let _ = client.execute("SELECT pg_advisory_unlock($1)", &[&key(schema)]).await;
 }
 
 /// Where each table is.

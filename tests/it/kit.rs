@@ -43,7 +43,7 @@ const OF_THE_CUT: [&str; 9] = [
 pub static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime"));
 static CONTRACT: LazyLock<Arc<Contract>> = LazyLock::new(|| Arc::new(Contract::embedded().expect("the contract")));
-static PLAN: LazyLock<Plan> = LazyLock::new(|| {
+pub static PLAN: LazyLock<Plan> = LazyLock::new(|| {
     let bronze = bronze_name(CONTRACT.name());
     let catalog = Catalog::load(None, std::slice::from_ref(&bronze)).expect("the SQL files");
     Plan::new(catalog, bronze, bronze_schema(&CONTRACT)).expect("a plan")

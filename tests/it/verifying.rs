@@ -1,11 +1,11 @@
 //! What `assay verify` finds, and that looking creates nothing.
 
 use assay::domain::{Layer, Partition, Positions, TableName};
-use assay::lake::{Commit, LakeError, missing_tables, require_tables};
-use assay::pipeline::lost_versions;
+use assay::lake::{Commit, EpochLedger, LakeError, missing_tables, require_tables};
+use assay::pipeline::{Subject, Tables, Verification, lost_versions, verify};
 use serde_json::json;
 
-use crate::kit::{Cut, Lab, NOON_US, TOPIC, dirty, generated, wait_for};
+use crate::kit::{Cut, Lab, NOON_US, PLAN, TOPIC, dirty, generated, wait_for};
 
 /// Findings as `check epoch table`.
 fn found(findings: &[assay::pipeline::Finding]) -> Vec<String> {
@@ -58,6 +58,33 @@ fn a_table_that_runs_ahead_of_the_ledger_breaks_no_law_and_is_named_with_its_epo
     let report = lab.verify();
     assert!(report.findings.is_empty(), "{:#?}", report.findings);
     assert!(report.notes.len() == 1 && report.notes[0].contains(&ahead), "{:#?}", report.notes);
+}
+
+/// Tables and a ledger that were not read at one moment, as beside a writer on an object store.
+fn judged(lab: &Lab, mut tables: Tables, ledger: EpochLedger) -> Verification {
+    let lake = lab.open_lake().unwrap();
+    let session = lab.session(Some(ledger.last_epoch()));
+    tables.ledger = ledger;
+    let subject = Subject { plan: &PLAN, settings: &lab.stages, hash_key: lake.hash_key(), ends: None, recall: None };
+    verify(&tables, &session.context, &subject, |_| {}).unwrap()
+}
+
+#[test]
+fn what_a_writer_adds_beyond_the_epoch_that_is_judged_is_no_finding() {
+    let (stream, _) = generated(dirty(64, 240));
+    let folder = tempfile::tempdir().unwrap();
+    let lab = Lab::at(folder.path().to_str().unwrap());
+    lab.run(&stream[..120], &Cut::every(30)).unwrap();
+    let lake = lab.open_lake().unwrap();
+    let ledger = || wait_for(EpochLedger::open(&lake, NOON_US / 1000)).unwrap();
+    let (early, early_tables) = (ledger(), lab.tables(&lake).unwrap());
+    let epoch = early.last_epoch();
+    lab.run(&stream, &Cut::every(30)).unwrap();
+    let report = judged(&lab, lab.tables(&lake).unwrap(), early);
+    assert!(report.findings.is_empty() && report.epochs == epoch, "{report:#?}");
+    assert!(report.notes.iter().any(|note| note.contains("went ahead")), "{:?}", report.notes);
+    // The other way round, the ledger speaks of what was not looked at.
+    assert!(!judged(&lab, early_tables, ledger()).findings.is_empty());
 }
 
 #[test]

@@ -85,7 +85,7 @@ def ledger(con, report: Report, lake: str) -> None:
     con.execute(
         f"""
         CREATE OR REPLACE TABLE expected_counts AS
-        SELECT epoch, {", ".join(f"count_if(what = '{name}') AS {name}" for name in counts)}
+        SELECT epoch, {", ".join(f"coalesce(count_if(what = '{name}'), 0) AS {name}" for name in counts)}
         FROM (SELECT epoch, NULL AS what FROM epochs UNION ALL {per_epoch}) GROUP BY epoch
         """
     )

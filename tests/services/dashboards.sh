@@ -12,6 +12,7 @@ PYTHON="$("$SERVICES_DIR/python" dashboards)" || exit $?
 PROMETHEUS="$("$SERVICES_DIR/prometheus")" || exit $?
 TYPES="$("$SERVICES_DIR/grafana-types")" || exit $?
 need curl curl
+need psql postgresql-client
 check() { "$PYTHON" "$ORACLE/dashboards.py" "$@"; }
 
 say "what can be seen in the files"
@@ -24,9 +25,10 @@ check structure "$GRAFANA"
 say "a stream into a lake"
 kafka_up
 "$SERVICES_DIR/kafka" topic "$WORK/kafka" "$TOPIC" 6
-RUN_PORT="$(free_port)" SERVE_PORT="$(free_port)" NODE_PORT="$(free_port)" PORT="$(free_port)"
+RUN_PORT="$(free_port)" SQL_PORT="$(free_port)" SERVE_PORT="$(free_port)" NODE_PORT="$(free_port)" PORT="$(free_port)"
 URL="http://127.0.0.1:$PORT"
-background run "$ASSAY" run --brokers "$BROKERS" --topic "$TOPIC" --lake "$LAKE" --http "127.0.0.1:$RUN_PORT"
+background run "$ASSAY" run --brokers "$BROKERS" --topic "$TOPIC" --lake "$LAKE" --http "127.0.0.1:$RUN_PORT" \
+  --postgres "127.0.0.1:$SQL_PORT"
 mkdir "$WORK/node"
 background node "$PROMETHEUS/prometheus-node-exporter" --collector.textfile.directory="$WORK/node" --web.listen-address="127.0.0.1:$NODE_PORT"
 mkdir "$WORK/prometheus"
@@ -92,6 +94,19 @@ ask() {
   done
 }
 ask &
+CHILDREN+=("$!")
+
+# A right and a wrong question, over PostgreSQL's protocol and by the console's prompt.
+question() {
+  local sql
+  while sleep 1; do
+    for sql in "SELECT count(*) FROM ops.epochs" "SELECT nonsense FROM ops.epochs"; do
+      PGCONNECT_TIMEOUT=5 psql -X -q -At -h 127.0.0.1 -p "$SQL_PORT" -U assay -d assay -c "$sql"
+      curl -s "http://127.0.0.1:$RUN_PORT/console/sql" -H "content-type: application/json" -H "x-assay-console: 1" -d "{\"sql\": \"$sql\"}"
+    done
+  done >"$WORK/question.log" 2>&1
+}
+question &
 CHILDREN+=("$!")
 
 # Receipts are kept every five seconds, and a rate wants two scrapes.

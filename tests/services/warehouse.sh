@@ -173,6 +173,8 @@ warehouse 0
 
 say "a rebuild"
 assay rebuild all --lake "$LAKE" >"$WORK/rebuild.log" 2>&1 || { log_end rebuild && die "rebuild failed"; }
+warehouse 2 --until "$(sql -c "SELECT max(epoch) FROM assay_state")"
+says "a rebuild: rows of the epochs"
 warehouse 0
 says "is a rebuild"
 [ "$(sql -c "SELECT count(*) FROM fct_transactions WHERE processing_type <> 'full'")" -eq 0 ] || die "rows were left"
@@ -203,6 +205,25 @@ warehouse 0 --full
 says "it was asked for"
 [ "$(as ana "SELECT string_agg(DISTINCT country, ',') FROM fct_transactions")" = "$country" ] || die "a refresh lost the grants"
 
+sql -c "REVOKE SELECT ON fct_transactions FROM assay_auditor"
+warehouse 0
+[ "$(as olga "SELECT count(*) > 0 FROM fct_transactions")" = t ] || die "a grant that was taken away is not given again"
+
+say "tables of somebody else"
+sql -c "ALTER TABLE dim_users OWNER TO postgres"
+warehouse 2
+says "loader cannot load warehouse"
+says "dim_users belongs to postgres"
+sql -c "ALTER TABLE dim_users OWNER TO loader"
+
+say "views and keys of others that need the key"
+sql -c "CREATE VIEW by_key AS SELECT transaction_id, amount FROM fct_transactions GROUP BY transaction_id"
+warehouse 0 --full
+[ "$(sql -c "SELECT count(*) FROM pg_constraint WHERE conname = 'fct_transactions_pkey'")" -eq 1 ] || die "the key is gone"
+[ "$(sql -c "SELECT count(*) FROM by_key")" = "$(sql -c "SELECT count(*) FROM fct_transactions")" ] || die "the view has other rows"
+sql -c "DROP VIEW by_key"
+compare
+
 say "drift"
 sql -c "ALTER TABLE fct_transactions ALTER COLUMN amount TYPE double precision, DROP COLUMN city, ADD COLUMN note text"
 warehouse 2
@@ -226,6 +247,28 @@ says "added weekend_amount"
 [ "$(sql -c "SELECT count(*) FROM fct_transactions WHERE is_weekend AND weekend_amount = amount")" -gt 0 ] || die "the new column is empty"
 warehouse 0 --full
 [ "$(sql -c "SELECT count(*) FROM fct_transactions WHERE is_weekend AND weekend_amount IS DISTINCT FROM amount")" -eq 0 ] || die "--full does not fill the new column"
+
+say "another key, and a policy that names a new column"
+sed 's/^-- key *= \["transaction_id"\]/-- key = ["transaction_id", "epoch"]/' sql/warehouse/fct_transactions.sql >"$WORK/sql/warehouse/fct_transactions.sql"
+sql -c "ALTER TABLE fct_transactions DROP COLUMN weekend_amount"
+warehouse 2
+says "~ key (transaction_id, epoch): key (transaction_id) in the warehouse"
+warehouse 2 --migrate
+warehouse 0 --full
+[ "$(sql -c "SELECT count(*) FROM pg_constraint WHERE conname = 'fct_transactions_pkey' AND cardinality(conkey) = 2")" -eq 1 ] || die "--full does not make the key"
+sed -e 's/^--   { name = "event_at", not_null/--   { name = "sunday_amount", about = "Its part of Sundays." },\n&/' \
+  -e 's/^    transactions.event_at,/    CASE WHEN transactions.event_day_of_week = 7 THEN transactions.amount END AS sunday_amount,\n&/' \
+  -e 's/{ role = "assay_auditor" }/{ role = "assay_auditor", rows = "sunday_amount IS NOT NULL" }/' \
+  sql/warehouse/fct_transactions.sql >"$WORK/sql/warehouse/fct_transactions.sql"
+warehouse 2
+warehouse 0 --full
+[ "$(as olga "SELECT count(*) FROM fct_transactions")" = "$(sql -c "SELECT count(*) FROM fct_transactions WHERE event_day_of_week = 7")" ] || die "the new policy is not in force"
+
+say "a query that cannot work, however often it is tried"
+sed 's/count(\*) AS transactions/count(*) \/ (max(epoch) - max(epoch)) AS transactions/' sql/warehouse/dim_merchants.sql >"$WORK/sql/warehouse/dim_merchants.sql"
+warehouse 2 --full
+says "dim_merchants.sql: the lake cannot answer it: an expression divides by zero"
+rm "$WORK/sql/warehouse/dim_merchants.sql"
 
 say "checks that do not hold"
 cat >"$WORK/sql/checks/small.sql" <<'SQL'
@@ -259,9 +302,30 @@ LAKE="$OTHER" warehouse 2
 says "the lake was taken back, or is another one"
 rm -rf "$OTHER"
 ASSAY_PIPELINE=elsewhere more new9 "$((SEED + 9))" 500 "$OTHER"
+sql -c "DROP TABLE dim_countries"
 (LAKE="$OTHER" ASSAY_PIPELINE=elsewhere warehouse 2 --full)
 says "was loaded from the pipeline \`transactions\`"
+[ -z "$(sql -c "SELECT to_regclass('warehouse.dim_countries')")" ] || die "a table was made before the pipeline was looked at"
+warehouse 0
 compare
+
+say "a lake without epochs"
+: >"$WORK/nothing.jsonl"
+add nothing "$WORK/empty"
+(LAKE="$WORK/empty" warehouse 1 --full)
+says "the lake has no complete epoch yet"
+compare
+
+say "a key that is too long for an index"
+"$PYTHON" - "$WORK/nul.jsonl" "$WORK/long.jsonl" <<'PYTHON'
+import json, random, sys
+row = json.loads(open(sys.argv[1]).readline())
+long = random.Random(1).randbytes(6000).hex()
+open(sys.argv[2], "w").write(json.dumps(row | {"transaction_id": "long-1", "device_id": "d", "merchant": long}) + "\n")
+PYTHON
+add long "$WORK/longest"
+(LAKE="$WORK/longest" warehouse 3 --schema longest)
+says "octet_length(column) <= 2600"
 
 say "rows a second"
 LAKE="$WORK/large"

@@ -35,8 +35,8 @@ fn again(receipt: &Receipt, scorer: &Scorer, kept: &Kept) -> Result<Explained, S
     explain(receipt, &scorer.pipeline, &kept.registry, &scorer.settings, 3)
 }
 
-fn differing(explained: &Explained) -> Vec<&'static str> {
-    explained.checks.iter().filter(|check| check.differs.is_some()).map(|check| check.what).collect()
+fn differing(explained: &Explained) -> Vec<String> {
+    explained.checks.iter().filter(|check| check.differs.is_some()).map(|check| check.what.to_string()).collect()
 }
 
 proptest! {
@@ -85,9 +85,9 @@ fn what_was_changed_in_a_receipt_is_told() {
     assert_eq!(changed(&|r| r.sql_blake3 = "0".into()), ["the SQL files"]);
     assert_eq!(changed(&|r| r.model.as_mut().unwrap().blake3 = "0".into()), ["the file of the model"]);
     let amount = |r: &mut Receipt| r.sent = r.sent.replace("3000.5", "3000.75");
-    assert!(changed(&amount).contains(&"the features"));
+    assert!(changed(&amount).contains(&"the features".to_owned()));
     let count = |r: &mut Receipt| r.known = r.known.replace(":1}", ":2}");
-    assert!(changed(&count).contains(&"the features"));
+    assert!(changed(&count).contains(&"the features".to_owned()));
     let mut moved = receipt.clone();
     count(&mut moved);
     let past = check_past(&moved, &scorer.pipeline, &NoPast { counts: 1 }).unwrap();

@@ -1,6 +1,8 @@
 //! Questions in SQL for the page: planned to read only, stopped by the clock, bounded in memory, rows and bytes.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
@@ -12,16 +14,19 @@ use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
+use futures::future::{BoxFuture, FutureExt, Shared, WeakShared};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
 
 use super::super::Problem;
 use super::{ConsoleSettings, cells};
 use crate::domain::{Clock, Reaction, TableName};
 use crate::lake::{LakeError, LakeSettings, Session};
-use crate::query::{Explained, Names, Sessions, Task, begin, plan};
+use crate::query::{Explained, Names, Sessions, Task, begin, bound, plan};
 use crate::refine::{References, functions};
+use crate::telemetry::Metrics;
 
 /// A page need not see each epoch, and to open one costs CPU that the pipeline has use for.
 const LASTING: Duration = Duration::from_secs(2);
@@ -31,13 +36,30 @@ pub(super) struct Asking {
     sessions: Sessions,
     references: Arc<References>,
     settings: ConsoleSettings,
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
     runtime: Handle,
+    metrics: Arc<Metrics>,
+    /// Questions that are being answered, for those who ask the same meanwhile.
+    under_way: Mutex<HashMap<Key, WeakShared<Answering>>>,
 }
+
+/// Who asks the same of the same opened tables gets the same answer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    /// The place of the session in memory: the answer holds it, so no other one can be there.
+    session: usize,
+    sql: String,
+    values: Vec<ScalarValue>,
+    rows_max: Option<usize>,
+}
+
+type Answering = BoxFuture<'static, Result<Arc<Answer>, Problem>>;
 
 /// What is asked, with values for `$1` and so on.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Question {
+    /// Who wants to know, for the metrics.
+    pub view: &'static str,
     pub sql: String,
     pub values: Vec<ScalarValue>,
     pub epoch: Option<i64>,
@@ -46,8 +68,8 @@ pub(super) struct Question {
 }
 
 impl Question {
-    pub fn new(sql: impl Into<String>) -> Self {
-        Self { sql: sql.into(), ..Self::default() }
+    pub fn new(view: &'static str, sql: impl Into<String>) -> Self {
+        Self { view, sql: sql.into(), ..Self::default() }
     }
 
     pub fn with(mut self, value: impl Into<ScalarValue>) -> Self {
@@ -57,7 +79,7 @@ impl Question {
 }
 
 /// Rows as the page gets them.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Answer {
     /// 0 in a lake without a complete epoch.
     pub epoch: i64,
@@ -94,27 +116,38 @@ impl Asking {
         references: Arc<References>,
         settings: ConsoleSettings,
         runtime: Handle,
+        metrics: Arc<Metrics>,
     ) -> Result<Self, DataFusionError> {
         let pool = Arc::new(FairSpillPool::new(settings.memory_bytes_max));
         let environment = RuntimeEnvBuilder::new().with_memory_pool(pool).build_arc()?;
-        let turns = Semaphore::new(settings.statements_max.min(Semaphore::MAX_PERMITS));
+        let turns = Arc::new(Semaphore::new(settings.statements_max.min(Semaphore::MAX_PERMITS)));
         let sessions = Sessions::new(lake, pipeline, clock, environment).lasting(LASTING);
-        Ok(Self { sessions, references, settings, turns, runtime })
+        Ok(Self { sessions, references, settings, turns, runtime, metrics, under_way: Mutex::default() })
     }
 
-    /// The newest complete epoch, or an earlier one. Who stops waiting does not stop the opening: the next one finds it.
+    /// The newest complete epoch, or an earlier one. Who stops waiting does not stop the opening of the newest: the next one
+    /// finds it. An earlier one is for who asked.
     pub async fn session(self: &Arc<Self>, epoch: Option<i64>) -> Result<Arc<Session>, Problem> {
         let asking = Arc::clone(self);
+        let most = Duration::from_millis(self.settings.statement_timeout_ms);
         let opening = self.runtime.spawn(async move { asking.sessions.at(epoch).await });
-        match tokio::time::timeout(Duration::from_millis(self.settings.statement_timeout_ms), opening).await {
-            Ok(Ok(opened)) => opened.map_err(|error| of_lake(&error)),
-            Ok(Err(error)) => Err(internal(&error.to_string())),
-            Err(_) => {
+        let opened = match epoch {
+            None => timeout(most, opening).await,
+            Some(_) => {
+                let mut opening = Task(opening);
+                timeout(most, &mut opening.0).await
+            }
+        };
+        match (opened, epoch) {
+            (Ok(Ok(opened)), _) => opened.map_err(|error| of_lake(&error)),
+            (Ok(Err(error)), _) => Err(internal(&error.to_string())),
+            (Err(_), None) => {
                 let detail = "the tables are still being opened; this is asked again";
                 Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
                     .with("code", "opening")
                     .with_header(header::RETRY_AFTER, "1"))
             }
+            (Err(_), Some(epoch)) => Err(self.too_long(&format!("opening the tables of epoch {epoch}"))),
         }
     }
 
@@ -135,33 +168,97 @@ impl Asking {
         Ok(frame.schema().fields().iter().map(|field| field.name().clone()).collect())
     }
 
-    /// Asks, in turn, and no longer than a statement may take.
+    /// Asks, in turn, and no longer than a statement may take. Who asks what is being answered waits for that answer; when
+    /// nobody waits any more, it is dropped.
     pub async fn ask(self: &Arc<Self>, question: Question) -> Result<Answer, Problem> {
-        let most = Duration::from_millis(self.settings.statement_timeout_ms);
-        let asking = Arc::clone(self);
-        let mut task = Task(self.runtime.spawn(async move {
-            let _turn = asking.turns.acquire().await;
-            asking.answer(question).await
-        }));
-        match tokio::time::timeout(most, &mut task.0).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => Err(internal(&error.to_string())),
-            Err(_) => {
-                let detail = format!(
-                    "stopped after {} ms: ask for less, raise console.statement_timeout_ms, or use `assay sql`",
-                    most.as_millis()
-                );
-                Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail).with("code", "timeout"))
+        let (began, view) = (Instant::now(), question.view);
+        let asked = self.shared(question).await;
+        self.told(view, began, &asked);
+        asked.map(Arc::unwrap_or_clone)
+    }
+
+    async fn shared(self: &Arc<Self>, question: Question) -> Result<Arc<Answer>, Problem> {
+        let session = self.session(question.epoch).await?;
+        let Question { sql, values, rows_max, .. } = question.clone();
+        let key = Key { session: Arc::as_ptr(&session) as usize, sql, values, rows_max };
+        let answering = {
+            let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+            under_way.retain(|_, answering| answering.upgrade().is_some());
+            match under_way.get(&key).and_then(WeakShared::upgrade) {
+                Some(answering) => answering,
+                None => {
+                    let asking = Arc::clone(self);
+                    let answer = async move {
+                        let answering = Arc::clone(&asking);
+                        asking.in_turn(async move { answering.answer(session, question).await }).await.map(Arc::new)
+                    };
+                    let answering: Shared<Answering> = answer.boxed().shared();
+                    if let Some(weak) = answering.downgrade() {
+                        under_way.insert(key, weak);
+                    }
+                    answering
+                }
             }
+        };
+        answering.await
+    }
+
+    /// What is no question in SQL, under the same bounds.
+    pub async fn compute<T: Send + 'static>(
+        self: &Arc<Self>,
+        view: &'static str,
+        work: impl Future<Output = Result<T, Problem>> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let began = Instant::now();
+        let done = self.in_turn(work).await;
+        self.told(view, began, &done);
+        done
+    }
+
+    fn told<T>(&self, view: &'static str, began: Instant, done: &Result<T, Problem>) {
+        let outcome = done.as_ref().map_or_else(Problem::code, |_| "ok");
+        self.metrics.console_question(view, outcome, began.elapsed());
+    }
+
+    /// Work where questions compute, once it is its turn. Waiting for that is no work: who waits too long is told to come back.
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Problem>> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let patience = Duration::from_millis(self.settings.wait_timeout_ms);
+        let Ok(turn) = timeout(patience, Arc::clone(&self.turns).acquire_owned()).await else {
+            let detail =
+                format!("{} other questions are being answered: ask again in a moment", self.settings.statements_max);
+            return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+                .with("code", "busy")
+                .with_header(header::RETRY_AFTER, "1"));
+        };
+        let mut task = Task(self.runtime.spawn(async move {
+            let _turn = turn;
+            work.await
+        }));
+        let most = Duration::from_millis(self.settings.statement_timeout_ms);
+        match timeout(most, &mut task.0).await {
+            Ok(Ok(done)) => done,
+            Ok(Err(error)) => Err(internal(&error.to_string())),
+            Err(_) => Err(self.too_long("it")),
         }
     }
 
-    async fn answer(self: &Arc<Self>, question: Question) -> Result<Answer, Problem> {
-        let session = self.session(question.epoch).await?;
+    fn too_long(&self, what: &str) -> Problem {
+        let detail = format!(
+            "{what} was stopped after {} ms: ask for less, raise console.statement_timeout_ms, or use `assay sql`",
+            self.settings.statement_timeout_ms
+        );
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail).with("code", "timeout")
+    }
+
+    async fn answer(self: &Arc<Self>, session: Arc<Session>, question: Question) -> Result<Answer, Problem> {
         let epoch = session.record.as_ref().map_or(0, |record| record.epoch);
         let state = SessionStateBuilder::new_from_existing(session.context.state()).build();
         let context = SessionContext::new_with_state(state);
         functions::register(&context, &self.references);
+        bound(&context);
         let sql = question.sql.clone();
         let planned = self.plan(&context, question).await;
         let (frame, rows_max) = match planned {

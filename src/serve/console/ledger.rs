@@ -2,7 +2,7 @@
 //!
 //! A page that asks every few seconds would have all tables opened for each epoch; the ledger alone says most of what it shows.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -102,11 +102,16 @@ impl Ledger {
             (held.newest, held.totals) = (VecDeque::new(), Totals::default());
         }
         if ledger.last_epoch() > held.totals.last_epoch {
-            for record in scan(ledger, held.totals.last_epoch + 1, i64::MAX).await? {
-                held.totals.add(&record);
-                held.newest.push_front(record);
-                held.newest.truncate(PAGE);
-            }
+            let from = held.totals.last_epoch + 1;
+            // What was summed is kept once all of it is: a file that cannot be read leaves nothing half counted.
+            let (totals, newest) = (held.totals.clone(), held.newest.iter().cloned());
+            let mut followed = Followed { totals, newest: newest.map(|record| (record.epoch, record)).collect() };
+            let followed = in_thread(move || {
+                ledger.fold(from, i64::MAX, |record| followed.take(record))?;
+                Ok(followed)
+            });
+            let Followed { totals, newest } = followed.await?;
+            (held.totals, held.newest) = (totals, newest.into_values().rev().collect());
         }
         held.looked_us = Some(now_us);
         Ok(())
@@ -125,10 +130,33 @@ impl Ledger {
     }
 }
 
-/// Files are read where a thread may block.
+/// What is known of a ledger that is read part by part: a long one never stands in memory.
+struct Followed {
+    totals: Totals,
+    /// By their numbers, [`PAGE`] of them.
+    newest: BTreeMap<i64, EpochRecord>,
+}
+
+impl Followed {
+    fn take(&mut self, record: EpochRecord) {
+        self.totals.add(&record);
+        self.newest.insert(record.epoch, record);
+        if self.newest.len() > PAGE {
+            self.newest.pop_first();
+        }
+    }
+}
+
 async fn scan(ledger: EpochLedger, from: i64, to: i64) -> Result<Vec<EpochRecord>, Problem> {
-    let scanned = tokio::task::spawn_blocking(move || ledger.scan(from, to)).await;
-    scanned.map_err(|error| internal(&error.to_string()))?.map_err(|error| of_lake(&error))
+    in_thread(move || ledger.scan(from, to)).await
+}
+
+/// Files are read where a thread may block.
+async fn in_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, LakeError> + Send + 'static,
+) -> Result<T, Problem> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| internal(&error.to_string()))?.map_err(|error| of_lake(&error))
 }
 
 impl Totals {
@@ -209,4 +237,24 @@ fn told(record: &EpochRecord) -> Value {
 pub(super) fn instant(micros: i64) -> Value {
     let at = chrono::DateTime::from_timestamp_micros(micros);
     at.map_or(Value::Null, |at| at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ledger_of_any_length_and_order_leaves_its_sums_and_its_newest() {
+        let mut followed = Followed { totals: Totals::default(), newest: BTreeMap::new() };
+        let epochs = 10_000_i64;
+        // Files of a compacted ledger may come in any order.
+        for epoch in (1..=epochs).map(|epoch| epoch * 7919 % (epochs + 1)) {
+            followed.take(EpochRecord { epoch, messages: 3, bronze_rows: 3, silver_rows: 3, ..EpochRecord::default() });
+            assert!(followed.newest.len() <= PAGE);
+        }
+        assert_eq!((followed.totals.epochs, followed.totals.last_epoch), (10_000, epochs));
+        assert_eq!(followed.totals.messages, 30_000);
+        let expected: Vec<i64> = (epochs - PAGE as i64 + 1..=epochs).collect();
+        assert_eq!(followed.newest.into_keys().collect::<Vec<_>>(), expected);
+    }
 }

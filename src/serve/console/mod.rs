@@ -49,6 +49,7 @@ use crate::lake::LakeSettings;
 use crate::model::registry::Registry;
 use crate::pipeline::Plan;
 use crate::scoring::Explainer;
+use crate::telemetry::Metrics;
 use access::Access;
 use asking::Asking;
 use ledger::Ledger;
@@ -73,6 +74,7 @@ pub struct ConsoleParts<'a> {
     pub job: &'static str,
     /// Where questions compute.
     pub runtime: Handle,
+    pub metrics: Arc<Metrics>,
 }
 
 /// The console of a process. Clones share their state.
@@ -109,7 +111,7 @@ impl Console {
         let ConsoleParts { settings, serve, lake, pipeline, plan, clock, .. } = parts;
         let references = Arc::clone(&plan.catalog.references);
         let (place, ours) = (lake.clone(), settings.clone());
-        let asking = Asking::new(lake, &pipeline, Arc::clone(&clock), references, ours, parts.runtime)?;
+        let asking = Asking::new(lake, &pipeline, Arc::clone(&clock), references, ours, parts.runtime, parts.metrics)?;
         Ok(Self(Arc::new(Inner {
             settings,
             asking: Arc::new(asking),

@@ -34,7 +34,11 @@ pub(super) async fn one(State(state): State<ServeState>, uri: Uri, headers: Head
         return Err(unknown());
     }
     let session = console.0.asking.session(None).await?;
-    let found = newest_receipt(&session.context, &id).await.map_err(|error| internal(&error.strip_backtrace()))?;
+    let asked = id.clone();
+    let look = async move {
+        newest_receipt(&session.context, &asked).await.map_err(|error| internal(&error.strip_backtrace()))
+    };
+    let found = console.0.asking.compute("receipt", look).await?;
     let receipt = found.ok_or_else(unknown)?;
     let conflict = |cause: &str| {
         Problem::new(StatusCode::CONFLICT, format!("{} cannot be computed again: {cause}", receipt.prediction_id))

@@ -135,11 +135,14 @@ pub(super) async fn promote(
     let (name, version) = parse(&name, &version)?;
     let alias = alias.unwrap_or_else(|| CHAMPION.to_owned());
     let now_us = console.0.clock.now_us();
-    let (model, wanted, given) = (name.clone(), version.clone(), alias.clone());
-    let before = with_registry(&console, move |registry| registry.promote(&model, &wanted, &given, now_us)).await?;
-    tracing::info!(model = %name, %version, alias, "promoted by the console");
-    let recorded = record(&console, &name, now_us).await;
-    Ok(Json(json!({"model": name, "alias": alias, "version": version, "before": before, "recorded": recorded})))
+    to_the_end(async move {
+        let (model, wanted, given) = (name.clone(), version.clone(), alias.clone());
+        let before = with_registry(&console, move |registry| registry.promote(&model, &wanted, &given, now_us)).await?;
+        tracing::info!(model = %name, %version, alias, "promoted by the console");
+        let recorded = record(&console, &name, now_us).await;
+        Ok(Json(json!({"model": name, "alias": alias, "version": version, "before": before, "recorded": recorded})))
+    })
+    .await
 }
 
 /// Makes the previous champion the champion again, as `assay rollback` does.
@@ -151,11 +154,21 @@ pub(super) async fn rollback(
     let console = Console::changing(&state, &headers)?;
     let name = ModelName::parse(&name).map_err(|error| refused(&error))?;
     let now_us = console.0.clock.now_us();
-    let model = name.clone();
-    let (before, version) = with_registry(&console, move |registry| registry.rollback(&model, now_us)).await?;
-    tracing::info!(model = %name, %version, "rolled back by the console");
-    let recorded = record(&console, &name, now_us).await;
-    Ok(Json(json!({"model": name, "alias": CHAMPION, "version": version, "before": before, "recorded": recorded})))
+    to_the_end(async move {
+        let model = name.clone();
+        let (before, version) = with_registry(&console, move |registry| registry.rollback(&model, now_us)).await?;
+        tracing::info!(model = %name, %version, "rolled back by the console");
+        let recorded = record(&console, &name, now_us).await;
+        Ok(Json(json!({"model": name, "alias": CHAMPION, "version": version, "before": before, "recorded": recorded})))
+    })
+    .await
+}
+
+/// A change is finished, and written down, also for who hangs up in the middle of it.
+async fn to_the_end<T: Send + 'static>(
+    change: impl Future<Output = Result<T, Problem>> + Send + 'static,
+) -> Result<T, Problem> {
+    tokio::spawn(change).await.unwrap_or_else(|error| Err(internal(&error.to_string())))
 }
 
 /// Writes the aliases into `ml.models`, beside whoever writes the lake. The alias has moved by then: what goes wrong is told.

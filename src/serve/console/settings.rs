@@ -8,6 +8,8 @@ pub struct ConsoleSettings {
     pub enabled: bool,
     /// A question that takes longer is stopped.
     pub statement_timeout_ms: u64,
+    /// One that waits longer for its turn is told to come back.
+    pub wait_timeout_ms: u64,
     /// What all questions together may hold in memory; sorts and joins beyond it go to temporary files.
     pub memory_bytes_max: usize,
     /// An answer has so many rows at most; the page says when there are more.
@@ -25,6 +27,7 @@ impl Default for ConsoleSettings {
         Self {
             enabled: true,
             statement_timeout_ms: 8_000,
+            wait_timeout_ms: 1_500,
             memory_bytes_max: 256 << 20,
             rows_max: 1_000,
             answer_bytes_max: 8 << 20,
@@ -40,6 +43,7 @@ impl ConsoleSettings {
     pub fn problem(&self) -> Option<(&'static str, &'static str)> {
         let own = [
             ("statement_timeout_ms", self.statement_timeout_ms == 0, "must be at least 1"),
+            ("wait_timeout_ms", self.wait_timeout_ms == 0, "must be at least 1"),
             ("memory_bytes_max", self.memory_bytes_max < 16 << 20, "must be at least 16777216"),
             ("rows_max", self.rows_max == 0, "must be at least 1"),
             ("answer_bytes_max", self.answer_bytes_max < 64 << 10, "must be at least 65536"),

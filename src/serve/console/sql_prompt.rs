@@ -59,7 +59,7 @@ pub(super) async fn ask(State(state): State<ServeState>, request: Request) -> Re
         }));
     };
     let (sql, epoch) = split_epoch(statement).map_err(|error| wrong(error.render(statement)))?;
-    let answer = console.0.asking.ask(Question { epoch, ..Question::new(sql) }).await?;
+    let answer = console.0.asking.ask(Question { epoch, ..Question::new("prompt", sql) }).await?;
     let mut told = answer.into_value();
     told["seconds"] = Duration::as_secs_f64(&began.elapsed()).into();
     Ok(Json(told))

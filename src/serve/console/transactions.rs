@@ -61,7 +61,7 @@ pub(super) async fn newest(
         let last = asking.session(None).await?.record.as_ref().map_or(0, |record| record.epoch);
         let mut found = None;
         for back in LOOK_BACK {
-            let answer = asking.ask(Question::new(&sql).with(last.saturating_sub(back))).await?;
+            let answer = asking.ask(Question::new("transactions", &sql).with(last.saturating_sub(back))).await?;
             let is_enough = answer.rows.len() >= NEWEST || back >= last;
             found = Some(answer);
             if is_enough {
@@ -86,7 +86,7 @@ pub(super) async fn newest(
         let shadow = columns.iter().any(|column| column == "role");
         let shadow = if shadow { " AND (role IS NULL OR role <> 'shadow')" } else { "" };
         let sql = format!("{REQUESTS}{shadow} ORDER BY predicted_at DESC LIMIT {NEWEST}");
-        told["requests"] = asking.ask(Question::new(sql)).await?.objects().into();
+        told["requests"] = asking.ask(Question::new("transactions", sql)).await?.objects().into();
     }
     Ok(Json(told))
 }
@@ -144,7 +144,7 @@ async fn context(asking: &Arc<Asking>, lineup: &Lineup, scores: &Derived, rows: 
         listed.join(", "),
         at = identifier(&lineup.event_time),
     );
-    let mut question = Question::new(sql).with(instant(first)?).with(instant(last)?);
+    let mut question = Question::new("transactions", sql).with(instant(first)?).with(instant(last)?);
     question.values.extend(keys.into_iter().map(ScalarValue::from));
     let hidden: BTreeSet<String> = schema::provenance().iter().map(|field| field.name().clone()).collect();
     let mut by_key = Map::new();
@@ -303,7 +303,7 @@ impl Book<'_> {
 
     async fn put(&mut self, kind: &str, table: &TableName, search: Search) -> Result<Vec<Value>, Problem> {
         let sql = format!("SELECT * FROM {} WHERE {} LIMIT {STORY_ROWS}", quoted(table), search.condition);
-        let answer = self.asking.ask(Question { values: search.values, ..Question::new(sql) }).await?;
+        let answer = self.asking.ask(Question { values: search.values, ..Question::new("story", sql) }).await?;
         self.epoch = self.epoch.max(answer.epoch);
         let columns = super::cells::columns(&answer.schema);
         let rows = answer.objects();

@@ -107,17 +107,17 @@ pub(super) async fn rejects(State(state): State<ServeState>, headers: HeaderMap)
     let (asking, lineup) = (&console.0.asking, &console.0.lineup);
     let mut told = json!({"epoch": 0, "dead_letters": null, "quarantine": null});
     if asking.has(&lineup.dead_letters).await? {
-        let reasons = asking.ask(Question::new(DEAD_LETTER_REASONS)).await?;
+        let reasons = asking.ask(Question::new("rejects", DEAD_LETTER_REASONS)).await?;
         told["epoch"] = reasons.epoch.into();
-        let newest = asking.ask(Question::new(DEAD_LETTERS_NEWEST)).await?;
+        let newest = asking.ask(Question::new("rejects", DEAD_LETTERS_NEWEST)).await?;
         told["dead_letters"] = json!({"reasons": reasons.objects(), "newest": newest.objects()});
     }
     if let Some(quarantine) = &lineup.quarantine
         && asking.has(quarantine).await?
     {
-        let reasons = asking.ask(Question::new(lineup.fill(QUARANTINE_REASONS))).await?;
+        let reasons = asking.ask(Question::new("rejects", lineup.fill(QUARANTINE_REASONS))).await?;
         told["epoch"] = reasons.epoch.into();
-        let newest = asking.ask(Question::new(lineup.fill(QUARANTINE_NEWEST))).await?;
+        let newest = asking.ask(Question::new("rejects", lineup.fill(QUARANTINE_NEWEST))).await?;
         told["quarantine"] = json!({"reasons": reasons.objects(), "newest": newest.into_value()});
     }
     Ok(Json(told))
@@ -127,13 +127,21 @@ pub(super) async fn rejects(State(state): State<ServeState>, headers: HeaderMap)
 pub(super) async fn drift(State(state): State<ServeState>, headers: HeaderMap) -> Result<Json<Value>, Problem> {
     let console = Console::reading(&state, &headers)?;
     let asking = &console.0.asking;
-    let mut told = json!({"now": null, "days": null, "performance": null});
-    if asking.has(&TableName::new(Layer::Ml, "drift")).await? {
-        told["now"] = asking.ask(Question::new(DRIFT_NOW)).await?.objects().into();
-        told["days"] = asking.ask(Question::new(DRIFT_DAYS)).await?.objects().into();
-    }
-    if asking.has(&TableName::new(Layer::Ml, "performance")).await? {
-        told["performance"] = asking.ask(Question::new(PERFORMANCE_DAYS)).await?.objects().into();
+    let mut told = json!({"now": null, "days": null, "performance": null, "is_cut": false, "rows_max": null});
+    let drift = TableName::new(Layer::Ml, "drift");
+    let performance = TableName::new(Layer::Ml, "performance");
+    let parts =
+        [("now", DRIFT_NOW, &drift), ("days", DRIFT_DAYS, &drift), ("performance", PERFORMANCE_DAYS, &performance)];
+    for (part, sql, table) in parts {
+        if !asking.has(table).await? {
+            continue;
+        }
+        let answer = asking.ask(Question::new("drift", sql)).await?;
+        if answer.is_cut {
+            told["is_cut"] = true.into();
+            told["rows_max"] = console.0.settings.rows_max.into();
+        }
+        told[part] = answer.objects().into();
     }
     Ok(Json(told))
 }

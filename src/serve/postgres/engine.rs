@@ -28,7 +28,7 @@ use super::parameters::Parameters;
 use super::settings::Role;
 use crate::domain::{Layer, TableName};
 use crate::lake::Session;
-use crate::query::{Names, Sessions, only_read, plan, words};
+use crate::query::{Names, Sessions, bound, only_read, plan, words};
 use crate::refine::References;
 
 /// The catalog, which clients know as the database.
@@ -94,6 +94,7 @@ impl Engine {
         setup_pg_catalog(&context, CATALOG, EmptyContextProvider).map_err(|error| *error)?;
         crate::refine::functions::register(&context, references);
         functions::register(&context);
+        bound(&context);
         Ok(Self {
             sessions,
             template: context.state(),

@@ -3,7 +3,7 @@ use datafusion::common::{DataFusionError, SchemaError};
 use pgwire::error::{ErrorInfo, PgWireError};
 
 use crate::lake::LakeError;
-use crate::query::{Explained, Names, Place, SqlTextError};
+use crate::query::{Explained, Names, Place, SqlTextError, TooLarge};
 
 /// SQLSTATE codes.
 #[rustfmt::skip]
@@ -165,6 +165,7 @@ fn code_of(error: &DataFusionError, planning: bool) -> &'static str {
         DataFusionError::Execution(_) if planning => state::WRONG,
         DataFusionError::Execution(_) => state::DATA,
         DataFusionError::IoError(_) | DataFusionError::ObjectStore(_) => state::IO,
+        DataFusionError::External(cause) if cause.is::<TooLarge>() => state::LIMIT_EXCEEDED,
         DataFusionError::External(_) if !planning => state::IO,
         _ => state::INTERNAL,
     }

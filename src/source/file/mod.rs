@@ -144,6 +144,15 @@ impl IdentifiedFile {
         Partition::new(self.identity.clone(), 0)
     }
 
+    /// Whether its header or its schema gives what the contract needs; its rows are not read.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn check(&self, contract: &SchemaRef, options: &FileOptions) -> Result<(), SourceError> {
+        let input = Arc::new(Input::find(self.input.url(), &options.store)?);
+        Self { input, identity: Arc::clone(&self.identity), format: self.format }.read(contract, options, 0).map(drop)
+    }
+
     /// Reads from the line `resume_at` on (the position that the lake has; 0 for a new file).
     ///
     /// # Errors

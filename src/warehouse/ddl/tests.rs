@@ -27,8 +27,9 @@ fn fact() -> Table {
     table(header, &["text", "text", "bigint"])
 }
 
-fn standing(columns: &[(&str, &str, bool)]) -> Vec<Standing> {
-    columns.iter().map(|(name, kind, not_null)| ((*name).to_owned(), (*kind).to_owned(), *not_null)).collect()
+fn standing(columns: &[(&str, &str, bool)]) -> Standing {
+    let columns = columns.iter().map(|(name, kind, not_null)| ((*name).to_owned(), (*kind).to_owned(), *not_null));
+    Standing { columns: columns.collect(), key: vec!["id".to_owned()], is_ours: true, ..Standing::default() }
 }
 
 #[test]
@@ -72,6 +73,18 @@ fn every_difference_is_told() {
         ]
     );
     assert!(!found.is_simple);
+}
+
+#[test]
+fn another_key_is_a_difference() {
+    let same = standing(&[("epoch", "bigint", true), ("id", "text", true), ("note", "text", false)]);
+    for (key, told) in [
+        (vec!["id".to_owned(), "epoch".to_owned()], "~ key (id): key (id, epoch) in the warehouse"),
+        (Vec::new(), "~ key (id): no key in the warehouse"),
+    ] {
+        let found = drift(&fact(), &Standing { key, ..same.clone() });
+        assert_eq!((found.lines, found.is_simple), (vec![told.to_owned()], false));
+    }
 }
 
 #[test]

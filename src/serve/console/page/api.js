@@ -88,7 +88,18 @@ async function withKey(path, options) {
   }
 }
 
-export const get = async (path, signal) => (await withKey(path, { signal })).json();
+/** Asks again, three times, while all turns are taken or tables are being opened. */
+export async function get(path, signal) {
+  for (let left = 3; ; left -= 1) {
+    try {
+      return await (await withKey(path, { signal })).json();
+    } catch (error) {
+      if (!(error instanceof Problem) || error.status !== 503 || left === 0) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 1000 + Math.random() * 1000));
+      signal?.throwIfAborted();
+    }
+  }
+}
 
 export const text = async (path, signal) => (await withKey(path, { signal })).text();
 

@@ -28,8 +28,8 @@ export function draw(told, { state, redraw, shared }) {
   // What follows the calendar moves every day: it comes last.
   const rank = (row) => (row.status === "calendar" ? -2 : (row.psi ?? -1));
   const now = told.now.filter(isOf).sort((one, other) => rank(other) - rank(one));
-  const days = (told.days || []).filter(isOf);
-  const quality = (told.performance || []).filter(isOf);
+  const days = (told.days || []).filter(isOf).toReversed();
+  const quality = (told.performance || []).filter(isOf).toReversed();
   const first = now[0];
   const feature = now.some((row) => row.feature === state.feature) ? state.feature : first.feature;
   const choose = (name) => {
@@ -54,6 +54,13 @@ export function draw(told, { state, redraw, shared }) {
         : h("span", { class: "mono" }, chosen),
       askedBy("SELECT * FROM ml.drift WHERE grain = 'day' ORDER BY window_start DESC, psi DESC"),
     ),
+    told.is_cut
+      ? h(
+          "p",
+          { class: "note" },
+          `Not all is shown: of each part the first ${count(told.rows_max)} rows, the newest days (console.rows_max).`,
+        )
+      : null,
     bad.length
       ? h(
           "p",
