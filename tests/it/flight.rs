@@ -213,8 +213,8 @@ fn errors_say_what_is_wrong_where_and_by_which_code() {
     assert_eq!(wrong.metadata().get("sqlstate").unwrap(), "42703");
     let deep = vec!["1"; 700].join(" + ");
     for (sql, code, part) in [
-        ("DELETE FROM gold.fraud_scores", Code::FailedPrecondition, "read-only"),
-        ("WITH x AS (SELECT 1) INSERT INTO gold.fraud_scores SELECT * FROM x", Code::FailedPrecondition, "read-only"),
+        ("DELETE FROM gold.fraud_scores", Code::InvalidArgument, "read-only"),
+        ("WITH x AS (SELECT 1) INSERT INTO gold.fraud_scores SELECT * FROM x", Code::InvalidArgument, "read-only"),
         ("SELECT * FROM gold.fraud_score", Code::InvalidArgument, "fraud_scores"),
         ("SELECT epoch / 0 FROM ops.epochs", Code::InvalidArgument, "divides by zero"),
         ("SELECT 1; SELECT 2", Code::InvalidArgument, "one question at a time"),
@@ -231,11 +231,11 @@ fn errors_say_what_is_wrong_where_and_by_which_code() {
         assert!(refused.message().contains(part), "{sql}: {}", refused.message());
     }
     let update = status(wait_for(client.0.execute_update("UPDATE gold.x SET a = 1".to_owned(), None)).unwrap_err());
-    assert!(update.code() == Code::FailedPrecondition && update.message().contains("read-only"), "{update}");
+    assert!(update.code() == Code::InvalidArgument && update.message().contains("read-only"), "{update}");
     let batch = RecordBatch::try_from_iter([("a", Arc::new(Int64Array::from(vec![1])) as Arc<dyn Array>)]).unwrap();
     let ingest = CommandStatementIngest { table: "x".to_owned(), ..CommandStatementIngest::default() };
     let ingest = wait_for(client.0.execute_ingest(ingest, futures::stream::iter([Ok(batch)]))).unwrap_err();
-    assert_eq!(status(ingest).code(), Code::FailedPrecondition);
+    assert_eq!(status(ingest).code(), Code::InvalidArgument);
     let text = server.metrics.render().unwrap();
     assert!(text.contains("assay_sql_errors_total{protocol=\"flight\",sqlstate=\"25006\"} 4"), "{text}");
     assert!(text.contains("assay_sql_connections{protocol=\"flight\"} 1"), "{text}");
@@ -280,7 +280,7 @@ fn a_prepared_question_takes_a_row_of_values_and_reads_the_newest_epoch() {
     let bad = ask(&mut client, values(vec![1], "soon")).unwrap_err();
     assert_eq!(bad.code(), Code::InvalidArgument, "{bad}");
     let update = status(wait_for(prepared.execute_update()).unwrap_err());
-    assert_eq!(update.code(), Code::FailedPrecondition);
+    assert_eq!(update.code(), Code::InvalidArgument);
     wait_for(prepared.close()).unwrap();
 }
 

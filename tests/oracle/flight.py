@@ -333,8 +333,8 @@ def loads(args):
         try:
             with connect(args) as client:
                 while not done.is_set():
-                    found = rows(client, "SELECT (SELECT sum(silver_rows) FROM ops.epochs), (SELECT count(*) FROM silver.transactions),"
-                                         " (SELECT count(*) FROM gold.fraud_scores)")[0]
+                    found = rows(client, "SELECT (SELECT sum(silver_rows) FROM ops.epochs) AS a, (SELECT count(*) FROM silver.transactions) AS b,"
+                                         " (SELECT count(*) FROM gold.fraud_scores) AS c")[0]
                     assert len(set(found)) == 1, found
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the finding
             failures.append(repr(error))

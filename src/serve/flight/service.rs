@@ -367,7 +367,8 @@ impl FlightSqlService for Service {
         let who = Self::who(&request)?;
         let row = self.told(self.row(request).await)?;
         self.told(self.state.bind(&who, &query.prepared_statement_handle, row))?;
-        Ok(DoPutPreparedStatementResult { prepared_statement_handle: None })
+        // JDBC's driver takes what stands here for the handle, also when nothing does.
+        Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(query.prepared_statement_handle) })
     }
 
     async fn do_action_create_prepared_statement(
@@ -445,8 +446,8 @@ impl FlightSqlService for Service {
     async fn do_action_fallback(&self, request: Request<Action>) -> Answer<<Self as FlightService>::DoActionStream> {
         let action = request.get_ref();
         if action.r#type != CANCEL_FLIGHT_INFO {
-            let told = format!("there is no action `{}`", action.r#type);
-            return Err(self.state.failed(Failure::new(state::NOT_SUPPORTED, told)));
+            // Drivers try some, such as CloseSession, and go on without: no error to be counted.
+            return Err(Status::unimplemented(format!("there is no action `{}`", action.r#type)));
         }
         let who = Self::who(&request)?;
         let wanted = CancelFlightInfoRequest::decode(action.body.clone());

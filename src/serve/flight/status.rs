@@ -27,7 +27,8 @@ fn code_of(failure: &Failure) -> Code {
         state::CANCELED if failure.is_overdue() => Code::DeadlineExceeded,
         state::CANCELED => Code::Cancelled,
         state::PERMISSION => Code::PermissionDenied,
-        state::READ_ONLY => Code::FailedPrecondition,
+        // Wrong whatever the state; and ADBC's driver knows no other code for that.
+        state::READ_ONLY => Code::InvalidArgument,
         state::NOT_SUPPORTED => Code::Unimplemented,
         state::CANNOT_CONNECT_NOW => Code::Unavailable,
         state::INTERNAL => Code::Internal,
@@ -54,7 +55,7 @@ mod tests {
             (state::DIVISION_BY_ZERO, Code::InvalidArgument),
             (state::PERMISSION, Code::PermissionDenied),
             (state::INVALID_PASSWORD, Code::Unauthenticated),
-            (state::READ_ONLY, Code::FailedPrecondition),
+            (state::READ_ONLY, Code::InvalidArgument),
             (state::OUT_OF_MEMORY, Code::ResourceExhausted),
             (state::LIMIT_EXCEEDED, Code::ResourceExhausted),
             (state::CANCELED, Code::Cancelled),
