@@ -14,8 +14,8 @@ use tokio::task::JoinHandle;
 use crate::app::{App, KafkaArgs, Running, nap};
 use crate::console::ConsoleHost;
 use crate::exit::Exit;
-use crate::postgres::PostgresServer;
 use crate::serve::Scoring;
+use crate::sql_server::SqlServer;
 use crate::summary;
 use crate::ui::Goal;
 
@@ -30,6 +30,9 @@ pub struct RunArgs {
     /// Answer clients of PostgreSQL here: psql, drivers, dashboards
     #[arg(long, value_name = "HOST:PORT")]
     pub postgres: Option<String>,
+    /// Answer clients of Arrow Flight SQL here: ADBC, JDBC
+    #[arg(long, value_name = "HOST:PORT")]
+    pub flight: Option<String>,
     /// Score transactions by request too, as `assay serve` does
     #[arg(long)]
     pub predict: bool,
@@ -52,6 +55,9 @@ pub fn run(args: RunArgs, mut app: App) -> anyhow::Result<Exit> {
     if let Some(address) = &args.postgres {
         app.settings.postgres.address.clone_from(address);
     }
+    if let Some(address) = &args.flight {
+        app.settings.flight.address.clone_from(address);
+    }
     if let Some(topic) = &args.predictions {
         app.settings.scoring.topic.clone_from(topic);
     }
@@ -61,7 +67,7 @@ pub fn run(args: RunArgs, mut app: App) -> anyhow::Result<Exit> {
     let scoring = if args.predict { Some(Scoring::start(&app, None)?) } else { None };
     let console = ConsoleHost::start(&app, "run")?;
     let _server = Server::start(&app, readiness.clone(), scoring.as_ref().map(Scoring::predict), console)?;
-    let _postgres = PostgresServer::start(&app)?;
+    let _sql = SqlServer::start(&app)?;
     let progress = Arc::new(Progress::new());
     let began_us = app.clock.now_us();
     let shown = app.show("run", Goal::Endless, &progress);

@@ -11,7 +11,7 @@ use assay::scoring::{
     Chosen, Followed, FollowedLake, Keeper, LakeFollower, Models, ReceiptPlace, Role, Scorer, ScoringPipeline, Served,
     Shadow, Split,
 };
-use assay::serve::postgres::Passwords;
+use assay::serve::sql::Passwords;
 use assay::serve::{ApiKeys, Predict, PredictParts, Readiness};
 use clap::Args;
 
@@ -19,8 +19,8 @@ use crate::app::{App, nap, usage};
 use crate::console::ConsoleHost;
 use crate::exit::Exit;
 use crate::models::ModelsFolder;
-use crate::postgres::PostgresServer;
 use crate::run::Server;
+use crate::sql_server::SqlServer;
 use crate::ui::Look;
 
 /// Score transactions by HTTP with the champion of a model (and a challenger for a share of users) and what a lake knows, and
@@ -33,6 +33,9 @@ pub struct ServeArgs {
     /// Answer clients of PostgreSQL here: psql, drivers, dashboards
     #[arg(long, value_name = "HOST:PORT")]
     pub postgres: Option<String>,
+    /// Answer clients of Arrow Flight SQL here: ADBC, JDBC
+    #[arg(long, value_name = "HOST:PORT")]
+    pub flight: Option<String>,
     /// The model whose champion answers [default: that of the settings, fraud]
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
@@ -62,6 +65,9 @@ pub fn run(args: ServeArgs, mut app: App) -> anyhow::Result<Exit> {
     if let Some(address) = &args.postgres {
         app.settings.postgres.address.clone_from(address);
     }
+    if let Some(address) = &args.flight {
+        app.settings.flight.address.clone_from(address);
+    }
     if let Some(model) = &args.model {
         app.settings.scoring.model.clone_from(model);
     }
@@ -75,11 +81,10 @@ pub fn run(args: ServeArgs, mut app: App) -> anyhow::Result<Exit> {
     let console = ConsoleHost::start(&app, "serve")?;
     let has_console = console.is_some();
     let server = Server::start(&app, readiness, Some(scoring.predict()), console)?;
-    let postgres = PostgresServer::start(&app)?;
+    let sql = SqlServer::start(&app)?;
     let look = Look::of_stderr();
-    if let Some(postgres) = &postgres {
-        let PostgresServer { address, .. } = postgres;
-        eprintln!("{}", look.fit(&format!("psql -h {} -p {} answers too", address.ip(), address.port())));
+    for way in sql.iter().flat_map(SqlServer::ways) {
+        eprintln!("{}", look.fit(&format!("{way} answers too")));
     }
     if has_console {
         eprintln!("{}", look.fit(&format!("{}/ is the console", server.url())));
@@ -88,7 +93,7 @@ pub fn run(args: ServeArgs, mut app: App) -> anyhow::Result<Exit> {
     while !app.stop.load(Ordering::Relaxed) {
         nap(Duration::from_millis(50));
     }
-    drop(postgres);
+    drop(sql);
     drop(server);
     Ok(Exit::Done)
 }

@@ -13,20 +13,27 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 
+use super::Tls;
 use super::connection::Connection;
-use super::{ServeSettings, Tls};
+use crate::telemetry::Metrics;
 
 pub(super) struct BoundedListener {
     listener: TcpListener,
     free: Arc<Semaphore>,
     idle: Duration,
     tls: Option<Tls>,
+    counted: Option<Counts>,
 }
 
 impl BoundedListener {
-    pub(super) fn new(listener: TcpListener, tls: Option<Tls>, settings: &ServeSettings) -> Self {
-        let free = Arc::new(Semaphore::new(settings.connections_max.clamp(1, Semaphore::MAX_PERMITS)));
-        Self { listener, free, idle: Duration::from_millis(settings.idle_timeout_ms), tls }
+    pub(super) fn new(listener: TcpListener, tls: Option<Tls>, connections_max: usize, idle: Duration) -> Self {
+        let free = Arc::new(Semaphore::new(connections_max.clamp(1, Semaphore::MAX_PERMITS)));
+        Self { listener, free, idle, tls, counted: None }
+    }
+
+    /// Tells the metrics how many connections there are of clients of SQL that speak this protocol.
+    pub(super) fn counted(self, metrics: Arc<Metrics>, protocol: &'static str) -> Self {
+        Self { counted: Some(Counts { metrics, protocol }), ..self }
     }
 }
 
@@ -38,11 +45,12 @@ impl Listener for BoundedListener {
         // The semaphore is never closed, so there is always a permit in the end.
         let permit = self.free.clone().acquire_owned().await.ok();
         let (stream, address) = Listener::accept(&mut self.listener).await;
+        let counted = self.counted.as_ref().map(Counts::one);
         // Small answers go out at once; a socket that refuses this still works.
         let _ = stream.set_nodelay(true);
         #[expect(clippy::disallowed_methods, reason = "the deadline of a connection")]
         let deadline = Box::pin(tokio::time::sleep(self.idle));
-        let stream = BoundedStream { stream, idle: self.idle, deadline, _permit: permit };
+        let stream = BoundedStream { stream, idle: self.idle, deadline, _permit: permit, _counted: counted };
         (Connection::new(stream, self.tls.as_ref().map(|tls| &tls.0)), address)
     }
 
@@ -57,6 +65,31 @@ pub(super) struct BoundedStream {
     idle: Duration,
     deadline: Pin<Box<Sleep>>,
     _permit: Option<OwnedSemaphorePermit>,
+    _counted: Option<Counted>,
+}
+
+struct Counts {
+    metrics: Arc<Metrics>,
+    protocol: &'static str,
+}
+
+impl Counts {
+    fn one(&self) -> Counted {
+        self.metrics.sql_connected(self.protocol, 1);
+        Counted { metrics: Arc::clone(&self.metrics), protocol: self.protocol }
+    }
+}
+
+/// A connection that the metrics know of, until it is dropped.
+struct Counted {
+    metrics: Arc<Metrics>,
+    protocol: &'static str,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.metrics.sql_connected(self.protocol, -1);
+    }
 }
 
 impl BoundedStream {

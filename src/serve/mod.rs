@@ -23,6 +23,7 @@ mod bulk;
 mod connection;
 mod console;
 mod counts;
+pub mod flight;
 mod keys;
 mod models;
 mod openapi;
@@ -34,6 +35,7 @@ mod problem;
 mod readiness;
 mod routes;
 mod score;
+pub mod sql;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -159,7 +161,10 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let drain = Duration::from_millis(state.settings.drain_timeout_ms);
-    let listener = bounded::BoundedListener::new(listener, tls, &state.settings);
+    let listener = {
+        let idle = Duration::from_millis(state.settings.idle_timeout_ms);
+        bounded::BoundedListener::new(listener, tls, state.settings.connections_max, idle)
+    };
     let (stopping, stopped) = oneshot::channel();
     let graceful = axum::serve(listener, router(state)).with_graceful_shutdown(async move {
         shutdown.await;

@@ -14,7 +14,8 @@ use crate::pipeline::EpochSettings;
 use crate::refine::RefineSettings;
 use crate::refine::window::WindowSettings;
 use crate::scoring::ScoringSettings;
-use crate::serve::postgres::{Passwords, PostgresSettings};
+use crate::serve::flight::FlightSettings;
+use crate::serve::sql::{Passwords, PostgresSettings};
 use crate::serve::{ApiKeys, ConsoleSettings, ServeSettings};
 use crate::source::{KafkaSettings, SourceError};
 use crate::telemetry::{LogFormat, check_filter};
@@ -64,6 +65,7 @@ pub struct Settings {
     pub serve: ServeSettings,
     pub console: ConsoleSettings,
     pub postgres: PostgresSettings,
+    pub flight: FlightSettings,
     pub warehouse: WarehouseSettings,
     pub log: LogSettings,
     /// What MLflow's own variables say.
@@ -132,6 +134,7 @@ impl Default for Settings {
             serve: ServeSettings::default(),
             console: ConsoleSettings::default(),
             postgres: PostgresSettings::default(),
+            flight: FlightSettings::default(),
             warehouse: WarehouseSettings::default(),
             log: LogSettings::default(),
             mlflow: TrackingSettings::default(),
@@ -229,7 +232,8 @@ impl Settings {
         }
         settings.mlflow = mlflow;
         if let Some(folder) = file.and_then(Path::parent) {
-            let (serve, postgres, warehouse) = (&mut settings.serve, &mut settings.postgres, &mut settings.warehouse);
+            let (serve, warehouse) = (&mut settings.serve, &mut settings.warehouse);
+            let (postgres, flight) = (&mut settings.postgres, &mut settings.flight);
             for path in [
                 &mut settings.contract.folder,
                 &mut settings.sql.folder,
@@ -240,6 +244,8 @@ impl Settings {
                 &mut postgres.password_file,
                 &mut postgres.certificate_file,
                 &mut postgres.key_file,
+                &mut flight.certificate_file,
+                &mut flight.key_file,
                 &mut warehouse.password_file,
                 &mut warehouse.ca_file,
             ] {
@@ -288,7 +294,7 @@ impl Settings {
 
     /// The key that cannot work, and what it accepts.
     fn problem(&self) -> Option<(String, String)> {
-        let own: [(&str, bool, &str); 13] = [
+        let own: [(&str, bool, &str); 14] = [
             ("pipeline", self.pipeline.is_empty(), "is empty; give the pipeline a name"),
             ("lake.location", self.lake.location.is_empty(), "is empty; give a folder or s3://bucket/prefix"),
             (
@@ -314,6 +320,11 @@ impl Settings {
                 !self.postgres.address.is_empty() && !is_address(&self.postgres.address),
                 "must be host:port, such as 127.0.0.1:5432, or empty",
             ),
+            (
+                "flight.address",
+                !self.flight.address.is_empty() && !is_address(&self.flight.address),
+                "must be host:port, such as 127.0.0.1:32010, or empty",
+            ),
         ];
         if let Some((key, _, cause)) = own.into_iter().find(|(_, is_bad, _)| *is_bad) {
             return Some((key.to_owned(), cause.to_owned()));
@@ -334,6 +345,9 @@ impl Settings {
         }
         if let Some((key, cause)) = self.postgres.problem() {
             return Some((format!("postgres.{key}"), cause));
+        }
+        if let Some((key, cause)) = self.flight.problem() {
+            return Some((format!("flight.{key}"), cause.to_owned()));
         }
         if let Some((key, cause)) = self.warehouse.problem() {
             return Some((format!("warehouse.{key}"), cause));

@@ -72,10 +72,10 @@ pub struct Metrics {
     stream_scored: IntCounterVec,
     stream_score_seconds: Histogram,
     features_epoch: IntGauge,
-    sql_connections: IntGauge,
+    sql_connections: IntGaugeVec,
     sql_statements: IntCounterVec,
     sql_errors: IntCounterVec,
-    sql_rows: IntCounter,
+    sql_rows: IntCounterVec,
     sql_seconds: HistogramVec,
     console_questions: IntCounterVec,
     console_seconds: HistogramVec,
@@ -129,11 +129,11 @@ impl Metrics {
             stream_scored: make.counters("assay_stream_scored_total", "Transactions of the stream that were scored as they came, by who decided: the model, or the rules alone.", &["decided_by"])?,
             stream_score_seconds: make.histogram("assay_stream_score_seconds", "Seconds from the production of the oldest event of a micro-batch to its score, handed to the topic of predictions.", WORK_BUCKETS)?,
             features_epoch: make.gauge("assay_features_epoch", "The epoch of the lake that requests are scored with.")?,
-            sql_connections: make.gauge("assay_sql_connections", "Connections of PostgreSQL clients.")?,
-            sql_statements: make.counters("assay_sql_statements_total", "Queries of PostgreSQL clients, by how they ended.", &["outcome"])?,
-            sql_errors: make.counters("assay_sql_errors_total", "Errors told to PostgreSQL clients, by SQLSTATE.", &["sqlstate"])?,
-            sql_rows: make.counter("assay_sql_rows_total", "Rows sent to PostgreSQL clients.")?,
-            sql_seconds: make.request_histograms("assay_sql_seconds", "Seconds from a query of a PostgreSQL client to its last row.", &["outcome"])?,
+            sql_connections: make.gauges("assay_sql_connections", "Connections of clients that ask in SQL, by how they speak: `postgres` or `flight`.", &["protocol"])?,
+            sql_statements: make.counters("assay_sql_statements_total", "Queries of clients, by how they ended.", &["outcome", "protocol"])?,
+            sql_errors: make.counters("assay_sql_errors_total", "Errors told to clients, by SQLSTATE.", &["protocol", "sqlstate"])?,
+            sql_rows: make.counters("assay_sql_rows_total", "Rows sent to clients.", &["protocol"])?,
+            sql_seconds: make.request_histograms("assay_sql_seconds", "Seconds from a query of a client to its last row.", &["outcome", "protocol"])?,
             console_questions: make.counters("assay_console_questions_total", "Questions of the console, by the view that asked and how they ended.", &["view", "outcome"])?,
             console_seconds: make.histograms_of("assay_console_seconds", "Seconds from a question of the console to its answer, with waiting for a turn.", &["view"], WORK_BUCKETS)?,
             registry: make.registry,
@@ -317,21 +317,26 @@ impl Metrics {
         &self.roles
     }
 
-    /// So many PostgreSQL clients are connected.
-    pub fn set_sql_connections(&self, connections: usize) {
-        self.sql_connections.set(i64::try_from(connections).unwrap_or(i64::MAX));
+    /// So many clients of this protocol are connected.
+    pub fn set_sql_connections(&self, protocol: &str, connections: usize) {
+        self.sql_connections.with_label_values(&[protocol]).set(i64::try_from(connections).unwrap_or(i64::MAX));
     }
 
-    /// A query of a PostgreSQL client ended.
-    pub fn sql_statement(&self, outcome: &str, rows: u64, time: Duration) {
-        self.sql_statements.with_label_values(&[outcome]).inc();
-        self.sql_rows.inc_by(rows);
-        self.sql_seconds.with_label_values(&[outcome]).observe(time.as_secs_f64());
+    /// So many clients of this protocol came, or went.
+    pub fn sql_connected(&self, protocol: &str, more: i64) {
+        self.sql_connections.with_label_values(&[protocol]).add(more);
     }
 
-    /// A PostgreSQL client was told of an error.
-    pub fn sql_error(&self, sqlstate: &str) {
-        self.sql_errors.with_label_values(&[sqlstate]).inc();
+    /// A query of a client ended.
+    pub fn sql_statement(&self, protocol: &str, outcome: &str, rows: u64, time: Duration) {
+        self.sql_statements.with_label_values(&[outcome, protocol]).inc();
+        self.sql_rows.with_label_values(&[protocol]).inc_by(rows);
+        self.sql_seconds.with_label_values(&[outcome, protocol]).observe(time.as_secs_f64());
+    }
+
+    /// A client was told of an error.
+    pub fn sql_error(&self, protocol: &str, sqlstate: &str) {
+        self.sql_errors.with_label_values(&[protocol, sqlstate]).inc();
     }
 
     /// A question of the console ended, within `time`.

@@ -44,11 +44,11 @@
 //! | `assay_shadow_shed_total` | counter | | transactions | that the challenger was not asked about in the shadow, because too many waited |
 //! | `assay_receipts_total` | counter | `outcome` | transactions | receipts of decisions: `kept` in gold.predictions, `shed` because too many waited, `lost` because the lake took none |
 //! | `assay_features_epoch` | gauge | | number | the epoch of the lake that requests are scored with |
-//! | `assay_sql_connections` | gauge | | connections | of PostgreSQL clients |
-//! | `assay_sql_statements_total` | counter | `outcome` | queries | of PostgreSQL clients: ok, error, cancelled (timeouts too), abandoned |
-//! | `assay_sql_errors_total` | counter | `sqlstate` | errors | told to PostgreSQL clients |
-//! | `assay_sql_rows_total` | counter | | rows | sent to PostgreSQL clients |
-//! | `assay_sql_seconds` | histogram | `outcome` | seconds | from a query of a PostgreSQL client to its last row |
+//! | `assay_sql_connections` | gauge | `protocol` | connections | of clients that ask in SQL, by `postgres` or `flight` |
+//! | `assay_sql_statements_total` | counter | `outcome`, `protocol` | queries | of these clients: ok, error, cancelled (timeouts too), abandoned |
+//! | `assay_sql_errors_total` | counter | `protocol`, `sqlstate` | errors | told to these clients |
+//! | `assay_sql_rows_total` | counter | `protocol` | rows | sent to these clients |
+//! | `assay_sql_seconds` | histogram | `outcome`, `protocol` | seconds | from a query of such a client to its last row |
 //! | `assay_console_questions_total` | counter | `view`, `outcome` | questions | of the console: ok, busy (no turn), timeout, memory, sql (the question is wrong), or the code of another refusal |
 //! | `assay_console_seconds` | histogram | `view` | seconds | from a question of the console to its answer, with waiting for a turn |
 

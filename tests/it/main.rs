@@ -12,6 +12,7 @@ mod console;
 mod crash;
 mod drift;
 mod fault;
+mod flight;
 mod kit;
 mod rebuilding;
 mod replaying;

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use assay::domain::SystemClock;
 use assay::refine::Catalog;
-use assay::serve::postgres::{Passwords, Postgres, PostgresParts, PostgresSettings, Role};
+use assay::serve::postgres::Postgres;
+use assay::serve::sql::{Passwords, PostgresSettings, Role, Sql, SqlParts};
 use assay::telemetry::Metrics;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -32,7 +33,7 @@ impl Server {
     fn of(lab: &Lab, settings: PostgresSettings) -> Self {
         let clock = Arc::new(SystemClock);
         let metrics = Arc::new(Metrics::new("test", clock.clone()).unwrap());
-        let parts = PostgresParts {
+        let parts = SqlParts {
             settings: PostgresSettings { address: "127.0.0.1:0".to_owned(), ..settings },
             lake: lab.lake.clone(),
             pipeline: "it".to_owned(),
@@ -42,7 +43,7 @@ impl Server {
             runtime: RUNTIME.handle().clone(),
             threads: 1,
         };
-        let server = Postgres::new(parts).unwrap();
+        let server = Postgres::new(&Sql::new(parts).unwrap()).unwrap();
         let listener = wait_for(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
@@ -227,7 +228,7 @@ fn a_failed_transaction_listens_to_its_end_only() {
         assert_eq!(client.refused(sql), code, "{sql}");
     }
     let text = server.metrics.render().unwrap();
-    assert!(text.contains("assay_sql_errors_total{sqlstate=\"25006\"} 2"), "{text}");
+    assert!(text.contains("assay_sql_errors_total{protocol=\"postgres\",sqlstate=\"25006\"} 2"), "{text}");
 }
 
 #[test]

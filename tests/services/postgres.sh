@@ -69,7 +69,7 @@ cmp "$WORK/expected" "$WORK/found" || die "psql and assay sql differ"
 say "psycopg, SQLAlchemy, DuckDB"
 "$PYTHON" "$ORACLE/postgres.py" --port "$PORT" --lake "$LAKE" --assay "$ASSAY" --more "${MORE[@]}" || die "the clients found something"
 curl -s "http://127.0.0.1:$HTTP/metrics" >"$WORK/metrics"
-for metric in 'assay_sql_statements_total{outcome="ok"}' 'assay_sql_statements_total{outcome="cancelled"}' 'assay_sql_errors_total{sqlstate="25006"}' 'assay_sql_connections 0'; do
+for metric in 'assay_sql_statements_total{outcome="ok",protocol="postgres"}' 'assay_sql_statements_total{outcome="cancelled",protocol="postgres"}' 'assay_sql_errors_total{protocol="postgres",sqlstate="25006"}' 'assay_sql_connections{protocol="postgres"} 0'; do
   grep -qF "$metric" "$WORK/metrics" || die "no $metric"
 done
 say "a stop in the middle"

@@ -10,6 +10,7 @@ use pgwire::api::Type;
 use pgwire::api::portal::{Format, Portal};
 
 use super::failure::{Failure, state};
+use crate::serve::sql::placeholders::{fit, placeholders_of};
 
 /// Days and microseconds from 1970, where Arrow begins, to 2000, where PostgreSQL does.
 const EPOCH_DAYS: i32 = 10_957;
@@ -25,24 +26,7 @@ pub(super) struct Parameter {
 
 /// The parameters of a plan, in order: typed by the client where it says so, else by where they stand, else as text.
 pub(super) fn parameters(plan: &LogicalPlan, told: &[Option<Type>]) -> Result<Vec<Parameter>, Failure> {
-    let inferred = match plan.get_parameter_types() {
-        Ok(types) => types,
-        // Two places want two types: the client's word is taken.
-        Err(_) => plan.get_parameter_names().unwrap_or_default().into_iter().map(|name| (name, None)).collect(),
-    };
-    let number = |name: &str| name.trim_start_matches('$').parse::<usize>().ok().filter(|number| *number > 0);
-    let mut found: Vec<Option<DataType>> = vec![None; told.len()];
-    for (name, kind) in inferred {
-        let number = number(&name).ok_or_else(|| {
-            Failure::new(state::SYNTAX, format!("there is no parameter {name}")).with_hint("parameters are $1, $2, …")
-        })?;
-        if found.len() < number {
-            found.resize(number, None);
-        }
-        if let Some(slot) = found.get_mut(number - 1) {
-            *slot = kind;
-        }
-    }
+    let found = placeholders_of(plan, told.len())?;
     let parameter = |(at, wanted): (usize, Option<DataType>)| {
         let told = told.get(at).cloned().flatten().filter(|kind| *kind != Type::UNKNOWN && kind.oid() != 0);
         let kind = match (told, &wanted) {
@@ -60,7 +44,7 @@ pub(super) fn parameters(plan: &LogicalPlan, told: &[Option<Type>]) -> Result<Ve
 
 /// Nulls of the types that the values will have: with them a plan has the columns that it will have.
 pub(super) fn placeholders(parameters: &[Parameter]) -> Result<ParamValues, Failure> {
-    let values = parameters.iter().map(|parameter| parameter.fit(null(&parameter.kind)?));
+    let values = parameters.iter().map(|parameter| Ok(parameter.fit(null(&parameter.kind)?)));
     Ok(values.collect::<Result<Vec<_>, Failure>>()?.into())
 }
 
@@ -88,21 +72,15 @@ pub(super) fn values<S: Clone>(portal: &Portal<S>, parameters: &[Parameter]) -> 
             }
             Some(bytes) => of_text(&parameter.kind, bytes)?,
         };
-        parameter.fit(value)
+        Ok(parameter.fit(value))
     };
     let values = parameters.iter().zip(&portal.parameters).enumerate().map(value);
     Ok(values.collect::<Result<Vec<_>, Failure>>()?.into())
 }
 
 impl Parameter {
-    /// A whole number where the plan wants one of another width, as in LIMIT; all else the planner coerces like literals.
-    fn fit(&self, value: ScalarValue) -> Result<ScalarValue, Failure> {
-        match &self.wanted {
-            Some(wanted) if wanted.is_integer() && value.data_type().is_integer() && *wanted != value.data_type() => {
-                Ok(value.cast_to(wanted).unwrap_or(value))
-            }
-            _ => Ok(value),
-        }
+    fn fit(&self, value: ScalarValue) -> ScalarValue {
+        fit(value, self.wanted.as_ref())
     }
 }
 

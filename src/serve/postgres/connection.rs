@@ -2,18 +2,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::prelude::SessionContext;
 use pgwire::api::portal::Format;
 use pgwire::api::results::QueryResponse;
 use tokio::sync::watch;
 
 use super::Shared;
-use super::engine::Tables;
 use super::failure::{Failure, state};
-use super::measured::Measured;
-use super::parameters::Parameters;
-use super::rows::{Columns, Run, Wait};
+use super::rows::{Columns, Run};
 use crate::query::split_epoch;
+use crate::serve::sql::engine::{Asked, Tables};
+use crate::serve::sql::measured::{Measured, Protocol};
+use crate::serve::sql::parameters::Parameters;
+use crate::serve::sql::running::Wait;
 
 /// One client: its settings, its transaction, and what stops it.
 pub(super) struct Connection {
@@ -37,18 +37,9 @@ struct Own {
     pinned: Option<Arc<Tables>>,
 }
 
-/// A question that was planned.
-#[derive(Clone)]
-pub(super) struct Asked {
-    sql: String,
-    tables: Arc<Tables>,
-    context: SessionContext,
-    pub plan: LogicalPlan,
-}
-
 impl Connection {
     pub fn new(shared: Arc<Shared>, refused: bool) -> Self {
-        let parameters = Parameters::new("", shared.settings.statement_timeout_ms);
+        let parameters = Parameters::new("", shared.sql.settings.statement_timeout_ms);
         let own = Own { parameters, role: None, transaction: false, pinned: None };
         let (cancel, _) = watch::channel(0);
         Self {
@@ -67,9 +58,9 @@ impl Connection {
 
     /// The user is known: what it may read is decided.
     pub fn admit(&self, user: &str) -> Result<(), Failure> {
-        let role = self.shared.engine.role_of(user)?;
+        let role = self.shared.sql.engine.role_of(user)?;
         let mut own = self.own();
-        own.parameters = Parameters::new(user, self.shared.settings.statement_timeout_ms);
+        own.parameters = Parameters::new(user, self.shared.sql.settings.statement_timeout_ms);
         own.role = role;
         Ok(())
     }
@@ -85,7 +76,7 @@ impl Connection {
     /// All settings as they were at the start.
     pub fn reset(&self) {
         let mut own = self.own();
-        own.parameters = Parameters::new(own.parameters.user(), self.shared.settings.statement_timeout_ms);
+        own.parameters = Parameters::new(own.parameters.user(), self.shared.sql.settings.statement_timeout_ms);
     }
 
     /// From now on questions read one epoch.
@@ -106,8 +97,8 @@ impl Connection {
 
     /// How long a statement that begins now may take.
     pub fn wait(&self) -> Wait {
-        let most = self.own().parameters.statement_timeout(self.shared.settings.statement_timeout_ms);
-        Wait::new(self.cancel.subscribe(), most)
+        let most = self.own().parameters.statement_timeout(self.shared.sql.settings.statement_timeout_ms);
+        Wait::new(Protocol::Postgres, self.cancel.subscribe(), most)
     }
 
     /// Until it is dropped, a statement is under way.
@@ -135,7 +126,7 @@ impl Connection {
             }
             own.role.clone()
         };
-        let tables = self.shared.engine.tables(role.as_deref(), epoch).await?;
+        let tables = self.shared.sql.engine.tables(role.as_deref(), epoch).await?;
         let mut own = self.own();
         if own.transaction && epoch.is_none() {
             own.pinned = Some(Arc::clone(&tables));
@@ -149,13 +140,9 @@ impl Connection {
         let this = Arc::clone(self);
         let planned = async move {
             let tables = this.tables(epoch).await?;
-            let context = this.shared.engine.context(&tables, &this.parameters());
-            match this.shared.engine.plan(&context, &sql).await {
-                Ok(plan) => Ok(Asked { sql, tables, context, plan }),
-                Err(error) => Err(this.shared.engine.explain(&error, &sql, &context, true).await),
-            }
+            this.shared.sql.engine.ask(sql, tables, &this.parameters()).await
         };
-        wait.on(&self.shared.runtime, planned).await?
+        wait.on(&self.shared.sql.runtime, planned).await?
     }
 
     /// The same question, planned anew when there is a newer epoch to read.
@@ -179,15 +166,15 @@ impl Connection {
     ) -> Result<QueryResponse, Failure> {
         let columns = Columns::of(plan.schema().as_arrow(), format)?;
         let run = Run {
-            engine: Arc::clone(&self.shared.engine),
-            runtime: self.shared.runtime.clone(),
-            turns: Arc::clone(&self.shared.turns),
+            engine: Arc::clone(&self.shared.sql.engine),
+            runtime: self.shared.sql.runtime.clone(),
+            turns: Arc::clone(&self.shared.sql.turns),
             sql: asked.sql,
             context: asked.context,
             plan,
             columns,
             wait,
-            rows_max: self.shared.settings.rows_max,
+            rows_max: self.shared.sql.settings.rows_max,
             measured,
         };
         run.start().await

@@ -20,12 +20,14 @@ use pgwire::messages::simplequery::Query;
 use pgwire::messages::startup::ParameterStatus;
 
 use super::bind::{self, Parameter};
-use super::command::Command;
-use super::connection::{Asked, Connection};
+use super::connection::Connection;
 use super::failure::{Failure, state};
-use super::measured::Measured;
 use super::rows::Columns;
 use crate::query::statements;
+use crate::serve::sql::command::Command;
+use crate::serve::sql::engine::Asked;
+use crate::serve::sql::measured::{Measured, Protocol};
+use crate::serve::sql::running::Wait;
 
 /// Statements of one connection.
 pub(super) struct Handler(pub Arc<Connection>);
@@ -136,7 +138,7 @@ impl Handler {
             return self.command(client, &command).await;
         }
         let mut wait = self.0.wait();
-        let mut measured = Measured::begin(&self.0.shared.metrics);
+        let mut measured = Measured::begin(&self.0.shared.sql.metrics, Protocol::Postgres);
         let asked = match self.0.plan(statement, &mut wait).await {
             Ok(asked) => asked,
             Err(failure) => {
@@ -227,7 +229,7 @@ impl SimpleQueryHandler for Handler {
                 Ok(answer) => answers.push(answer),
                 Err(error) => {
                     let info: ErrorInfo = error.into();
-                    self.0.shared.metrics.sql_error(&info.code);
+                    self.0.shared.sql_error(&info.code);
                     client.set_transaction_status(client.transaction_status().to_error_state());
                     answers.push(Response::Error(Box::new(info)));
                     break;
@@ -377,7 +379,7 @@ impl ExtendedQueryHandler for Handler {
         };
         check_transaction(client, &Command::Query)?;
         let mut wait = self.0.wait();
-        let mut measured = Measured::begin(&self.0.shared.metrics);
+        let mut measured = Measured::begin(&self.0.shared.sql.metrics, Protocol::Postgres);
         let planned = self.bound(question, portal, &mut wait).await;
         let (asked, plan) = planned.inspect_err(|failure| measured.failed(failure))?;
         let rows = self.0.run(asked, plan, &portal.result_column_format, wait, measured).await?;
@@ -391,7 +393,7 @@ impl Handler {
         &self,
         question: &Question,
         portal: &Portal<Prepared>,
-        wait: &mut super::rows::Wait,
+        wait: &mut Wait,
     ) -> Result<(Asked, datafusion::logical_expr::LogicalPlan), Failure> {
         let asked = self.0.refresh(&question.sql, &question.asked, wait).await?;
         let values = bind::values(portal, &question.parameters)?;
@@ -414,7 +416,7 @@ impl ErrorHandler for Errors {
     fn on_error<C: ClientInfo>(&self, _: &C, error: &mut PgWireError) {
         let told = std::mem::replace(error, PgWireError::QueryCanceled);
         let info: ErrorInfo = told.into();
-        self.0.shared.metrics.sql_error(&info.code);
+        self.0.shared.sql_error(&info.code);
         *error = PgWireError::UserError(Box::new(info));
     }
 }

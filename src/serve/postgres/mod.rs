@@ -5,20 +5,11 @@
 //! role may read; values to and fro; limits. Sockets live where the caller does, queries compute on a runtime of their own.
 
 mod bind;
-mod command;
-mod concessions;
 mod connection;
-mod engine;
 mod failure;
-mod functions;
 mod handler;
-mod information;
-mod measured;
-mod parameters;
-mod passwords;
 mod rows;
 mod scram;
-mod settings;
 mod startup;
 mod tls;
 
@@ -27,9 +18,6 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use datafusion::common::DataFusionError;
-use datafusion::execution::memory_pool::FairSpillPool;
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use pgwire::api::auth::StartupHandler;
 use pgwire::api::cancel::CancelHandler;
 use pgwire::api::query::{ExtendedQueryHandler, SimpleQueryHandler};
@@ -38,41 +26,19 @@ use pgwire::messages::cancel::CancelRequest;
 use pgwire::messages::startup::SecretKey;
 use pgwire::tokio::{TlsAcceptor, process_socket};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-pub use passwords::{PasswordError, Passwords};
-pub use settings::{PostgresSettings, Role};
-
-use crate::domain::Clock;
-use crate::lake::LakeSettings;
-use crate::query::Sessions;
-use crate::refine::References;
 use crate::serve::TlsError;
-use crate::telemetry::Metrics;
+use crate::serve::sql::measured::Protocol;
+use crate::serve::sql::{self, PasswordError, Sql};
 
 use connection::Connection;
-use engine::Engine;
 use handler::{Errors, Handler};
 use startup::Startup;
 
 /// So many more than the most connections are listened to, to be told that they are too many, and to cancel.
 const REFUSED_MAX: usize = 16;
-
-/// What the server is made of.
-pub struct PostgresParts {
-    pub settings: PostgresSettings,
-    pub lake: LakeSettings,
-    pub pipeline: String,
-    pub references: Arc<References>,
-    pub clock: Arc<dyn Clock>,
-    pub metrics: Arc<Metrics>,
-    /// Where queries compute.
-    pub runtime: Handle,
-    /// Threads of that.
-    pub threads: usize,
-}
 
 /// A server that cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -81,8 +47,6 @@ pub enum PostgresError {
     Password(#[from] PasswordError),
     #[error(transparent)]
     Tls(#[from] TlsError),
-    #[error("the engine of the SQL endpoint cannot be started: {0}")]
-    Engine(#[from] DataFusionError),
 }
 
 /// The server, ready to listen.
@@ -93,15 +57,8 @@ pub struct Postgres {
 }
 
 struct Shared {
-    settings: PostgresSettings,
-    engine: Arc<Engine>,
-    passwords: Passwords,
-    metrics: Arc<Metrics>,
-    runtime: Handle,
-    turns: Arc<Semaphore>,
+    sql: Arc<sql::Shared>,
     keys: RandomPidSecretKeyGenerator,
-    /// Salts of users that do not exist.
-    secret: [u8; 16],
     connected: Mutex<HashMap<CancelKey, Weak<Connection>>>,
 }
 
@@ -109,29 +66,25 @@ struct Shared {
 type CancelKey = (i32, Vec<u8>);
 
 impl Shared {
+    fn sql_error(&self, sqlstate: &str) {
+        self.sql.metrics.sql_error(Protocol::Postgres.as_str(), sqlstate);
+    }
+
     fn has_certificate(&self) -> bool {
-        !self.settings.certificate_file.as_os_str().is_empty()
+        !self.sql.settings.certificate_file.as_os_str().is_empty()
     }
 }
 
 impl Postgres {
-    /// Checks what the user wrote; the lake is opened by the first question.
+    /// Checks what the user wrote.
     ///
     /// # Errors
-    /// When passwords or certificates cannot be used, or anybody could connect from elsewhere without a password.
-    pub fn new(parts: PostgresParts) -> Result<Self, PostgresError> {
-        let PostgresParts { settings, lake, pipeline, references, clock, metrics, runtime, threads } = parts;
-        let passwords = Passwords::load(&settings)?;
-        passwords.check_address(&settings.address)?;
-        let tls = tls::acceptor(&settings)?;
-        let pool = Arc::new(FairSpillPool::new(settings.memory_bytes_max));
-        let environment = RuntimeEnvBuilder::new().with_memory_pool(pool).build_arc()?;
-        let sessions = Sessions::new(lake, &pipeline, clock, environment);
-        let engine = Arc::new(Engine::new(sessions, &references, settings.roles.clone(), threads)?);
-        let turns = Arc::new(Semaphore::new(settings.statements_max.min(Semaphore::MAX_PERMITS)));
-        let (keys, secret) = (RandomPidSecretKeyGenerator::default(), uuid::Uuid::new_v4().into_bytes());
-        let connected = Mutex::default();
-        let shared = Shared { settings, engine, passwords, metrics, runtime, turns, keys, secret, connected };
+    /// When the certificate cannot be used, or anybody could connect from elsewhere without a password.
+    pub fn new(sql: &Sql) -> Result<Self, PostgresError> {
+        let sql = Arc::clone(&sql.0);
+        sql.passwords.check_address("postgres", &sql.settings.address)?;
+        let tls = tls::acceptor(&sql.settings)?;
+        let shared = Shared { sql, keys: RandomPidSecretKeyGenerator::default(), connected: Mutex::default() };
         Ok(Self { shared: Arc::new(shared), tls })
     }
 
@@ -140,7 +93,7 @@ impl Postgres {
     /// # Errors
     /// When the listener fails for good.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) -> std::io::Result<()> {
-        let places = Arc::new(Semaphore::new(self.shared.settings.connections_max.min(Semaphore::MAX_PERMITS)));
+        let places = Arc::new(Semaphore::new(self.shared.sql.settings.connections_max.min(Semaphore::MAX_PERMITS)));
         let beyond = Arc::new(Semaphore::new(REFUSED_MAX));
         let (stopping, stopped) = watch::channel(false);
         let mut clients = JoinSet::new();
@@ -177,7 +130,7 @@ impl Postgres {
         drop(listener);
         let _ = stopping.send(true);
         let drained = async { while clients.join_next().await.is_some() {} };
-        let drain = Duration::from_millis(self.shared.settings.drain_timeout_ms);
+        let drain = Duration::from_millis(self.shared.sql.settings.drain_timeout_ms);
         if tokio::time::timeout(drain, drained).await.is_err() {
             tracing::warn!(
                 drain_timeout_ms = drain.as_millis() as u64,
@@ -268,7 +221,7 @@ impl Registered {
     fn change<T>(&self, change: impl FnOnce(&mut HashMap<(i32, Vec<u8>), Weak<Connection>>) -> T) {
         let mut connected = self.shared.connected.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut connected);
-        self.shared.metrics.set_sql_connections(connected.len());
+        self.shared.sql.metrics.set_sql_connections(Protocol::Postgres.as_str(), connected.len());
     }
 }
 

@@ -1,7 +1,6 @@
 //! Rows on their way to a client: computed on the engine's threads, encoded here, stopped by the client, the clock or a bound.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::cast;
@@ -20,15 +19,13 @@ use pgwire::error::PgWireResult;
 use pgwire::messages::data::DataRow;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
-use tokio::time::Instant;
 
-use super::engine::Engine;
 use super::failure::{Failure, state};
-use super::measured::Measured;
-use crate::query::{Task, begin, flat_schema, flatten};
-
-/// Batches between the engine and the encoder; two keep both busy.
-const BATCHES_AHEAD: usize = 2;
+use crate::query::{Task, flat_schema, flatten};
+use crate::serve::sql::engine::Engine;
+use crate::serve::sql::information::is_json;
+use crate::serve::sql::measured::{Measured, Protocol};
+use crate::serve::sql::running::{BATCHES_AHEAD, Wait, in_turns};
 
 /// The columns of an answer: as they are computed, and as they are sent.
 #[derive(Debug, Clone)]
@@ -122,16 +119,6 @@ fn check_formats(format: &Format, columns: usize) -> Result<(), Failure> {
     }
 }
 
-/// Whether values are sent as JSON: lists of plain values are PostgreSQL's arrays, all else that is nested is not.
-pub(super) fn is_json(kind: &DataType) -> bool {
-    match kind {
-        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
-            item.data_type().is_nested()
-        }
-        kind => kind.is_nested(),
-    }
-}
-
 fn size(kind: &Type) -> i16 {
     match *kind {
         Type::BOOL | Type::CHAR => 1,
@@ -140,52 +127,6 @@ fn size(kind: &Type) -> i16 {
         Type::INT8 | Type::FLOAT8 | Type::TIMESTAMP | Type::TIMESTAMPTZ | Type::TIME => 8,
         Type::INTERVAL => 16,
         _ => -1,
-    }
-}
-
-/// Waits for a statement, and no longer than it may take.
-pub(super) struct Wait {
-    cancelled: tokio::sync::watch::Receiver<u64>,
-    /// What is left of the time; idling between two fetches does not count.
-    left: Option<Duration>,
-}
-
-impl Wait {
-    pub fn new(mut cancelled: tokio::sync::watch::Receiver<u64>, most: Option<Duration>) -> Self {
-        cancelled.mark_unchanged();
-        Self { cancelled, left: most }
-    }
-
-    pub async fn until<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Failure> {
-        let began = Instant::now();
-        let left = self.left;
-        let overdue = async {
-            match left {
-                #[expect(clippy::disallowed_methods, reason = "the deadline of a statement")]
-                Some(left) => tokio::time::sleep(left).await,
-                None => std::future::pending().await,
-            }
-        };
-        let canceled = |by| Failure::new(state::CANCELED, format!("canceling statement due to {by}"));
-        let done = tokio::select! {
-            biased;
-            Ok(()) = self.cancelled.changed() => Err(canceled("user request")),
-            () = overdue => Err(canceled("statement timeout").with_hint("ask for less, or raise postgres.statement_timeout_ms")),
-            done = work => Ok(done),
-        };
-        self.left = left.map(|left| left.saturating_sub(began.elapsed()));
-        done
-    }
-
-    /// Runs something on the engine's threads.
-    pub async fn on<T: Send + 'static>(
-        &mut self,
-        runtime: &Handle,
-        work: impl Future<Output = T> + Send + 'static,
-    ) -> Result<T, Failure> {
-        let mut task = Task(runtime.spawn(work));
-        let done = self.until(&mut task.0).await?;
-        done.map_err(|error| Failure::new(state::INTERNAL, format!("the engine failed: {error}")))
     }
 }
 
@@ -241,25 +182,13 @@ impl Run {
     }
 }
 
-/// A turn is taken for each batch: a client that reads slowly keeps nobody else waiting.
 async fn produce(frame: DataFrame, turns: Arc<Semaphore>, sender: mpsc::Sender<Produced>) {
-    let turn = turns.acquire().await;
-    let opened = begin(frame).await;
-    drop(turn);
-    let mut stream = match opened {
-        Ok(stream) => stream,
-        Err(error) => {
-            let _ = sender.send(Err(error)).await;
-            return;
-        }
-    };
+    let mut batches = std::pin::pin!(in_turns(frame, turns));
     loop {
-        let turn = turns.acquire().await;
-        let batch = stream.next().await;
-        drop(turn);
+        let batch = batches.next().await;
         // An explicit end: a channel that just closes is an engine that failed.
-        let is_end = batch.is_none();
-        if sender.send(batch.transpose()).await.is_err() || is_end {
+        let is_over = !matches!(batch, Some(Ok(_)));
+        if sender.send(batch.transpose()).await.is_err() || is_over {
             return;
         }
     }
@@ -284,16 +213,12 @@ impl Rows {
         loop {
             if let Some(row) = self.current.as_mut()?.next_row() {
                 if self.rows_max > 0 && self.rows >= self.rows_max {
-                    let told = format!("the answer has more than {} rows", self.rows_max);
-                    let failure = Failure::new(state::LIMIT_EXCEEDED, told);
-                    let failure = failure.with_hint(
-                        "add LIMIT or a condition, raise postgres.rows_max, or write a file with `assay sql`",
-                    );
+                    let failure = Failure::too_many_rows(self.rows_max, Protocol::Postgres);
                     self.measured.failed(&failure);
                     return Some(Err(failure.into()));
                 }
                 self.rows += 1;
-                self.measured.row();
+                self.measured.rows(1);
                 return Some(row);
             }
             match self.next_batch().await {

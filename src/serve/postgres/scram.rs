@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::{digest, hmac};
 
-use super::passwords::{Verifier, mac};
+use crate::serve::sql::passwords::{Verifier, mac};
 
 /// Between the client's first and its final message.
 pub(super) struct Exchange {
@@ -74,7 +74,7 @@ impl Exchange {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serve::postgres::passwords::Passwords;
+    use crate::serve::sql::{Passwords, PostgresSettings};
 
     /// The example of RFC 7677.
     fn example() -> Exchange {
@@ -83,7 +83,7 @@ mod tests {
         let verifier = "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:\
                         wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
         std::fs::write(file.path(), format!("user:{verifier}")).unwrap();
-        let settings = super::super::PostgresSettings { password_file: file.path().to_owned(), ..Default::default() };
+        let settings = PostgresSettings { password_file: file.path().to_owned(), ..Default::default() };
         let verifier = Passwords::load(&settings).unwrap().of("user").unwrap().clone();
         Exchange::begin(b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO", verifier, nonce).unwrap()
     }

@@ -17,8 +17,8 @@ use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
 use super::Registered;
 use super::connection::Connection;
 use super::failure::{Failure, state};
-use super::passwords::Verifier;
 use super::scram::{Exchange, Refusal};
+use crate::serve::sql::passwords::Verifier;
 
 const MECHANISM: &str = "SCRAM-SHA-256";
 
@@ -63,7 +63,7 @@ impl Startup {
                 format!("only {MECHANISM} is spoken, not {}", message.auth_method),
             ));
         }
-        let shared = &self.connection.shared;
+        let shared = &self.connection.shared.sql;
         let verifier = shared.passwords.of(&user).cloned();
         let verifier = verifier.unwrap_or_else(|| Verifier::of_nobody(&user, &shared.secret));
         let begun = Exchange::begin(&message.data.unwrap_or_default(), verifier, &random_nonce()).map_err(refused)?;
@@ -129,7 +129,7 @@ impl StartupHandler for Startup {
             if user(client).is_empty() {
                 return Err(PgWireError::UserNameRequired);
             }
-            if self.connection.shared.passwords.is_empty() {
+            if self.connection.shared.sql.passwords.is_empty() {
                 return self.admit(client).await;
             }
             client.set_state(PgWireConnectionState::AuthenticationInProgress);

@@ -1,6 +1,6 @@
 use pgwire::tokio::TlsAcceptor;
 
-use super::PostgresSettings;
+use crate::serve::sql::PostgresSettings;
 use crate::serve::tls::{self, TlsError};
 
 /// Encryption by the settings' certificate; `None` without one.

@@ -31,10 +31,10 @@ pub enum PasswordError {
     #[error("postgres.roles has no `{user}`, who has a password: say what this user may read, or drop the password")]
     NoRole { user: String },
     #[error(
-        "postgres.address {address} can be reached from other machines, and there is no password: set \
+        "{section}.address {address} can be reached from other machines, and there is no password: set \
          ASSAY_POSTGRES_PASSWORD or postgres.password_file, or listen on 127.0.0.1"
     )]
-    Open { address: String },
+    Open { section: &'static str, address: String },
 }
 
 impl Passwords {
@@ -62,9 +62,9 @@ impl Passwords {
     ///
     /// # Errors
     /// [`PasswordError::Open`].
-    pub fn check_address(&self, address: &str) -> Result<(), PasswordError> {
+    pub fn check_address(&self, section: &'static str, address: &str) -> Result<(), PasswordError> {
         if self.0.is_empty() && !is_loopback(address) {
-            return Err(PasswordError::Open { address: address.to_owned() });
+            return Err(PasswordError::Open { section, address: address.to_owned() });
         }
         Ok(())
     }
@@ -76,7 +76,7 @@ impl Passwords {
     }
 
     #[must_use]
-    pub(super) fn of(&self, user: &str) -> Option<&Verifier> {
+    pub(in crate::serve) fn of(&self, user: &str) -> Option<&Verifier> {
         self.0.get(user)
     }
 
@@ -89,7 +89,7 @@ impl Passwords {
 
 /// What checks a password without holding it: RFC 5802's StoredKey and ServerKey.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Verifier {
+pub(in crate::serve) struct Verifier {
     pub iterations: usize,
     pub salt: Vec<u8>,
     pub stored_key: Vec<u8>,
@@ -108,6 +108,15 @@ impl Verifier {
     pub fn of_nobody(user: &str, secret: &[u8]) -> Self {
         let salt = mac(secret, user.as_bytes()).into_iter().take(16).collect();
         Self { iterations: ITERATIONS, salt, stored_key: mac(secret, b"none"), server_key: mac(secret, b"nobody") }
+    }
+
+    /// Whether a password is the right one. It takes milliseconds, by design.
+    pub fn admits(&self, password: &str) -> bool {
+        let salted = gen_salted_password(password, &self.salt, self.iterations);
+        let stored = digest::digest(&digest::SHA256, &mac(&salted, b"Client Key"));
+        // Compared as keyed hashes, how long it takes says nothing of the key.
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.salt);
+        hmac::verify(&key, stored.as_ref(), hmac::sign(&key, &self.stored_key).as_ref()).is_ok()
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -138,7 +147,7 @@ impl std::fmt::Debug for Verifier {
     }
 }
 
-pub(super) fn mac(key: &[u8], data: &[u8]) -> Vec<u8> {
+pub(in crate::serve) fn mac(key: &[u8], data: &[u8]) -> Vec<u8> {
     hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), data).as_ref().to_vec()
 }
 
@@ -179,6 +188,10 @@ mod tests {
         let users = load(&format!("# ours\nana:{text}\n\nbob:plain:text\n")).unwrap();
         assert!(users.of("ana").is_some() && users.of("bob").is_some() && users.of("eve").is_none());
         assert!(!format!("{users:?}").contains("plain"));
+        let of = |user: &str| users.of(user).unwrap();
+        assert!(of("ana").admits("correct horse") && of("bob").admits("plain:text"));
+        assert!(!of("ana").admits("correct hors") && !of("bob").admits("") && !of("ana").admits("plain:text"));
+        assert!(!Verifier::of_nobody("eve", b"secret").admits("secret"));
     }
 
     /// Made by PostgreSQL 15 for the password `pencil`.
@@ -202,9 +215,9 @@ mod tests {
     #[test]
     fn without_a_password_only_loopback_is_served() {
         let none = Passwords::default();
-        assert!(none.check_address("127.0.0.1:5432").is_ok());
-        assert!(none.check_address("0.0.0.0:5432").is_err());
-        assert!(load("ana:x").unwrap().check_address("0.0.0.0:5432").is_ok());
+        assert!(none.check_address("flight", "127.0.0.1:5432").is_ok());
+        assert!(none.check_address("flight", "0.0.0.0:5432").is_err());
+        assert!(load("ana:x").unwrap().check_address("flight", "0.0.0.0:5432").is_ok());
     }
 
     #[test]

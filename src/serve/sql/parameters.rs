@@ -7,11 +7,11 @@ use super::failure::{Failure, state};
 use crate::domain::Layer;
 
 /// Version of PostgreSQL whose catalog is imitated.
-pub(super) const SERVER_VERSION: &str = "16.6";
+pub(in crate::serve) const SERVER_VERSION: &str = "16.6";
 
 /// The settings of a connection.
 #[derive(Debug, Clone)]
-pub(super) struct Parameters {
+pub(in crate::serve) struct Parameters {
     values: BTreeMap<&'static str, String>,
     user: String,
 }

@@ -4,7 +4,7 @@ use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 /// The question as it can be planned; `None` when there is nothing to concede.
-pub(super) fn conceded(sql: &str) -> Option<String> {
+pub(in crate::serve) fn conceded(sql: &str) -> Option<String> {
     let mut tokens = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize().ok()?;
     let has = |tokens: &[Token], name: &str| tokens.iter().any(|token| is(token, name));
     // Keys and indexes are listed by taking arrays apart, and options of storage stand beside parents: the lake has none.

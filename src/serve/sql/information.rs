@@ -14,7 +14,7 @@ use datafusion::datasource::MemTable;
 
 use super::engine::CATALOG;
 
-pub(super) struct InformationSchema {
+pub(in crate::serve) struct InformationSchema {
     /// The list that this stands in.
     engine: std::sync::Weak<dyn CatalogProviderList>,
     schemas: BTreeMap<&'static str, Arc<MemorySchemaProvider>>,
@@ -134,7 +134,7 @@ async fn columns(schemas: &BTreeMap<&'static str, Arc<MemorySchemaProvider>>) ->
 
 /// `data_type` and `udt_name`.
 fn type_names(kind: &DataType) -> (String, String) {
-    let Some(udt) = into_pg_type(kind).ok().filter(|_| !super::rows::is_json(kind)) else {
+    let Some(udt) = into_pg_type(kind).ok().filter(|_| !is_json(kind)) else {
         return ("json".to_owned(), "json".to_owned());
     };
     let udt = udt.name().to_owned();
@@ -152,6 +152,16 @@ fn type_names(kind: &DataType) -> (String, String) {
         other => other,
     };
     (long.to_owned(), udt.clone())
+}
+
+/// Whether values are JSON to a client of PostgreSQL: lists of plain values are its arrays, all else that is nested is not.
+pub(in crate::serve) fn is_json(kind: &DataType) -> bool {
+    match kind {
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+            item.data_type().is_nested()
+        }
+        kind => kind.is_nested(),
+    }
 }
 
 fn table(columns: Vec<(&str, ArrayRef)>) -> Result<Arc<dyn TableProvider>> {

@@ -14,7 +14,7 @@ use pgwire::api::Type;
 use super::parameters::{Parameters, SERVER_VERSION};
 
 /// What is the same for every session.
-pub(super) fn register(context: &SessionContext) {
+pub(in crate::serve) fn register(context: &SessionContext) {
     let version = format!("PostgreSQL {SERVER_VERSION} (assay {}), read-only", env!("CARGO_PKG_VERSION"));
     context.register_udf(text("version", vec![], version));
     let (oid, word) = (DataType::Int32, DataType::Utf8);
@@ -34,7 +34,7 @@ pub(super) fn register(context: &SessionContext) {
 }
 
 /// What depends on the connection.
-pub(super) fn register_session(context: &SessionContext, parameters: &Parameters) {
+pub(in crate::serve) fn register_session(context: &SessionContext, parameters: &Parameters) {
     for name in ["session_user", "current_user", "user", "current_role"] {
         context.register_udf(text(name, vec![], parameters.user().to_owned()));
     }

@@ -7,7 +7,7 @@ use super::failure::{Failure, state};
 
 /// A statement by what is to be done about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Command {
+pub(in crate::serve) enum Command {
     Begin,
     Commit,
     Rollback,

@@ -32,12 +32,12 @@ use crate::query::{Names, Sessions, bound, only_read, plan, words};
 use crate::refine::References;
 
 /// The catalog, which clients know as the database.
-pub(super) const CATALOG: &str = "assay";
+pub(in crate::serve) const CATALOG: &str = "assay";
 const PG_CATALOG: &str = "pg_catalog";
 const INFORMATION_SCHEMA: &str = "information_schema";
 
 /// Answers questions for all connections.
-pub(super) struct Engine {
+pub(in crate::serve) struct Engine {
     sessions: Sessions,
     /// Functions and settings of every session.
     template: SessionState,
@@ -56,17 +56,36 @@ struct View {
 }
 
 /// The tables of a role as of one epoch.
-pub(super) struct Tables {
+pub(in crate::serve) struct Tables {
     session: Arc<Session>,
     schemas: BTreeMap<&'static str, Arc<MemorySchemaProvider>>,
     catalogs: Arc<dyn CatalogProviderList>,
 }
 
 impl Tables {
+    /// The epoch that they are as of; 0 in a lake without a complete one.
+    pub fn epoch(&self) -> i64 {
+        self.session.record.as_ref().map_or(0, |record| record.epoch)
+    }
+
+    /// The tables of a layer.
+    pub fn layer(&self, layer: Layer) -> Option<&Arc<MemorySchemaProvider>> {
+        self.schemas.get(layer.as_str())
+    }
+
     /// Whether both are of the same opened epoch.
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.session, &other.session)
     }
+}
+
+/// A question that was planned.
+#[derive(Clone)]
+pub(in crate::serve) struct Asked {
+    pub sql: String,
+    pub tables: Arc<Tables>,
+    pub context: SessionContext,
+    pub plan: LogicalPlan,
 }
 
 impl Engine {
@@ -192,8 +211,17 @@ impl Engine {
         Ok(Tables { session, schemas, catalogs })
     }
 
+    /// Plans a question about these tables.
+    pub async fn ask(&self, sql: String, tables: Arc<Tables>, parameters: &Parameters) -> Result<Asked, Failure> {
+        let context = self.context(&tables, parameters);
+        match self.plan(&context, &sql).await {
+            Ok(plan) => Ok(Asked { sql, tables, context, plan }),
+            Err(error) => Err(self.explain(&error, &sql, &context, true).await),
+        }
+    }
+
     /// A session for one statement.
-    pub fn context(&self, tables: &Tables, parameters: &Parameters) -> SessionContext {
+    fn context(&self, tables: &Tables, parameters: &Parameters) -> SessionContext {
         let mut config = self
             .template
             .config()
@@ -213,7 +241,7 @@ impl Engine {
 
     /// Plans a question. What reads PostgreSQL's own catalog is rewritten first; anything else only when it is no SQL of
     /// ours, so that `assay sql` and this give the same answers.
-    pub async fn plan(&self, context: &SessionContext, sql: &str) -> Result<LogicalPlan, DataFusionError> {
+    async fn plan(&self, context: &SessionContext, sql: &str) -> Result<LogicalPlan, DataFusionError> {
         crate::query::check_depth(sql)?;
         let direct =
             async || -> Result<LogicalPlan, DataFusionError> { Ok(plan_of_ours(context, sql).await?.into_parts().1) };
