@@ -28,6 +28,7 @@ mod serve;
 mod settings;
 mod sql;
 mod summary;
+mod traces;
 mod train;
 mod verify;
 mod warehouse;

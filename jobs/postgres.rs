@@ -43,6 +43,7 @@ impl PostgresServer {
             references,
             clock: Arc::clone(&app.clock),
             metrics: Arc::clone(&app.metrics),
+            traces: app.traces.clone(),
             runtime: runtime.handle().clone(),
             threads,
         };

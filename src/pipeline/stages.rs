@@ -277,8 +277,8 @@ impl Stages {
             self.remember(work.past, &silver)?;
             work.silver.push(silver);
         }
-        *work.stages.entry("silver").or_default() += refined_at - began;
-        *work.stages.entry("scores").or_default() += scored_at - refined_at;
+        work.stages.took("silver", began, refined_at);
+        work.stages.took("scores", refined_at, scored_at);
         Ok(())
     }
 

@@ -17,6 +17,7 @@ use crate::scoring::ScoringSettings;
 use crate::serve::postgres::{Passwords, PostgresSettings};
 use crate::serve::{ApiKeys, ConsoleSettings, ServeSettings};
 use crate::source::{KafkaSettings, SourceError};
+use crate::telemetry::traces::{StandardVariables, TraceSettings};
 use crate::telemetry::{LogFormat, check_filter};
 use crate::tracking::TrackingSettings;
 use crate::warehouse::WarehouseSettings;
@@ -32,13 +33,14 @@ pub const DEFAULTS: &str = include_str!("default.toml");
 /// Variables that begin so are settings.
 const PREFIX: &str = "ASSAY_";
 /// Passwords come from variables or files only.
-const SECRETS: [&str; 6] = [
+const SECRETS: [&str; 7] = [
     "REGISTRY_PASSWORD",
     "KAFKA_PASSWORD",
     "SERVE_API_KEY",
     "SERVE_ADMIN_KEY",
     "POSTGRES_PASSWORD",
     "WAREHOUSE_PASSWORD",
+    "TRACES_HEADERS",
 ];
 
 /// Everything that can be set.
@@ -65,6 +67,7 @@ pub struct Settings {
     pub console: ConsoleSettings,
     pub postgres: PostgresSettings,
     pub warehouse: WarehouseSettings,
+    pub traces: TraceSettings,
     pub log: LogSettings,
     /// What MLflow's own variables say.
     #[serde(skip)]
@@ -133,6 +136,7 @@ impl Default for Settings {
             console: ConsoleSettings::default(),
             postgres: PostgresSettings::default(),
             warehouse: WarehouseSettings::default(),
+            traces: TraceSettings::default(),
             log: LogSettings::default(),
             mlflow: TrackingSettings::default(),
         }
@@ -196,10 +200,14 @@ impl Settings {
         }
         let location_of_file = table.get("lake").and_then(|lake| lake.get("location")?.as_str()).map(ToOwned::to_owned);
         let mut secrets = Vec::new();
-        let mut mlflow = TrackingSettings::default();
+        let (mut mlflow, mut telemetry) = (TrackingSettings::default(), StandardVariables::default());
         for (name, value) in variables {
             let Some(key) = name.strip_prefix(PREFIX) else {
-                of_mlflow(&mut mlflow, &name, value);
+                if name.starts_with("OTEL_") {
+                    telemetry.take(&name, value);
+                } else {
+                    of_mlflow(&mut mlflow, &name, value);
+                }
                 continue;
             };
             if SECRETS.contains(&key) {
@@ -219,6 +227,7 @@ impl Settings {
             match key.as_str() {
                 "REGISTRY_PASSWORD" => settings.registry.password = Some(Secret(value)),
                 "SERVE_API_KEY" => settings.serve.api_keys.push(ApiKeys::hash(&value)),
+                "TRACES_HEADERS" => settings.traces.headers = Some(value),
                 "WAREHOUSE_PASSWORD" => settings.warehouse.password = Some(Secret(value)),
                 "SERVE_ADMIN_KEY" => settings.serve.admin_keys.push(ApiKeys::hash(&value)),
                 "POSTGRES_PASSWORD" => settings.postgres.password = Some(Passwords::hash(&value)),
@@ -228,8 +237,10 @@ impl Settings {
             }
         }
         settings.mlflow = mlflow;
+        settings.traces.standard = telemetry;
         if let Some(folder) = file.and_then(Path::parent) {
             let (serve, postgres, warehouse) = (&mut settings.serve, &mut settings.postgres, &mut settings.warehouse);
+            let traces = &mut settings.traces;
             for path in [
                 &mut settings.contract.folder,
                 &mut settings.sql.folder,
@@ -242,6 +253,7 @@ impl Settings {
                 &mut postgres.key_file,
                 &mut warehouse.password_file,
                 &mut warehouse.ca_file,
+                &mut traces.headers_file,
             ] {
                 if path.as_os_str().is_empty() || path.is_absolute() {
                     continue;
@@ -349,6 +361,11 @@ impl Settings {
         }
         if let Some((key, cause)) = self.drift.problem() {
             return Some((format!("drift.{key}"), cause.to_owned()));
+        }
+        if let Some((key, cause)) = self.traces.problem() {
+            // What OpenTelemetry's own variables say has their names.
+            let key = if key.starts_with("OTEL_") { key.to_owned() } else { format!("traces.{key}") };
+            return Some((key, cause));
         }
         if let Some((option, hint)) = self.lake.unknown_option() {
             let cause = format!("is no option of the object store{hint}");

@@ -77,6 +77,7 @@ pub struct Metrics {
     sql_errors: IntCounterVec,
     sql_rows: IntCounter,
     sql_seconds: HistogramVec,
+    trace_spans: IntCounterVec,
 }
 
 impl Metrics {
@@ -132,6 +133,7 @@ impl Metrics {
             sql_errors: make.counters("assay_sql_errors_total", "Errors told to PostgreSQL clients, by SQLSTATE.", &["sqlstate"])?,
             sql_rows: make.counter("assay_sql_rows_total", "Rows sent to PostgreSQL clients.")?,
             sql_seconds: make.request_histograms("assay_sql_seconds", "Seconds from a query of a PostgreSQL client to its last row.", &["outcome"])?,
+            trace_spans: make.counters("assay_trace_spans_total", "Spans of traces: sent, shed because too many waited, or lost because the receiver took none.", &["outcome"])?,
             registry: make.registry,
             catalog: make.catalog,
             clock,
@@ -339,6 +341,13 @@ impl Metrics {
     #[must_use]
     pub fn receipts_so_far(&self, outcome: &str) -> u64 {
         self.receipts.with_label_values(&[outcome]).get()
+    }
+
+    /// Spans of traces were sent, shed or lost.
+    pub fn trace_spans(&self, outcome: &str, spans: u64) {
+        if spans > 0 {
+            self.trace_spans.with_label_values(&[outcome]).inc_by(spans);
+        }
     }
 
     /// The epoch of the features that requests are scored with.

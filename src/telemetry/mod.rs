@@ -1,4 +1,4 @@
-//! What operators see: metrics in Prometheus text format, and structured logs with the epoch as a field.
+//! What operators see: metrics in Prometheus text format, structured logs with the epoch as a field, and traces.
 //!
 //! There are no globals: a [`Metrics`] is created by the top of the program and passed on by `Arc`.
 //!
@@ -49,6 +49,7 @@
 //! | `assay_sql_errors_total` | counter | `sqlstate` | errors | told to PostgreSQL clients |
 //! | `assay_sql_rows_total` | counter | | rows | sent to PostgreSQL clients |
 //! | `assay_sql_seconds` | histogram | `outcome` | seconds | from a query of a PostgreSQL client to its last row |
+//! | `assay_trace_spans_total` | counter | `outcome` | spans | of traces: `sent`, `shed` because too many waited, `lost` because the receiver took none |
 
 mod logging;
 mod memory;
@@ -56,6 +57,7 @@ mod metrics;
 mod roles;
 #[cfg(test)]
 mod tests;
+pub mod traces;
 
 pub use logging::{LogFormat, LoggingError, check_filter, init_logging, init_logging_to, subscriber};
 pub use memory::resident_memory_bytes;

@@ -19,6 +19,7 @@ mod serving;
 mod sql;
 mod standing;
 mod streamed;
+mod traces;
 mod training;
 mod values;
 mod verifying;

@@ -9,6 +9,7 @@ use assay::domain::SystemClock;
 use assay::refine::Catalog;
 use assay::serve::postgres::{Passwords, Postgres, PostgresParts, PostgresSettings, Role};
 use assay::telemetry::Metrics;
+use assay::telemetry::traces::Traces;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -39,6 +40,7 @@ impl Server {
             references: Arc::clone(&Catalog::load(None, &["bronze.transactions".parse().unwrap()]).unwrap().references),
             clock,
             metrics: Arc::clone(&metrics),
+            traces: Traces::default(),
             runtime: RUNTIME.handle().clone(),
             threads: 1,
         };

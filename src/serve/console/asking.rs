@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use super::super::Problem;
+use super::super::{Problem, traced};
 use super::{ConsoleSettings, cells};
 use crate::domain::{Clock, Reaction, TableName};
 use crate::lake::{LakeError, LakeSettings, Session};
@@ -139,11 +139,20 @@ impl Asking {
     pub async fn ask(self: &Arc<Self>, question: Question) -> Result<Answer, Problem> {
         let most = Duration::from_millis(self.settings.statement_timeout_ms);
         let asking = Arc::clone(self);
+        let traced = traced::current();
+        let asked_us = traced.as_ref().map_or(0, |traced| traced.now_us());
         let mut task = Task(self.runtime.spawn(async move {
             let _turn = asking.turns.acquire().await;
             asking.answer(question).await
         }));
-        match tokio::time::timeout(most, &mut task.0).await {
+        let answered = tokio::time::timeout(most, &mut task.0).await;
+        if let Some(traced) = &traced {
+            traced.took("query", asked_us);
+            if let Ok(Ok(Ok(answer))) = &answered {
+                traced.answered_from(answer.epoch);
+            }
+        }
+        match answered {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => Err(internal(&error.to_string())),
             Err(_) => {

@@ -63,6 +63,11 @@ pub(super) struct Tables {
 }
 
 impl Tables {
+    /// 0 in a lake without a complete epoch.
+    pub fn epoch(&self) -> i64 {
+        self.session.record.as_ref().map_or(0, |record| record.epoch)
+    }
+
     /// Whether both are of the same opened epoch.
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.session, &other.session)

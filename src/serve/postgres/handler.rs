@@ -136,7 +136,7 @@ impl Handler {
             return self.command(client, &command).await;
         }
         let mut wait = self.0.wait();
-        let mut measured = Measured::begin(&self.0.shared.metrics);
+        let mut measured = Measured::begin(&self.0.shared);
         let asked = match self.0.plan(statement, &mut wait).await {
             Ok(asked) => asked,
             Err(failure) => {
@@ -377,7 +377,7 @@ impl ExtendedQueryHandler for Handler {
         };
         check_transaction(client, &Command::Query)?;
         let mut wait = self.0.wait();
-        let mut measured = Measured::begin(&self.0.shared.metrics);
+        let mut measured = Measured::begin(&self.0.shared);
         let planned = self.bound(question, portal, &mut wait).await;
         let (asked, plan) = planned.inspect_err(|failure| measured.failed(failure))?;
         let rows = self.0.run(asked, plan, &portal.result_column_format, wait, measured).await?;

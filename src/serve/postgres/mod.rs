@@ -51,6 +51,7 @@ use crate::query::Sessions;
 use crate::refine::References;
 use crate::serve::TlsError;
 use crate::telemetry::Metrics;
+use crate::telemetry::traces::Traces;
 
 use connection::Connection;
 use engine::Engine;
@@ -68,6 +69,8 @@ pub struct PostgresParts {
     pub references: Arc<References>,
     pub clock: Arc<dyn Clock>,
     pub metrics: Arc<Metrics>,
+    /// Each question has a span there.
+    pub traces: Traces,
     /// Where queries compute.
     pub runtime: Handle,
     /// Threads of that.
@@ -97,6 +100,7 @@ struct Shared {
     engine: Arc<Engine>,
     passwords: Passwords,
     metrics: Arc<Metrics>,
+    traces: Traces,
     runtime: Handle,
     turns: Arc<Semaphore>,
     keys: RandomPidSecretKeyGenerator,
@@ -120,7 +124,7 @@ impl Postgres {
     /// # Errors
     /// When passwords or certificates cannot be used, or anybody could connect from elsewhere without a password.
     pub fn new(parts: PostgresParts) -> Result<Self, PostgresError> {
-        let PostgresParts { settings, lake, pipeline, references, clock, metrics, runtime, threads } = parts;
+        let PostgresParts { settings, lake, pipeline, references, clock, metrics, traces, runtime, threads } = parts;
         let passwords = Passwords::load(&settings)?;
         passwords.check_address(&settings.address)?;
         let tls = tls::acceptor(&settings)?;
@@ -131,7 +135,7 @@ impl Postgres {
         let turns = Arc::new(Semaphore::new(settings.statements_max.min(Semaphore::MAX_PERMITS)));
         let (keys, secret) = (RandomPidSecretKeyGenerator::default(), uuid::Uuid::new_v4().into_bytes());
         let connected = Mutex::default();
-        let shared = Shared { settings, engine, passwords, metrics, runtime, turns, keys, secret, connected };
+        let shared = Shared { settings, engine, passwords, metrics, traces, runtime, turns, keys, secret, connected };
         Ok(Self { shared: Arc::new(shared), tls })
     }
 

@@ -13,6 +13,7 @@ use crate::domain::ManualClock;
 use crate::model::registry::CHAMPION;
 use crate::scoring::testing::{Kept, NOON_US, transaction};
 use crate::serve::{Readiness, serve};
+use crate::telemetry::traces::Traces;
 
 struct Service {
     address: SocketAddr,
@@ -55,7 +56,14 @@ async fn start_with((kept, scorer): (Kept, Scorer), settings: ServeSettings) -> 
         metrics: Arc::clone(&metrics),
     };
     let predict = Some(Predict::new(parts, &settings));
-    let state = ServeState { metrics, readiness: Readiness::default(), settings, predict, console: None };
+    let state = ServeState {
+        metrics,
+        readiness: Readiness::default(),
+        settings,
+        predict,
+        console: None,
+        traces: Traces::default(),
+    };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
