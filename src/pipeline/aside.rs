@@ -8,9 +8,9 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::ahead::EncodeAhead;
 use super::error::PipelineError;
-use super::tables::EpochWork;
 use super::traced::EpochTracer;
 use super::windowing::{WindowStage, Written};
+use super::work::EpochWork;
 use crate::telemetry::Metrics;
 
 /// What waits for the windows, beside the rows that are held back.

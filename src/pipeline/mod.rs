@@ -27,6 +27,7 @@ mod traced;
 mod verify;
 mod watermark;
 mod windowing;
+mod work;
 
 pub use ahead::{EncodeAhead, Intakes};
 pub use assemble::{Arrived, Provenance, arrived, dead_letter_rows, file_provenance, seal};
@@ -46,7 +47,8 @@ pub use settings::EpochSettings;
 pub use stages::{Compiled, StageSettings, Stages};
 pub use standing::lost_versions;
 pub use stream::{Feed, MessageFeed, Reach, Stream};
-pub use tables::{EpochWork, Layout, Tables, is_open};
+pub use tables::{Tables, is_open};
 pub use traced::EpochTracer;
 pub use verify::{Finding, Subject, Verification, verify};
 pub use watermark::Watermark;
+pub use work::{EpochWork, Layout};

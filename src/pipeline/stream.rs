@@ -16,9 +16,10 @@ use super::maintenance::Maintenance;
 use super::progress::Progress;
 use super::settings::EpochSettings;
 use super::stages::Stages;
-use super::tables::{EpochWork, Tables};
+use super::tables::Tables;
 use super::traced::EpochTracer;
 use super::windowing::Written;
+use super::work::EpochWork;
 use crate::contract::{Decoder, RegistryError};
 use crate::domain::{Clock, EpochRecord, MessageBatch, OffsetRange, Positions, Ranges, Stint, TableName};
 use crate::refine::window::TableChanges;
@@ -435,7 +436,12 @@ impl EpochLoop {
         for (cache, bytes) in self.stages.caches() {
             self.metrics.set_cache(&cache, bytes);
         }
-        self.stages.end(work, &self.ahead)
+        let outline = self.tracer.outline(&work);
+        let ended = self.stages.end(work, &self.ahead);
+        if let (Err(error), Some(outline)) = (&ended, outline) {
+            self.tracer.gave_up(outline, error);
+        }
+        ended
     }
 }
 

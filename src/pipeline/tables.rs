@@ -11,12 +11,10 @@ use rayon::prelude::*;
 use serde_json::json;
 use tokio::runtime::Handle;
 
-use super::ahead::Intakes;
 use super::bronze_epoch::bronze_info;
 use super::traced::{Committed, EpochTracer, Writing, of_ledger};
-use crate::domain::{
-    Clock, EpochKind, EpochRecord, Layer, Positions, Ranges, Stint, TableName, TableVersion, Timeline, schema,
-};
+use super::work::{Derived, EpochWork, Layout};
+use crate::domain::{Clock, EpochKind, EpochRecord, Layer, Stint, TableName, TableVersion, Timeline, schema};
 use crate::lake::{
     Commit, DataFile, Encoded, Encoding, EpochLedger, FileReader, Intake, Lake, LakeError, Table, TableSpec,
     restatements,
@@ -27,71 +25,6 @@ use crate::telemetry::traces::{EpochTraces, Traces};
 
 /// Files of windows that are still open carry this prefix: each epoch replaces them.
 pub const OPEN_PREFIX: &str = "open-";
-
-/// A table to be, as the SQL files define it.
-#[derive(Debug, Clone)]
-pub struct Derived {
-    pub name: TableName,
-    pub schema: SchemaRef,
-    pub partition_by: Vec<String>,
-    pub key: Vec<String>,
-    pub about: String,
-}
-
-/// What the lake of one pipeline consists of.
-#[derive(Debug, Clone)]
-pub struct Layout {
-    pub bronze: TableName,
-    pub bronze_schema: SchemaRef,
-    /// Columns that version 1 of the contract lacks.
-    pub evolved: Vec<String>,
-    pub silver: Derived,
-    pub quarantine: Option<TableName>,
-    pub rows: Vec<Derived>,
-    pub windows: Vec<Derived>,
-}
-
-/// Everything that one epoch brings, ready to be written.
-#[derive(Debug, Default)]
-pub struct EpochWork {
-    pub epoch: i64,
-    /// The number under which its rows are of the past until they are written: the epoch; of a rebuild, the chunk.
-    pub past: i64,
-    pub kind: Option<EpochKind>,
-    pub started_at_us: i64,
-    pub ranges: Ranges,
-    /// The next offset of every partition that the pipeline knows.
-    pub next: Positions,
-    pub messages: u64,
-    pub dead_letters: u64,
-    pub bronze_rows: u64,
-    pub bronze: Vec<RecordBatch>,
-    pub dead: Vec<RecordBatch>,
-    pub silver: Vec<RecordBatch>,
-    pub quarantine: Vec<RecordBatch>,
-    /// One list for each of [`Layout::rows`].
-    pub rows: Vec<Vec<RecordBatch>>,
-    pub changes: Vec<TableChanges>,
-    /// Rows that come before those above, and are being encoded.
-    pub intakes: Intakes,
-    pub duplicates: u64,
-    pub late_rows: u64,
-    pub warned_rows: u64,
-    pub watermark_us: Option<i64>,
-    /// Whether a row of a later version of the contract has come.
-    pub evolved: bool,
-    pub stages: Timeline,
-    /// When its messages were fetched; of files there is no such thing.
-    pub fetch: Option<Stint>,
-    /// Newest and oldest moment at which the source got a message, for freshness.
-    pub source_at_us: Vec<i64>,
-    /// Bronze is written already: the epoch is being refined from it.
-    pub bronze_done: bool,
-    /// Only bronze and dead letters are wanted: `assay ingest`.
-    pub bronze_only: bool,
-    /// Versions at the epoch of tables that have later epochs already.
-    pub versions: BTreeMap<TableName, u64>,
-}
 
 /// All tables in the hands of the one writer.
 pub struct Tables {

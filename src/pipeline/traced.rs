@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, SecondsFormat};
 
 use super::error::PipelineError;
-use super::tables::EpochWork;
+use super::work::EpochWork;
 use crate::domain::{Clock, EpochKind, EpochRecord, Ranges, Stint, TableName, Timeline};
 use crate::lake::EpochLedger;
 use crate::telemetry::traces::{EpochTraces, Event, Kind, Span, SpanContext, Traces, Value};
@@ -91,7 +91,14 @@ impl EpochTracer {
 
     /// An epoch came to nothing before it was written. What another thread said already is not said again.
     pub(super) fn failed(&self, work: &EpochWork, error: &PipelineError) {
-        if let (Some(outline), false) = (self.outline(work), matches!(error, PipelineError::Thread(_))) {
+        if let Some(outline) = self.outline(work) {
+            self.gave_up(outline, error);
+        }
+    }
+
+    /// As [`Self::failed`], of an epoch that was handed on meanwhile.
+    pub(super) fn gave_up(&self, outline: Outline, error: &PipelineError) {
+        if !matches!(error, PipelineError::Thread(_)) {
             self.not_written(outline, &Writing::default(), error);
         }
     }

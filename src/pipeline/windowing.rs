@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 
 use super::ahead::EncodeAhead;
 use super::error::PipelineError;
-use super::tables::EpochWork;
+use super::work::EpochWork;
 use crate::domain::{Clock, Stint, TableName};
 use crate::lake::{DataFile, FileHistory};
 use crate::refine::window::WindowEngine;

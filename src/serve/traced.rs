@@ -125,11 +125,13 @@ impl Traced {
         }
     }
 
-    /// Told once.
-    pub fn with(&self, key: &'static str, value: impl Into<Value>) {
-        let mut found = self.found();
-        if found.attributes.iter().all(|(known, _)| *known != key) {
-            found.attributes.push((key, value.into()));
+    /// Told once; where there are several, that is what is told.
+    fn with(&self, key: &'static str, value: impl Into<Value>) {
+        let (mut found, value) = (self.found(), value.into());
+        match found.attributes.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, known)) if *known == value => {}
+            Some((_, known)) => *known = "several".into(),
+            None => found.attributes.push((key, value)),
         }
     }
 

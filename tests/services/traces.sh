@@ -24,7 +24,7 @@ ledger() { assay sql --lake "$LAKE" --format json "SELECT * FROM ops.epochs ORDE
 say "one trace of each epoch"
 printf 'authorization=Bearer%%20open%%20sesame\n' >"$WORK/headers"
 export ASSAY_TRACES_HEADERS_FILE="$WORK/headers" ASSAY_LOG_FILTER=info ASSAY_LOG_FORMAT=json
-ASSAY_TRACES_ENDPOINT="http://127.0.0.1:$RECEIVER_PORT" ASSAY_EPOCH_MESSAGES_MAX=4000 ASSAY_MAINTENANCE_FAN_IN=2 \
+ASSAY_TRACES_ENDPOINT="http://127.0.0.1:$RECEIVER_PORT" ASSAY_EPOCH_MESSAGES_MAX=2000 ASSAY_KAFKA_BATCH_MESSAGES=1000 ASSAY_MAINTENANCE_FAN_IN=2 \
   assay demo --events "$EVENTS" --seed 7 --lake "$LAKE" --quiet >"$WORK/demo.log" 2>&1 || { log_end demo && die "demo failed"; }
 ledger
 oracle epochs --ledger "$WORK/ledger.jsonl"
