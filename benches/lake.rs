@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use assay::contract::{Contract, Decoder, Format, LocalSchemas};
+use assay::domain::Stint;
 use assay::generate::{Batches, GenerateSettings, Generator};
 use assay::lake::{Commit, Encoding, Lake, LakeSettings, Table, TableSpec};
 use assay::pipeline::{Plan, arrived, bronze_name, bronze_schema, seal};
@@ -76,7 +77,7 @@ fn bronze(plan: &Plan, messages: usize) -> RecordBatch {
     let generator = Generator::new(settings, 4).expect("settings that work");
     let batch = Batches::new(generator, "bench").next(messages).expect("a stream without end");
     let decoded = decoder.decode(&batch).expect("local schemas answer");
-    let arrived = arrived(&batch, decoded, NOW_US, 0);
+    let arrived = arrived(&batch, decoded, NOW_US, Stint::new(NOW_US, NOW_US));
     seal(&arrived.contract, &arrived.provenance, NOW_US, 1, &plan.bronze_schema).expect("bronze takes its contract")
 }
 

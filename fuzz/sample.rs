@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use arrow::array::RecordBatch;
 use assay::contract::{Contract, Decoder, Format, LocalSchemas};
-use assay::domain::{History, HistoryError, Layer, MessageBatch, TableName, schema};
+use assay::domain::{History, HistoryError, Layer, MessageBatch, Stint, TableName, schema};
 use assay::generate::{Batches, GenerateSettings, Generator};
 use assay::pipeline::{arrived, seal};
 use assay::refine::{Catalog, RefineSettings, Refiner};
@@ -41,7 +41,7 @@ pub fn bronze() -> &'static RecordBatch {
         let lookup = LocalSchemas::new(contract.clone());
         let mut decoder = Decoder::new(contract.clone(), Format::Avro, Box::new(lookup));
         let decoded = decoder.decode(&messages).expect("nothing is looked up");
-        let arrived = arrived(&messages, decoded, INGESTED_AT_US, 0);
+        let arrived = arrived(&messages, decoded, INGESTED_AT_US, Stint::new(INGESTED_AT_US, INGESTED_AT_US));
         let bronze = schema::bronze(&contract.arrow_schema());
         seal(&arrived.contract, &arrived.provenance, INGESTED_AT_US, 1, &bronze).expect("columns of bronze")
     });

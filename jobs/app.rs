@@ -22,6 +22,7 @@ use assay::refine::{Catalog, TableDef};
 use assay::scoring::{Models, ScoringPipeline, StreamScorer, streamed_model};
 use assay::settings::{Settings, SettingsError};
 use assay::source::SourceError;
+use assay::telemetry::traces::{Exporter, Traces};
 use assay::telemetry::{LogFormat, Metrics, init_logging_to};
 use assay::warehouse::WarehouseError;
 use clap::Args;
@@ -105,6 +106,9 @@ pub struct App {
     pub settings: Settings,
     pub clock: Arc<dyn Clock>,
     pub metrics: Arc<Metrics>,
+    pub traces: Traces,
+    /// Sends what is left of them when the job is over.
+    _exporter: Option<Exporter>,
     pub screen: Screen,
     pub json: bool,
     pub handle: Handle,
@@ -126,8 +130,9 @@ impl App {
         init_logging_to(settings.log.format, &settings.log.filter, screen.log_writer(), colors).map_err(usage)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), Arc::clone(&clock))?);
+        let (traces, exporter) = crate::traces::start(&settings, &metrics, &clock)?;
         let stop = Arc::new(AtomicBool::new(false));
-        Ok(Self { settings, clock, metrics, screen, json: globals.json, handle, stop })
+        Ok(Self { settings, clock, metrics, traces, _exporter: exporter, screen, json: globals.json, handle, stop })
     }
 
     pub fn contract(&self) -> anyhow::Result<Arc<Contract>> {
@@ -219,6 +224,7 @@ impl App {
         let tables = Tables::open(&lake, &layout, Arc::clone(&self.clock), Arc::clone(&self.metrics));
         let mut tables = self.handle.block_on(tables)?;
         tables.resume()?;
+        tables.trace(self.traces.clone());
         Ok(Opened { contract, plan, lake, lease, compiled, tables })
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use assay::lake::{EpochLedger, open_session, predictions_table, require_tables};
 use assay::scoring::{Explained, Explainer, Receipt, ScoringPipeline, check_past, event_time, newest_receipt};
+use assay::telemetry::traces::{EpochTraces, TraceId};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -51,10 +52,12 @@ pub fn run(args: &ExplainArgs, app: &App) -> anyhow::Result<Exit> {
         past.hold(receipt.features_epoch, at_us)?;
         explained.checks.extend(check_past(&receipt, &pipeline, &past).map_err(Refused)?);
     }
+    let trace = EpochTraces::of_lake(lake.hash_key()).of_epoch(receipt.features_epoch).trace;
+    let trace = (receipt.features_epoch > 0).then_some(trace);
     if app.json {
-        say!("{}", as_json(&receipt, &explained))?;
+        say!("{}", as_json(&receipt, &explained, trace))?;
     } else {
-        say!("{}", render(&receipt, &explained, Look::of_stdout()))?;
+        say!("{}", render(&receipt, &explained, trace, Look::of_stdout()))?;
     }
     match explained.checks.iter().filter(|check| check.differs.is_some()).count() {
         0 => Ok(Exit::Done),
@@ -62,7 +65,7 @@ pub fn run(args: &ExplainArgs, app: &App) -> anyhow::Result<Exit> {
     }
 }
 
-fn render(receipt: &Receipt, explained: &Explained, look: Look) -> String {
+fn render(receipt: &Receipt, explained: &Explained, trace: Option<TraceId>, look: Look) -> String {
     let told = &explained.prediction;
     let decision = assay::scoring::decision(told.is_fraud);
     let mut lines = vec![
@@ -71,6 +74,7 @@ fn render(receipt: &Receipt, explained: &Explained, look: Look) -> String {
         format!("  sent         {}", receipt.sent),
         format!("  decision     {decision}, by the {}", told.decided_by.as_str()),
     ];
+    lines.extend(trace.map(|trace| format!("  trace        {trace}, of that epoch")));
     if let (Some(model), Some(probability)) = (&receipt.model, told.fraud_probability) {
         lines.push(format!("  model        {}@{}, as {}", model.name, model.version, receipt.role));
         lines.push(format!("  probability  {probability:.4}, threshold {:.4}", told.threshold));
@@ -92,8 +96,8 @@ fn render(receipt: &Receipt, explained: &Explained, look: Look) -> String {
     lines.join("\n")
 }
 
-fn as_json(receipt: &Receipt, explained: &Explained) -> Value {
-    let mut told = json!({"job": "explain"});
+fn as_json(receipt: &Receipt, explained: &Explained, trace: Option<TraceId>) -> Value {
+    let mut told = json!({"job": "explain", "epoch_trace_id": trace.map(|trace| trace.to_string())});
     if let (Value::Object(told), Value::Object(rest)) = (&mut told, explained.to_value(receipt)) {
         told.extend(rest);
     }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use assay::contract::{Contract, Decoder, Format, LocalSchemas};
-use assay::domain::{Clock, Positions};
+use assay::domain::{Clock, Positions, Stint};
 use assay::pipeline::{Arrived, Feed, PipelineError, Progress, Reach, Stream, arrived, file_provenance};
 use assay::source::file::{FileBatch, FileFormat, FileOptions, FileReader, IdentifiedFile};
 use clap::{Args, ValueEnum};
@@ -139,7 +139,7 @@ impl FileFeed {
             FileBatch::Messages(messages) => {
                 let decoded = self.decoder.decode(&messages)?;
                 let now_us = self.clock.now_us();
-                return Ok(arrived(&messages, decoded, now_us, now_us - began_us));
+                return Ok(arrived(&messages, decoded, now_us, Stint::new(began_us, now_us)));
             }
             FileBatch::Rows(rows) => rows,
         };
@@ -159,7 +159,8 @@ impl FileFeed {
             evolved: has_evolved,
             ingested_at_us: now_us,
             source_at_us: Vec::new(),
-            decode_us: now_us - began_us,
+            fetch: None,
+            decode: Stint::new(began_us, now_us),
         })
     }
 }

@@ -28,6 +28,7 @@ mod settings;
 mod sql;
 mod sql_server;
 mod summary;
+mod traces;
 mod train;
 mod verify;
 mod warehouse;

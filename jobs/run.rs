@@ -147,7 +147,8 @@ impl Server {
         let address = listener.local_addr()?;
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let page = console.as_ref().map(|host| host.console.clone());
-        let state = ServeState { metrics: Arc::clone(&app.metrics), readiness, settings, predict, console: page };
+        let (metrics, traces) = (Arc::clone(&app.metrics), app.traces.clone());
+        let state = ServeState { metrics, readiness, settings, predict, console: page, traces };
         let task = app.handle.spawn(async move {
             let ended = serve(listener, tls, state, async move {
                 let _ = stopped.await;

@@ -13,6 +13,7 @@ use assay::scoring::{
 };
 use assay::serve::sql::Passwords;
 use assay::serve::{ApiKeys, Predict, PredictParts, Readiness};
+use assay::telemetry::traces::EpochTraces;
 use clap::Args;
 
 use crate::app::{App, nap, usage};
@@ -153,7 +154,7 @@ impl Scoring {
         let features = Arc::clone(&follower) as _;
         let clock = Arc::clone(&app.clock);
         let scorer = Scorer::new(pipeline, features, Arc::new(models), settings.scoring.clone(), clock);
-        let scorer = Arc::new(scorer);
+        let scorer = Arc::new(scorer.traced(app.traces.clone()));
         let keeper = settings.scoring.receipts.then(|| {
             let place = ReceiptPlace {
                 lake: settings.lake.clone(),
@@ -255,7 +256,11 @@ impl Following {
     }
 
     fn look_at_lake(&mut self) {
-        match self.follower.follow() {
+        let followed = self.follower.follow();
+        if let (true, Some(key)) = (self.scorer.traces.is_on(), self.follower.lake_key()) {
+            self.scorer.traces.follow_lake(EpochTraces::of_lake(key));
+        }
+        match followed {
             Ok(Followed::Unchanged) => self.tell("features", Ok(())),
             Ok(Followed::Empty) => self.tell("features", Err("the lake has no complete epoch yet".to_owned())),
             Ok(Followed::To(epoch)) => {

@@ -51,6 +51,7 @@ impl SqlServer {
             references,
             clock: Arc::clone(&app.clock),
             metrics: Arc::clone(&app.metrics),
+            traces: app.traces.clone(),
             runtime: runtime.handle().clone(),
             threads,
         };

@@ -8,7 +8,7 @@ use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::TimestampMicrosecondType;
 use assay::contract::Decoder;
-use assay::domain::{Clock, MessageBatch, OffsetRange};
+use assay::domain::{Clock, MessageBatch, OffsetRange, Stint};
 use assay::generate::{Batches, Generated, Generator};
 use assay::lake::{FileHistory, LakeError, Revision, Table};
 use assay::pipeline::{EpochWork, Plan, Tables, Watermark, arrived, dead_letter_rows, is_open, seal};
@@ -282,7 +282,7 @@ impl Line {
         let decoded = meter.time("decode", || self.decoder.decode(batch))?;
         let (epoch, schema) = (self.epoch, Arc::clone(&self.plan.bronze_schema));
         let (arrived, bronze, dead) = meter.time("bronze rows", || {
-            let arrived = arrived(batch, decoded, now_us, 0);
+            let arrived = arrived(batch, decoded, now_us, Stint::new(now_us, now_us));
             let rows = seal(&arrived.contract, &arrived.provenance, now_us, epoch, &schema)?;
             let dead = dead_letter_rows(&arrived.dead_letters, now_us, epoch)?;
             Ok::<_, arrow::error::ArrowError>((arrived, rows, dead))

@@ -11,6 +11,7 @@ mod reaction;
 mod reject;
 pub mod schema;
 mod similar;
+mod stint;
 mod table_name;
 
 pub use clock::{Clock, ManualClock, SystemClock};
@@ -21,4 +22,5 @@ pub use position::{OffsetRange, Partition, Positions, Ranges};
 pub use reaction::Reaction;
 pub use reject::{DeadLetter, Reason, Stage};
 pub use similar::{closest, did_you_mean};
+pub use stint::{Stint, Timeline};
 pub use table_name::{Layer, TableName, TableNameError};

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use arrow::record_batch::RecordBatch;
 
 use super::error::PipelineError;
-use super::tables::{EpochWork, Tables};
+use super::tables::Tables;
+use super::work::EpochWork;
 use crate::domain::TableName;
 use crate::lake::{Encoder, Intake, Table};
 use crate::refine::window::Phase;

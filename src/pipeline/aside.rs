@@ -8,8 +8,9 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::ahead::EncodeAhead;
 use super::error::PipelineError;
-use super::tables::EpochWork;
+use super::traced::EpochTracer;
 use super::windowing::{WindowStage, Written};
+use super::work::EpochWork;
 use crate::telemetry::Metrics;
 
 /// What waits for the windows, beside the rows that are held back.
@@ -46,16 +47,22 @@ pub(super) struct WindowThread {
     pub written: Receiver<Written>,
     pub complete: Sender<EpochWork>,
     pub metrics: Arc<Metrics>,
+    tracer: EpochTracer,
     tasks: Receiver<Task>,
     epochs: Arc<AtomicUsize>,
 }
 
 impl WindowThread {
-    pub fn new(written: Receiver<Written>, complete: Sender<EpochWork>, metrics: Arc<Metrics>) -> (Handover, Self) {
+    pub fn new(
+        written: Receiver<Written>,
+        complete: Sender<EpochWork>,
+        metrics: Arc<Metrics>,
+        tracer: EpochTracer,
+    ) -> (Handover, Self) {
         let (sender, tasks) = bounded(TASKS_AHEAD);
         let epochs = Arc::new(AtomicUsize::new(0));
         let handover = Handover { tasks: sender, held: Vec::new(), epochs: Arc::clone(&epochs) };
-        (handover, Self { stage: None, written, complete, metrics, tasks, epochs })
+        (handover, Self { stage: None, written, complete, metrics, tracer, tasks, epochs })
     }
 
     /// Runs until nobody hands over any more, or nobody wants the epochs.
@@ -71,7 +78,8 @@ impl WindowThread {
                 (Task::Rows { .. }, None) => {}
                 (Task::End { mut work, ahead }, stage) => {
                     if let Some(stage) = stage.as_mut().filter(|_| !work.bronze_only) {
-                        stage.finish(&mut work, &ahead, true)?;
+                        let _in_log = self.tracer.log_span(work.epoch).entered();
+                        stage.finish(&mut work, &ahead, true).inspect_err(|error| self.tracer.failed(&work, error))?;
                         stage.caches().for_each(|(cache, bytes)| self.metrics.set_cache(&cache, bytes));
                         self.metrics.set_panes_reloaded(stage.panes_reloaded());
                     }

@@ -10,7 +10,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 
 use crate::contract::Decoded;
-use crate::domain::{DeadLetter, Header, Message, MessageBatch, Ranges, schema};
+use crate::domain::{DeadLetter, Header, Message, MessageBatch, Ranges, Stint, schema};
 
 const DAY_US: i64 = 86_400_000_000;
 
@@ -30,8 +30,10 @@ pub struct Arrived {
     pub ingested_at_us: i64,
     /// When the source got some of the messages (one in 64), for freshness.
     pub source_at_us: Vec<i64>,
-    /// Time spent fetching and decoding, in microseconds.
-    pub decode_us: i64,
+    /// When it was fetched from a broker; `None` where it is of a file.
+    pub fetch: Option<Stint>,
+    /// When it was decoded, and of a file also when it was read.
+    pub decode: Stint,
 }
 
 /// The columns that say where each row comes from.
@@ -113,7 +115,7 @@ impl ProvenanceBuilder {
 
 /// Joins what the decoder made with where it came from.
 #[must_use]
-pub fn arrived(batch: &MessageBatch, decoded: Decoded, ingested_at_us: i64, decode_us: i64) -> Arrived {
+pub fn arrived(batch: &MessageBatch, decoded: Decoded, ingested_at_us: i64, decode: Stint) -> Arrived {
     let mut provenance = ProvenanceBuilder::with_capacity(decoded.message_of_row.len());
     for (message, schema_id) in decoded.message_of_row.iter().zip(&decoded.schema_ids) {
         provenance.push(&batch.get(*message as usize), *schema_id);
@@ -148,7 +150,8 @@ pub fn arrived(batch: &MessageBatch, decoded: Decoded, ingested_at_us: i64, deco
         evolved: decoded.newest_version_rows,
         ingested_at_us,
         source_at_us: batch.iter().step_by(64).filter_map(|message| Some(message.timestamp_ms? * 1000)).collect(),
-        decode_us,
+        fetch: None,
+        decode,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::tables::EpochWork;
+use super::work::EpochWork;
 use crate::domain::{OffsetRange, Partition, Positions, Ranges};
 
 /// What bronze's commit says of its epoch: enough to go on reading, and to refine it later.

@@ -7,7 +7,8 @@ use arrow::array::RecordBatch;
 use tokio::task::JoinHandle;
 
 use super::tables::{Tables, is_open};
-use crate::domain::{Clock, TableName};
+use super::traced::RewriteTold;
+use crate::domain::{Clock, Stint, TableName};
 use crate::lake::{
     Commit, Compaction, CompactionSettings, DataFile, Encoder, FileReader, LakeError, Revision, Table, successor, tidy,
 };
@@ -17,6 +18,7 @@ struct Rewrite {
     table: TableName,
     /// The epoch up to which restatements are in the files then; `None` for a compaction.
     restated: Option<i64>,
+    began_us: i64,
     thread: JoinHandle<Result<Rewritten, LakeError>>,
 }
 
@@ -81,7 +83,7 @@ impl Maintenance {
         self.settle(tables, true);
         let names: Vec<TableName> = tables.windows.iter().map(|table| table.name().clone()).collect();
         for name in names {
-            self.rewrite = restatement(tables, &name, self.clock.now_us() / 1000);
+            self.rewrite = restatement(tables, &name, self.clock.now_us());
             self.settle(tables, true);
         }
     }
@@ -106,7 +108,7 @@ impl Maintenance {
             self.restated_at_us = now_us;
         }
         while let Some(name) = self.owed.pop_front() {
-            self.rewrite = restatement(tables, &name, now_us / 1000);
+            self.rewrite = restatement(tables, &name, now_us);
             if self.rewrite.is_some() {
                 return;
             }
@@ -123,23 +125,29 @@ impl Maintenance {
             self.turn = turn + 1;
             let reader = tables.reader(table);
             let encoder = table.encoder();
-            let now_ms = self.clock.now_us() / 1000;
+            let began_us = self.clock.now_us();
+            let now_ms = began_us / 1000;
             let thread = tables.handle().spawn_blocking(move || {
                 let files = compaction.merge(&encoder, &reader, now_ms)?.into_iter().collect();
                 Ok(Rewritten { removes: compaction.inputs.into_iter().map(|input| input.path).collect(), files })
             });
-            return Some(Rewrite { table: table.name().clone(), restated: None, thread });
+            return Some(Rewrite { table: table.name().clone(), restated: None, began_us, thread });
         }
         None
     }
 
     fn settle(&mut self, tables: &mut Tables, wait: bool) {
         let Some(rewrite) = self.rewrite.take_if(|rewrite| wait || rewrite.thread.is_finished()) else { return };
-        let Rewrite { table: name, restated, thread } = rewrite;
-        let handle = tables.handle().clone();
+        let Rewrite { table: name, restated, began_us, thread } = rewrite;
+        let (handle, tracer) = (tables.handle().clone(), tables.tracer().clone());
+        let epoch = Some(tables.ledger.last_epoch()).filter(|epoch| *epoch > 0);
+        let is_restatement = restated.is_some();
+        let mut told =
+            RewriteTold { table: &name, is_restatement, began_us, removed: 0, added: 0, commit: None, epoch };
         let rewritten = match handle.block_on(thread) {
             Ok(Ok(rewritten)) => rewritten,
             Ok(Err(error)) => {
+                tracer.rewritten(&told, Some(error.to_string()));
                 return tracing::warn!(%error, table = %name, "a rewrite of files failed and will be tried again");
             }
             Err(_) => return tracing::error!(table = %name, "a rewrite of files stopped without a word"),
@@ -148,7 +156,9 @@ impl Maintenance {
         if rewritten.removes.iter().any(|path| table.file(path).is_none()) {
             return tracing::debug!(table = %name, "a rewrite of files was overtaken");
         }
-        let now_ms = self.clock.now_us() / 1000;
+        let committing_us = self.clock.now_us();
+        let now_ms = committing_us / 1000;
+        (told.removed, told.added) = (rewritten.removes.len(), rewritten.files.len());
         let commit = Commit {
             epoch: None,
             restated,
@@ -156,7 +166,10 @@ impl Maintenance {
             removes: rewritten.removes,
             info: serde_json::json!({"maintenance": if restated.is_some() { "restatement" } else { "compaction" }}),
         };
-        match (handle.block_on(table.commit(&commit, now_ms)), restated) {
+        let committed = handle.block_on(table.commit(&commit, now_ms));
+        told.commit = Some(Stint::new(committing_us, self.clock.now_us()));
+        tracer.rewritten(&told, committed.as_ref().err().map(ToString::to_string));
+        match (committed, restated) {
             (Ok(_), Some(through)) => tables.settled(&name, through),
             (Ok(_), None) => {}
             (Err(error), _) => {
@@ -187,7 +200,8 @@ impl Maintenance {
 }
 
 /// Puts the restatements that wait for a table into its files.
-fn restatement(tables: &Tables, name: &TableName, now_ms: i64) -> Option<Rewrite> {
+fn restatement(tables: &Tables, name: &TableName, began_us: i64) -> Option<Rewrite> {
+    let now_ms = began_us / 1000;
     let table = tables.windows.iter().find(|table| table.name() == name)?;
     let waiting = tables.waiting(name);
     let through = waiting.iter().map(|(epoch, _)| *epoch).max()?;
@@ -196,7 +210,7 @@ fn restatement(tables: &Tables, name: &TableName, now_ms: i64) -> Option<Rewrite
     let (reader, encoder, key) = (tables.reader(table), table.encoder(), tables.key(name).to_vec());
     let thread =
         tables.handle().spawn_blocking(move || restate(&rows, through, &key, &files, &reader, &encoder, now_ms));
-    Some(Rewrite { table: name.clone(), restated: Some(through), thread })
+    Some(Rewrite { table: name.clone(), restated: Some(through), began_us, thread })
 }
 
 fn restate(

@@ -15,8 +15,10 @@ use super::arrival::{Arrivals, chunks};
 use super::error::PipelineError;
 use super::progress::Progress;
 use super::stages::Stages;
-use super::tables::{EpochWork, OPEN_PREFIX, Tables, is_open};
-use crate::domain::{Clock, EpochKind, EpochRecord, TableName, TableVersion, schema};
+use super::tables::{OPEN_PREFIX, Tables, is_open};
+use super::traced::{Committed, Writing, of_ledger};
+use super::work::EpochWork;
+use crate::domain::{Clock, EpochKind, EpochRecord, Stint, TableName, TableVersion, schema};
 use crate::lake::{Commit, DataFile, Encoded, Encoder, FileReader, LakeError, Revision, successor};
 use crate::refine::window::Phase;
 use crate::telemetry::Metrics;
@@ -112,7 +114,10 @@ pub fn rebuild(
         read?;
         Ok::<_, PipelineError>((drafts, watermark_us))
     })?;
-    let published = drafts.publish(tables, epoch)?;
+    let mut writing = Writing::default();
+    writing.stages.took("recompute", started_at_us, clock.now_us());
+    let _in_log = tables.tracer().log_span(epoch).entered();
+    drafts.publish(tables, epoch, &mut writing)?;
     let record = EpochRecord {
         epoch,
         kind: EpochKind::Rebuild,
@@ -125,13 +130,15 @@ pub fn rebuild(
             .map(|table| TableVersion {
                 table: table.name().clone(),
                 version: i64::try_from(table.version()).unwrap_or(i64::MAX),
-                rows_added: published.iter().find(|(name, _)| name == table.name()).map_or(0, |(_, rows)| *rows),
+                rows_added: writing.commits.iter().find(|done| done.table == *table.name()).map_or(0, |done| done.rows),
             })
             .collect(),
         ..EpochRecord::default()
     };
     let handle = tables.handle().clone();
-    let _ = handle.block_on(tables.ledger.publish(&record, record.published_at_us / 1000))?;
+    let published = handle.block_on(tables.ledger.publish(&record, record.published_at_us / 1000))?;
+    writing.commits.push(of_ledger(Stint::new(record.published_at_us, clock.now_us()), published.version()));
+    tables.tracer().rebuilt(&record, &writing);
     Ok(record)
 }
 
@@ -349,11 +356,11 @@ impl Drafts {
     }
 
     /// Replaces each table by its draft, in one commit each.
-    fn publish(&mut self, tables: &mut Tables, epoch: i64) -> Result<Vec<(TableName, i64)>, PipelineError> {
+    fn publish(&mut self, tables: &mut Tables, epoch: i64, writing: &mut Writing) -> Result<(), PipelineError> {
         let drafts = self.silver.iter_mut().chain(&mut self.quarantine).chain(&mut self.rows).chain(&mut self.windows);
         let handle = self.handle.clone();
-        let now_ms = self.clock.now_us() / 1000;
-        let mut published = Vec::new();
+        let clock = Arc::clone(&self.clock);
+        let now_ms = clock.now_us() / 1000;
         for draft in drafts {
             let Some(table) = tables.all_mut().find(|table| *table.name() == draft.table) else { continue };
             let commit = Commit {
@@ -363,11 +370,13 @@ impl Drafts {
                 removes: table.files().map(|file| file.path.clone()).collect(),
                 info: serde_json::json!({"epoch": epoch, "kind": "rebuild"}),
             };
-            let _ = handle.block_on(table.commit(&commit, now_ms))?;
+            let began_us = clock.now_us();
+            let outcome = handle.block_on(table.commit(&commit, now_ms))?;
+            let (stint, version) = (Stint::new(began_us, clock.now_us()), outcome.version());
             tables.settled(&draft.table, epoch);
-            published.push((draft.table.clone(), draft.rows));
+            writing.commits.push(Committed { table: draft.table.clone(), stint, version, rows: draft.rows });
         }
-        Ok(published)
+        Ok(())
     }
 }
 

@@ -15,8 +15,9 @@ use super::plan::Plan;
 use super::rebuild::Target;
 use super::scored::RowScorer;
 use super::stages::Compiled;
-use super::tables::{EpochWork, Tables};
+use super::tables::Tables;
 use super::verify::{Finding, Subject, Verification};
+use super::work::EpochWork;
 use crate::domain::{ManualClock, schema};
 use crate::lake::{DataFile, FileHistory, RangeFilter, Table};
 

@@ -8,7 +8,8 @@ use super::arrival::Arrivals;
 use super::bronze_epoch::BronzeEpoch;
 use super::error::PipelineError;
 use super::stages::Stages;
-use super::tables::{EpochWork, Tables};
+use super::tables::Tables;
+use super::work::EpochWork;
 use crate::domain::{EpochRecord, Positions, TableName};
 use crate::lake::DataFile;
 use crate::telemetry::Metrics;
@@ -103,6 +104,7 @@ pub fn refine_pending(
     let mut refined = 0;
     let ahead = Ahead::of(tables)?;
     for bronze in pending_epochs(tables)? {
+        let _in_log = tables.tracer().log_span(bronze.epoch).entered();
         stages.begin();
         if bronze.evolved {
             tables.gain();
@@ -123,10 +125,11 @@ pub fn refine_pending(
             ..EpochWork::default()
         };
         for batch in Arrivals::of_bronze(tables).rows(&(bronze.epoch..bronze.epoch + 1))? {
-            stages.refine(&batch, &mut work, metrics)?;
+            stages.refine(&batch, &mut work, metrics).inspect_err(|error| tables.tracer().failed(&work, error))?;
             encode_ahead.take(&mut work);
         }
-        stages.finish(&mut work, &encode_ahead)?;
+        let finished = stages.finish(&mut work, &encode_ahead);
+        finished.inspect_err(|error| tables.tracer().failed(&work, error))?;
         let record = tables.write(work, patience)?;
         stages.written(record.epoch, tables.silver.files().cloned().collect());
         metrics.epoch_published(&record);

@@ -13,9 +13,9 @@ use super::error::PipelineError;
 use super::plan::Plan;
 use super::rebuild::Target;
 use super::scored::{RowScorer, ScoredTable};
-use super::tables::{Derived, EpochWork, Layout};
 use super::watermark::Watermark;
 use super::windowing::{Past, WindowStage, Written};
+use super::work::{Derived, EpochWork, Layout};
 use crate::domain::{Clock, schema};
 use crate::lake::{DataFile, FileHistory};
 use crate::refine::window::{WindowEngine, WindowSettings, WindowTable};
@@ -277,8 +277,8 @@ impl Stages {
             self.remember(work.past, &silver)?;
             work.silver.push(silver);
         }
-        *work.stages.entry("silver").or_default() += refined_at - began;
-        *work.stages.entry("scores").or_default() += scored_at - refined_at;
+        work.stages.took("silver", began, refined_at);
+        work.stages.took("scores", refined_at, scored_at);
         Ok(())
     }
 

@@ -16,10 +16,12 @@ use super::maintenance::Maintenance;
 use super::progress::Progress;
 use super::settings::EpochSettings;
 use super::stages::Stages;
-use super::tables::{EpochWork, Tables};
+use super::tables::Tables;
+use super::traced::EpochTracer;
 use super::windowing::Written;
+use super::work::EpochWork;
 use crate::contract::{Decoder, RegistryError};
-use crate::domain::{Clock, EpochRecord, MessageBatch, OffsetRange, Positions, Ranges, TableName};
+use crate::domain::{Clock, EpochRecord, MessageBatch, OffsetRange, Positions, Ranges, Stint, TableName};
 use crate::refine::window::TableChanges;
 use crate::source::{Polled, Source};
 use crate::telemetry::Metrics;
@@ -47,7 +49,7 @@ pub struct MessageFeed<S> {
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     /// A batch that waits for the schema registry.
-    waiting: Option<MessageBatch>,
+    waiting: Option<(MessageBatch, Stint)>,
     registry_pause: Duration,
     /// Of the last micro-batch: together with topic, partition and offset it says in which order rows arrived.
     ingested_at_us: i64,
@@ -70,13 +72,16 @@ impl<S: Source> MessageFeed<S> {
 
 impl<S: Source> Feed for MessageFeed<S> {
     fn next(&mut self, wait: Duration) -> Result<Option<Option<Arrived>>, PipelineError> {
-        let batch = match self.waiting.take() {
-            Some(batch) => batch,
-            None => match self.source.poll(wait)? {
-                Polled::Batch(batch) => batch.in_order(),
-                Polled::Idle => return Ok(Some(None)),
-                Polled::End => return Ok(None),
-            },
+        let (batch, fetch) = match self.waiting.take() {
+            Some(waiting) => waiting,
+            None => {
+                let began_us = self.clock.now_us();
+                match self.source.poll(wait)? {
+                    Polled::Batch(batch) => (batch.in_order(), Stint::new(began_us, self.clock.now_us())),
+                    Polled::Idle => return Ok(Some(None)),
+                    Polled::End => return Ok(None),
+                }
+            }
         };
         let began_us = self.clock.now_us();
         match self.decoder.decode(&batch) {
@@ -84,12 +89,13 @@ impl<S: Source> Feed for MessageFeed<S> {
                 self.registry_pause = Duration::from_millis(200);
                 let now_us = self.clock.now_us();
                 self.ingested_at_us = now_us.max(self.ingested_at_us + 1);
-                Ok(Some(Some(arrived(&batch, decoded, self.ingested_at_us, now_us - began_us))))
+                let arrived = arrived(&batch, decoded, self.ingested_at_us, Stint::new(began_us, now_us));
+                Ok(Some(Some(Arrived { fetch: Some(fetch), ..arrived })))
             }
             Err(error @ RegistryError::Unavailable { .. }) => {
                 tracing::warn!(%error, "the stream pauses until the schema registry answers");
                 self.metrics.set_source_connected(false);
-                self.waiting = Some(batch);
+                self.waiting = Some((batch, fetch));
                 pause_for(self.registry_pause);
                 self.registry_pause = (self.registry_pause * 2).min(Duration::from_secs(10));
                 Ok(Some(None))
@@ -156,7 +162,9 @@ impl Stream<'_> {
         let (work_tx, work_rx) = bounded::<EpochWork>(EPOCHS_AHEAD);
         let (written_tx, written_rx) = unbounded::<Written>();
         let (told_windows_tx, told_windows_rx) = unbounded::<Written>();
-        let (handover, mut windows) = WindowThread::new(told_windows_rx, work_tx.clone(), Arc::clone(&metrics));
+        let tracer = tables.tracer().clone();
+        let (handover, mut windows) =
+            WindowThread::new(told_windows_rx, work_tx.clone(), Arc::clone(&metrics), tracer.clone());
         windows.stage = stages.put_windows_aside(handover);
         let patience = Duration::from_secs(settings.store_patience_s);
         let ahead_rows = stages.ahead_rows();
@@ -169,6 +177,7 @@ impl Stream<'_> {
             settings,
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
+            tracer: tracer.clone(),
             progress: Arc::clone(&progress),
             reach,
             ahead: Arc::new(EncodeAhead::new(&tables, ahead_rows)),
@@ -181,6 +190,7 @@ impl Stream<'_> {
             let reader = scope.spawn(move || read(feed, &arrived_tx, stop));
             let writer = scope.spawn(move || {
                 for work in work_rx {
+                    let _in_log = tracer.log_span(work.epoch).entered();
                     let next = work.next.clone();
                     let samples = work.source_at_us.clone();
                     let gold_rows = work.changes.iter().map(|changes| changed_rows(&work, changes)).sum::<u64>();
@@ -271,6 +281,7 @@ struct EpochLoop {
     settings: EpochSettings,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
+    tracer: EpochTracer,
     progress: Arc<Progress>,
     reach: Reach,
     ahead: Arc<EncodeAhead>,
@@ -350,6 +361,15 @@ impl EpochLoop {
     }
 
     fn take(&mut self, batch: Arrived) -> Result<(), PipelineError> {
+        let _in_log = self.tracer.log_span(self.epoch + 1).entered();
+        let taken = self.refine(batch);
+        if let (Err(error), Some(work)) = (&taken, &self.work) {
+            self.tracer.failed(work, error);
+        }
+        taken
+    }
+
+    fn refine(&mut self, batch: Arrived) -> Result<(), PipelineError> {
         let now_us = self.clock.now_us();
         let reach = self.reach;
         let epoch = self.epoch + 1;
@@ -368,7 +388,10 @@ impl EpochLoop {
         work.messages += batch.messages;
         work.dead_letters += batch.dead_letters.len() as u64;
         work.evolved |= batch.evolved;
-        *work.stages.entry("decode").or_default() += batch.decode_us;
+        work.stages.join("decode", batch.decode);
+        if let Some(fetch) = batch.fetch {
+            work.fetch.get_or_insert(Stint { busy_us: 0, times: 0, ..fetch }).join(fetch);
+        }
         merge(&mut work.ranges, &batch.ranges);
         for (partition, range) in &batch.ranges {
             self.next.insert(partition.clone(), range.next);
@@ -413,7 +436,12 @@ impl EpochLoop {
         for (cache, bytes) in self.stages.caches() {
             self.metrics.set_cache(&cache, bytes);
         }
-        self.stages.end(work, &self.ahead)
+        let outline = self.tracer.outline(&work);
+        let ended = self.stages.end(work, &self.ahead);
+        if let (Err(error), Some(outline)) = (&ended, outline) {
+            self.tracer.gave_up(outline, error);
+        }
+        ended
     }
 }
 

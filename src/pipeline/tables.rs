@@ -11,83 +11,20 @@ use rayon::prelude::*;
 use serde_json::json;
 use tokio::runtime::Handle;
 
-use super::ahead::Intakes;
 use super::bronze_epoch::bronze_info;
-use crate::domain::{
-    Clock, EpochKind, EpochRecord, Layer, Positions, Ranges, StageTime, TableName, TableVersion, schema,
-};
+use super::traced::{Committed, EpochTracer, Writing, of_ledger};
+use super::work::{Derived, EpochWork, Layout};
+use crate::domain::{Clock, EpochKind, EpochRecord, Layer, Stint, TableName, TableVersion, Timeline, schema};
 use crate::lake::{
     Commit, DataFile, Encoded, Encoding, EpochLedger, FileReader, Intake, Lake, LakeError, Table, TableSpec,
     restatements,
 };
 use crate::refine::window::{Phase, TableChanges};
 use crate::telemetry::Metrics;
+use crate::telemetry::traces::{EpochTraces, Traces};
 
 /// Files of windows that are still open carry this prefix: each epoch replaces them.
 pub const OPEN_PREFIX: &str = "open-";
-
-/// A table to be, as the SQL files define it.
-#[derive(Debug, Clone)]
-pub struct Derived {
-    pub name: TableName,
-    pub schema: SchemaRef,
-    pub partition_by: Vec<String>,
-    pub key: Vec<String>,
-    pub about: String,
-}
-
-/// What the lake of one pipeline consists of.
-#[derive(Debug, Clone)]
-pub struct Layout {
-    pub bronze: TableName,
-    pub bronze_schema: SchemaRef,
-    /// Columns that version 1 of the contract lacks.
-    pub evolved: Vec<String>,
-    pub silver: Derived,
-    pub quarantine: Option<TableName>,
-    pub rows: Vec<Derived>,
-    pub windows: Vec<Derived>,
-}
-
-/// Everything that one epoch brings, ready to be written.
-#[derive(Debug, Default)]
-pub struct EpochWork {
-    pub epoch: i64,
-    /// The number under which its rows are of the past until they are written: the epoch; of a rebuild, the chunk.
-    pub past: i64,
-    pub kind: Option<EpochKind>,
-    pub started_at_us: i64,
-    pub ranges: Ranges,
-    /// The next offset of every partition that the pipeline knows.
-    pub next: Positions,
-    pub messages: u64,
-    pub dead_letters: u64,
-    pub bronze_rows: u64,
-    pub bronze: Vec<RecordBatch>,
-    pub dead: Vec<RecordBatch>,
-    pub silver: Vec<RecordBatch>,
-    pub quarantine: Vec<RecordBatch>,
-    /// One list for each of [`Layout::rows`].
-    pub rows: Vec<Vec<RecordBatch>>,
-    pub changes: Vec<TableChanges>,
-    /// Rows that come before those above, and are being encoded.
-    pub intakes: Intakes,
-    pub duplicates: u64,
-    pub late_rows: u64,
-    pub warned_rows: u64,
-    pub watermark_us: Option<i64>,
-    /// Whether a row of a later version of the contract has come.
-    pub evolved: bool,
-    pub stages: BTreeMap<&'static str, i64>,
-    /// Newest and oldest moment at which the source got a message, for freshness.
-    pub source_at_us: Vec<i64>,
-    /// Bronze is written already: the epoch is being refined from it.
-    pub bronze_done: bool,
-    /// Only bronze and dead letters are wanted: `assay ingest`.
-    pub bronze_only: bool,
-    /// Versions at the epoch of tables that have later epochs already.
-    pub versions: BTreeMap<TableName, u64>,
-}
 
 /// All tables in the hands of the one writer.
 pub struct Tables {
@@ -105,6 +42,7 @@ pub struct Tables {
     handle: Handle,
     pub(super) clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
+    tracer: EpochTracer,
 }
 
 /// One table's part of an epoch.
@@ -177,6 +115,7 @@ impl Tables {
             waiting: BTreeMap::new(),
             keys,
             handle: Handle::current(),
+            tracer: EpochTracer::off(EpochTraces::of_lake(lake.hash_key()), Arc::clone(&clock)),
             clock,
             metrics,
         })
@@ -185,6 +124,16 @@ impl Tables {
     #[must_use]
     pub fn handle(&self) -> &Handle {
         &self.handle
+    }
+
+    /// Each epoch has a trace from now on.
+    pub fn trace(&mut self, traces: Traces) {
+        self.tracer.tell(traces);
+    }
+
+    #[must_use]
+    pub fn tracer(&self) -> &EpochTracer {
+        &self.tracer
     }
 
     /// A reader of the files of one table.
@@ -240,7 +189,24 @@ impl Tables {
     ///
     /// # Errors
     /// When another writer was here, or the store did not answer for that long.
-    pub fn write(&mut self, mut work: EpochWork, patience: Duration) -> Result<EpochRecord, LakeError> {
+    pub fn write(&mut self, work: EpochWork, patience: Duration) -> Result<EpochRecord, LakeError> {
+        let outline = self.tracer.outline(&work);
+        let mut writing = Writing::default();
+        let written = self.write_all(work, patience, &mut writing);
+        match (outline, &written) {
+            (Some(outline), Ok(record)) => self.tracer.written(outline, &writing, record),
+            (Some(outline), Err(error)) => self.tracer.not_written(outline, &writing, error),
+            (None, _) => {}
+        }
+        written
+    }
+
+    fn write_all(
+        &mut self,
+        mut work: EpochWork,
+        patience: Duration,
+        writing: &mut Writing,
+    ) -> Result<EpochRecord, LakeError> {
         let began_us = self.clock.now_us();
         if work.evolved {
             self.gain();
@@ -248,12 +214,14 @@ impl Tables {
         let counts = self.counts(&work);
         let mut steps = self.plan(&mut work)?;
         let encoded_us = self.clock.now_us();
+        writing.stages.took("encode", began_us, encoded_us);
         let deadline_us = encoded_us.saturating_add(i64::try_from(patience.as_micros()).unwrap_or(i64::MAX));
         let mut pause = Duration::from_millis(100);
         let record = loop {
-            match self.commit(&work, &counts, &mut steps, began_us, encoded_us) {
+            match self.commit(&work, &counts, &mut steps, writing, encoded_us) {
                 Ok(record) => break record,
                 Err(error) if error.is_retryable() && self.clock.now_us() < deadline_us => {
+                    writing.retries.push((self.clock.now_us(), error.to_string()));
                     tracing::warn!(epoch = work.epoch, %error, retry_in_ms = pause.as_millis() as u64, "the epoch waits for its store");
                     pause_for(pause);
                     pause = (pause * 2).min(Duration::from_secs(10));
@@ -366,12 +334,13 @@ impl Tables {
         work: &EpochWork,
         counts: &Counts,
         steps: &mut [Step],
-        began_us: i64,
+        writing: &mut Writing,
         encoded_us: i64,
     ) -> Result<EpochRecord, LakeError> {
         let handle = self.handle.clone();
         let metrics = Arc::clone(&self.metrics);
         handle.block_on(async {
+            let storing_us = self.clock.now_us();
             futures::future::try_join_all(steps.iter().filter(|step| step.done.is_none()).map(|step| {
                 let table = self.all().find(|table| *table.name() == step.table);
                 let failed = |_: &LakeError| metrics.commit_failed(&step.table);
@@ -383,6 +352,7 @@ impl Tables {
                 }
             }))
             .await?;
+            writing.stages.took("store", storing_us, self.clock.now_us());
             for step in steps.iter_mut().filter(|step| step.done.is_none()) {
                 let began_at_us = self.clock.now_us();
                 let now_ms = began_at_us / 1000;
@@ -394,11 +364,14 @@ impl Tables {
                 } else {
                     table.commit(&step.commit, now_ms).await
                 };
-                let took = Duration::from_micros(u64::try_from(clock.now_us() - began_at_us).unwrap_or(0));
+                let stint = Stint::new(began_at_us, clock.now_us());
+                let took = Duration::from_micros(u64::try_from(stint.busy_us).unwrap_or(0));
                 match outcome {
                     Ok(outcome) => {
                         step.done = Some(outcome.version());
                         metrics.committed(&step.table, took);
+                        let (table, rows) = (step.table.clone(), step.rows_added);
+                        writing.commits.push(Committed { table, stint, version: outcome.version(), rows });
                     }
                     Err(error) => {
                         metrics.commit_failed(&step.table);
@@ -406,7 +379,7 @@ impl Tables {
                     }
                 }
             }
-            let record = self.record(work, counts, steps, began_us, encoded_us);
+            let record = self.record(work, counts, steps, &writing.stages, encoded_us);
             if !work.bronze_only {
                 if let Some(imbalance) = record.imbalance() {
                     return Err(LakeError::Epoch(format!(
@@ -415,13 +388,22 @@ impl Tables {
                     )));
                 }
                 let published = self.ledger.publish(&record, record.published_at_us / 1000).await;
-                let _ = published.inspect_err(|_| metrics.commit_failed(&EpochLedger::table_name()))?;
+                let published = published.inspect_err(|_| metrics.commit_failed(&EpochLedger::table_name()))?;
+                let stint = Stint::new(record.published_at_us, self.clock.now_us());
+                writing.commits.push(of_ledger(stint, published.version()));
             }
             Ok(record)
         })
     }
 
-    fn record(&self, work: &EpochWork, counts: &Counts, steps: &[Step], began_us: i64, encoded_us: i64) -> EpochRecord {
+    fn record(
+        &self,
+        work: &EpochWork,
+        counts: &Counts,
+        steps: &[Step],
+        writing: &Timeline,
+        encoded_us: i64,
+    ) -> EpochRecord {
         let added: BTreeMap<&TableName, i64> = steps.iter().map(|step| (&step.table, step.rows_added)).collect();
         let tables = self
             .all()
@@ -435,8 +417,11 @@ impl Tables {
             .collect();
         let published_at_us = self.clock.now_us();
         let mut stages = work.stages.clone();
-        stages.insert("encode", encoded_us - began_us);
-        stages.insert("commit", published_at_us - encoded_us);
+        // Storing the files and the commits of all tables together.
+        stages.took("commit", encoded_us, published_at_us);
+        if let Some(stint) = writing.get("encode") {
+            stages.join("encode", stint);
+        }
         let restated = work.changes.iter().filter_map(|changes| changes.restated.as_ref());
         EpochRecord {
             epoch: work.epoch,
@@ -455,7 +440,7 @@ impl Tables {
             restated_rows: restated.map(|restated| restated.after.num_rows() as u64).sum(),
             warned_rows: work.warned_rows,
             tables,
-            stages: stages.into_iter().map(|(stage, micros)| StageTime { stage, micros }).collect(),
+            stages: stages.times().collect(),
         }
     }
 }

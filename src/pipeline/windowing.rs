@@ -7,8 +7,8 @@ use arrow::array::RecordBatch;
 
 use super::ahead::EncodeAhead;
 use super::error::PipelineError;
-use super::tables::EpochWork;
-use crate::domain::{Clock, TableName};
+use super::work::EpochWork;
+use crate::domain::{Clock, Stint, TableName};
 use crate::lake::{DataFile, FileHistory};
 use crate::refine::window::WindowEngine;
 
@@ -52,13 +52,13 @@ pub(super) struct WindowStage {
     past: Past,
     clock: Arc<dyn Clock>,
     /// Since the last epoch ended.
-    busy_us: i64,
+    busy: Option<Stint>,
 }
 
 impl WindowStage {
     pub fn new(engine: WindowEngine, history: FileHistory, clock: Arc<dyn Clock>) -> Self {
         let columns = engine.source_columns().into_iter().collect();
-        Self { engine, past: Past::new(history, columns), clock, busy_us: 0 }
+        Self { engine, past: Past::new(history, columns), clock, busy: None }
     }
 
     /// As [`WindowEngine::warm_up`].
@@ -71,7 +71,8 @@ impl WindowStage {
         let began = self.clock.now_us();
         self.engine.update(silver, &self.past.history, before_us)?;
         self.past.remember(epoch, silver)?;
-        self.busy_us += self.clock.now_us() - began;
+        let stint = Stint::new(began, self.clock.now_us());
+        self.busy.get_or_insert(Stint { busy_us: 0, times: 0, ..stint }).join(stint);
         Ok(())
     }
 
@@ -86,8 +87,10 @@ impl WindowStage {
         };
         work.changes = self.engine.finish_in_parts(work.watermark_us, with_open, ahead.part_rows(), &mut take)?;
         taken?;
-        let busy_us = std::mem::take(&mut self.busy_us) + self.clock.now_us() - began;
-        *work.stages.entry("windows").or_default() += busy_us;
+        if let Some(updated) = self.busy.take() {
+            work.stages.join("windows", updated);
+        }
+        work.stages.took("windows", began, self.clock.now_us());
         Ok(())
     }
 

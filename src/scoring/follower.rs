@@ -243,6 +243,12 @@ impl LakeFollower {
         Ok(())
     }
 
+    /// The key of the lake's identifier hashes, once the lake was found.
+    #[must_use]
+    pub fn lake_key(&self) -> Option<[u64; 2]> {
+        self.lake.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(Lake::hash_key)
+    }
+
     /// Memory that counts and features hold, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {

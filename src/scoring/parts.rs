@@ -8,6 +8,7 @@ use arrow::error::ArrowError;
 use super::scores::Chunk;
 use super::{Chosen, Item, Role, Scorer, Scores, ScoringError, Served, Trial};
 use crate::contract::Decoded;
+use crate::domain::Stint;
 
 /// Transactions that one version is to be asked about; no model was asked yet.
 #[derive(Debug)]
@@ -72,7 +73,10 @@ impl Scorer {
         payloads: impl ExactSizeIterator<Item = &'a [u8]>,
         pins: &[Option<Arc<Served>>],
     ) -> Result<Vec<Part>, ScoringError> {
-        self.prepare(self.pipeline.decode(payloads), |place| pins.get(place).and_then(Option::as_ref))
+        let began_us = self.traces.now_us();
+        let decoded = self.pipeline.decode(payloads);
+        let parsed = Stint::new(began_us, self.traces.now_us());
+        self.prepare_parsed(decoded, Some(parsed), |place| pins.get(place).and_then(Option::as_ref))
     }
 
     /// As [`Scorer::prepare_json`], with rows of the contract; `pin` tells the version that was named for a place.
@@ -84,8 +88,20 @@ impl Scorer {
         decoded: Decoded,
         pin: impl Fn(usize) -> Option<&'a Arc<Served>>,
     ) -> Result<Vec<Part>, ScoringError> {
+        self.prepare_parsed(decoded, None, pin)
+    }
+
+    fn prepare_parsed<'a>(
+        &self,
+        decoded: Decoded,
+        parsed: Option<Stint>,
+        pin: impl Fn(usize) -> Option<&'a Arc<Served>>,
+    ) -> Result<Vec<Part>, ScoringError> {
         let chosen = self.models.chosen();
         let mut whole = self.refine(decoded)?;
+        if let (Some(watch), Some(parsed)) = (&whole.watch, parsed) {
+            watch.took("parse", parsed.began_us, parsed.ended_us);
+        }
         let mut routes = Routes::default();
         let of_chunks: Vec<Vec<usize>> =
             whole.chunks.iter().map(|chunk| self.routes_of(chunk, &chosen, &pin, &mut routes)).collect();

@@ -10,12 +10,13 @@ use arrow::util::display::array_value_to_string;
 use super::pipeline::CHUNK_ROWS;
 use super::scores::{Chunk, Ids};
 use super::{
-    DecidedBy, FeatureSource, Item, Models, Prediction, Refusal, Role, RuleScore, Scores, ScoringError,
-    ScoringPipeline, ScoringSettings, SharedFeatures, Split,
+    Added, DecidedBy, FeatureSource, Item, Models, Prediction, Refusal, Role, RuleScore, Scores, ScoringError,
+    ScoringPipeline, ScoringSettings, SharedFeatures, Split, Standing,
 };
 use crate::contract::{Decoded, Rejected};
-use crate::domain::Clock;
+use crate::domain::{Clock, TableName};
 use crate::refine::RefineError;
+use crate::telemetry::traces::{Stopwatch, Traces};
 
 /// Everything that a request needs: shared by all of them, changed by none.
 pub struct Scorer {
@@ -24,6 +25,8 @@ pub struct Scorer {
     pub models: Arc<Models>,
     pub settings: ScoringSettings,
     pub clock: Arc<dyn Clock>,
+    /// Off, unless [`Scorer::traced`] says otherwise.
+    pub traces: Traces,
     /// Whom the challenger answers.
     pub(super) split: Option<Split>,
     /// The table of rules, by number, and its columns.
@@ -57,7 +60,15 @@ impl Scorer {
         let split = Split::of(&settings, &pipeline).ok().flatten();
         let run = uuid::Uuid::new_v4().simple().to_string();
         let predictions = AtomicU64::new(0);
-        Self { pipeline, features, models, settings, clock, split, rules, run: run.into(), predictions }
+        let (run, traces) = (run.into(), Traces::default());
+        Self { pipeline, features, models, settings, clock, traces, split, rules, run, predictions }
+    }
+
+    /// What parts of the work take is noted from now on, where traces are on.
+    #[must_use]
+    pub fn traced(mut self, traces: Traces) -> Self {
+        self.traces = traces;
+        self
     }
 
     /// Scores JSON objects, each by itself, with the champion.
@@ -92,6 +103,7 @@ impl Scorer {
             standing: self.features.standing(),
             now_us: self.clock.now_us(),
             model: None,
+            watch: self.traces.stopwatch().map(Arc::new),
             ids: self.next_ids(count),
         };
         scores.items.resize_with(count, || Item::Refused(Refusal::default()));
@@ -138,9 +150,10 @@ impl Scorer {
     }
 
     fn refine_chunk(&self, rows: &RecordBatch, messages: &[u32], scores: &mut Scores) -> Result<(), ScoringError> {
-        let screened = self.pipeline.refine(rows, scores.now_us)?;
-        let features: &dyn FeatureSource = self.features.as_ref();
-        let following = self.pipeline.follow(&screened.rows, features)?;
+        let watch = scores.watch.as_deref();
+        let screened = Stopwatch::time(watch, "refine", || self.pipeline.refine(rows, scores.now_us))?;
+        let features = TimedFeatures { source: self.features.as_ref(), watch };
+        let following = Stopwatch::time(watch, "rules", || self.pipeline.follow(&screened.rows, &features))?;
         let message = |row: usize| messages.get(row).map_or(usize::MAX, |message| *message as usize);
         for (row, broken) in screened.refused {
             scores.set(message(row), Item::Refused(self.refusal(broken)));
@@ -225,6 +238,22 @@ impl Rules {
             class: text(self.class).unwrap_or_default().to_owned(),
             reasons: RuleScore::split(text(self.reasons).unwrap_or_default()),
         })
+    }
+}
+
+/// What is known of the past, and how long it takes to find.
+struct TimedFeatures<'a> {
+    source: &'a dyn FeatureSource,
+    watch: Option<&'a Stopwatch>,
+}
+
+impl FeatureSource for TimedFeatures<'_> {
+    fn added(&self, table: &TableName, silver: &RecordBatch) -> Result<Added, String> {
+        Stopwatch::time(self.watch, "features", || self.source.added(table, silver))
+    }
+
+    fn standing(&self) -> Standing {
+        self.source.standing()
     }
 }
 

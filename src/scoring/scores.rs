@@ -10,6 +10,7 @@ use super::pipeline::Followed;
 use super::served::Answers;
 use super::{Served, Standing};
 use crate::refine::EVALUATES;
+use crate::telemetry::traces::Stopwatch;
 
 /// What came together keeps its batches: about so much beside its rows.
 const ROUND_BYTES: usize = 16 << 10;
@@ -51,6 +52,8 @@ pub struct Scores {
     pub model: Option<Arc<Served>>,
     pub standing: Standing,
     pub now_us: i64,
+    /// What their parts took, where somebody wants to know.
+    pub watch: Option<Arc<Stopwatch>>,
     pub(super) chunks: Vec<Chunk>,
     pub(super) ids: Ids,
 }
@@ -169,8 +172,9 @@ impl Scores {
     /// None of these transactions yet, for another version.
     pub(super) fn apart(&self, role: Role, model: Option<Arc<Served>>) -> Self {
         let (standing, now_us) = (self.standing, self.now_us);
-        let ids = self.ids.clone();
-        Self { items: Vec::new(), places: Vec::new(), role, model, standing, now_us, chunks: Vec::new(), ids }
+        let (ids, chunks) = (self.ids.clone(), Vec::new());
+        let watch = self.watch.as_ref().map(|watch| Arc::new(watch.apart()));
+        Self { items: Vec::new(), places: Vec::new(), role, model, standing, now_us, watch, chunks, ids }
     }
 
     /// Takes on the transactions of a chunk.

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use crate::scoring::{Asked, Outcome, Part, Receipts, Role, Scorer, Scores, Shadows, Trial, Verdict};
 use crate::telemetry::Metrics;
+use crate::telemetry::traces::Stopwatch;
 
 pub(super) struct Asking {
     pub scorer: Arc<Scorer>,
@@ -26,8 +27,16 @@ impl Asking {
     pub(super) fn ask(&self, part: Part, came: Came) -> Vec<Arc<Scores>> {
         let (role, transactions) = (part.role(), part.rows() as u64);
         let began = Instant::now();
+        let asking_us = self.scorer.traces.now_us();
         let Asked { scores, failed, trial } = self.scorer.ask(part);
         let took = began.elapsed();
+        if self.scorer.traces.is_on() {
+            let asked_us = self.scorer.traces.now_us();
+            scores
+                .iter()
+                .filter_map(|scores| scores.watch.as_ref())
+                .for_each(|watch| watch.took("model", asking_us, asked_us));
+        }
         let scores: Vec<Arc<Scores>> = scores.into_iter().map(Arc::new).collect();
         if transactions > 0 {
             let roles = self.metrics.roles();
@@ -41,7 +50,7 @@ impl Asking {
         }
         for scores in &scores {
             if let Some(receipts) = &self.receipts {
-                receipts.offer(scores);
+                Stopwatch::time(scores.watch.as_deref(), "receipt", || receipts.offer(scores));
             }
             if let Some(shadows) = &self.shadows {
                 // In the place of a challenger the champion says what the challenger could not: not asked twice.

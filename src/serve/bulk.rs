@@ -21,6 +21,7 @@ use super::asking::{Asking, Came};
 use super::body::{ARROW, BodyKind, LINES, elements, lines};
 use super::counts::{Counted, Counts};
 use super::predictions::{Answered, push_item};
+use super::traced::Traced;
 use crate::contract::Decoded;
 use crate::scoring::{CHUNK_ROWS, Item, Scores, ScoringError, Served};
 use crate::telemetry::Metrics;
@@ -31,6 +32,7 @@ pub(super) struct Bulk<'a> {
     pub rows_max: usize,
     /// The version that is to answer, where one was named.
     pub pin: Option<&'a Arc<Served>>,
+    pub traced: Option<&'a Traced>,
 }
 
 /// What was said of transactions that were scored together.
@@ -56,6 +58,9 @@ impl Bulk<'_> {
     fn scored(&self, decoded: Decoded) -> Result<Scored, ScoringError> {
         let parts = self.asking.scorer.prepare(decoded, |_| self.pin)?;
         let all: Vec<Arc<Scores>> = parts.into_iter().flat_map(|part| self.asking.ask(part, Came::InBatch)).collect();
+        if let Some(traced) = self.traced {
+            all.iter().for_each(|scores| traced.scored(scores));
+        }
         let mut order = vec![(0, 0); all.iter().map(|scores| scores.items.len()).sum()];
         for (number, scores) in all.iter().enumerate() {
             for (item, place) in scores.places.iter().enumerate() {
@@ -109,7 +114,12 @@ fn score_json(bulk: &Bulk<'_>, items: &[&[u8]], contributions: usize, by_line: b
     let parts = items
         .par_chunks(CHUNK_ROWS)
         .map(|items| {
-            let scored = bulk.scored(scorer.pipeline.decode(items.iter().copied()))?;
+            let parsing_us = bulk.traced.map_or(0, Traced::now_us);
+            let decoded = scorer.pipeline.decode(items.iter().copied());
+            if let Some(traced) = bulk.traced {
+                traced.took("parse", parsing_us);
+            }
+            let scored = bulk.scored(decoded)?;
             let mut text = Vec::with_capacity(items.len() * 380);
             let mut counts = scored.counts();
             for (place, (number, scores, item)) in scored.items().enumerate() {

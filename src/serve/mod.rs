@@ -39,6 +39,7 @@ pub mod sql;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod traced;
 
 use std::io;
 use std::path::PathBuf;
@@ -58,6 +59,7 @@ pub use routes::router;
 pub use tls::{Tls, TlsError};
 
 use crate::telemetry::Metrics;
+use crate::telemetry::traces::Traces;
 
 /// The `[serve]` section of the settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,6 +150,8 @@ pub struct ServeState {
     pub predict: Option<Predict>,
     /// Absent where there is no page.
     pub console: Option<Console>,
+    /// Each request has a span there, but for what machines ask all day.
+    pub traces: Traces,
 }
 
 /// Serves, encrypted where `tls` is given, until `shutdown` resolves and the requests under way are answered, or the drain timeout is over.

@@ -19,6 +19,7 @@ use super::bulk::Bulk;
 use super::counts::Counts;
 use super::pinning::Pinning;
 use super::predictions::{Told, refused};
+use super::traced;
 use super::{ApiKeys, Problem, ServeSettings, ServeState, models, openapi, score};
 use crate::scoring::{Item, Receipts, Scorer, Shadows};
 use crate::telemetry::Metrics;
@@ -149,6 +150,8 @@ async fn score_one(
     let _permit = inner.requests.try_acquire().map_err(|_| {
         Problem::busy(format!("{} transactions are being scored already; try again", state.settings.requests_max))
     })?;
+    let traced = traced::current();
+    let reading_us = traced.as_ref().map_or(0, |traced| traced.now_us());
     let payload = body::read(request, state.settings.body_bytes_max).await?;
     // With the body read: else the connection would be closed on a client that is still sending it.
     let pin = pin?;
@@ -157,7 +160,16 @@ async fn score_one(
         One::Transaction => payload,
         One::Question => score::transaction(&scorer.pipeline, &payload, scorer.clock.now_us(), || scorer.new_key())?,
     };
-    let (scores, item) = inner.batching.score(payload, pin).await.map_err(|cause| failed(&cause))?;
+    if let Some(traced) = &traced {
+        traced.took("read body", reading_us);
+    }
+    let asked_us = traced.as_ref().map_or(0, |traced| traced.now_us());
+    let scored = inner.batching.score(payload, pin).await;
+    let (scores, item) = scored.map_err(|cause| failed(&cause))?;
+    if let Some(traced) = &traced {
+        traced.waited(asked_us, &scores);
+        traced.scored(&scores);
+    }
     let most = scorer.settings.contributions_max;
     match scores.items.get(item) {
         Some(item @ Item::Scored { chunk, row }) => {
@@ -201,12 +213,17 @@ async fn score_many(predict: &Predict, state: &ServeState, request: Request) -> 
     let _permit = inner.batches.try_acquire().map_err(|_| {
         Problem::busy(format!("{} batches are being scored already; try again", state.settings.batches_max))
     })?;
+    let traced = traced::current();
+    let reading_us = traced.as_ref().map_or(0, |traced| traced.now_us());
     let text = body::read(request, state.settings.batch_bytes_max).await?;
+    if let Some(traced) = &traced {
+        traced.took("read body", reading_us);
+    }
     let pin = pin?;
     let asking = Arc::clone(&inner.asking);
     let rows_max = state.settings.batch_rows_max;
     let scored = tokio::task::spawn_blocking(move || {
-        let bulk = Bulk { asking: &asking, rows_max, pin: pin.as_ref() };
+        let bulk = Bulk { asking: &asking, rows_max, pin: pin.as_ref(), traced: traced.as_deref() };
         bulk.score(kind, &text, contributions)
     });
     match scored.await {

@@ -11,6 +11,7 @@ use futures::FutureExt;
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::traced::{self, Traced, Unanswered};
 use super::{Problem, ServeState, console, predict};
 
 /// Where the process scores.
@@ -86,8 +87,21 @@ async fn wrong_method(method: Method, uri: Uri) -> Problem {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} does not take {method}", uri.path()))
 }
 
-/// No request takes for ever, none brings the service down, and no answer is kept by a cache in between.
+/// Tells the request, where somebody wants to know.
 async fn within_bounds(State(state): State<ServeState>, request: Request, next: Next) -> Response {
+    let scheme = if state.settings.certificate_file.as_os_str().is_empty() { "http" } else { "https" };
+    let traced = Traced::begin(&state.traces, &request, scheme);
+    let unanswered = Unanswered(traced.clone());
+    let response = traced::within(traced.as_ref(), answered(state, request, next)).await;
+    if let Some(traced) = &traced {
+        traced.end(response.status());
+    }
+    drop(unanswered);
+    response
+}
+
+/// No request takes for ever, none brings the service down, and no answer is kept by a cache in between.
+async fn answered(state: ServeState, request: Request, next: Next) -> Response {
     let began = Instant::now();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     // Routes count what they answer; what is answered in their place is counted here.

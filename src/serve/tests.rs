@@ -32,7 +32,14 @@ impl Answer {
 async fn start(settings: ServeSettings) -> Server {
     let metrics = Arc::new(Metrics::new("9.9.9", Arc::new(ManualClock::at(0))).unwrap());
     let readiness = Readiness::awaiting(["kafka", "lake"]);
-    let state = ServeState { metrics, readiness: readiness.clone(), settings, predict: None, console: None };
+    let state = ServeState {
+        metrics,
+        readiness: readiness.clone(),
+        settings,
+        predict: None,
+        console: None,
+        traces: Traces::default(),
+    };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
@@ -135,7 +142,14 @@ async fn a_body_that_is_too_large_is_refused_unread() {
 async fn a_handler_that_hangs_or_panics_gets_an_answer() {
     let settings = ServeSettings { request_timeout_ms: 30, ..ServeSettings::default() };
     let metrics = Arc::new(Metrics::new("1", Arc::new(ManualClock::at(0))).unwrap());
-    let state = ServeState { metrics, readiness: Readiness::default(), settings, predict: None, console: None };
+    let state = ServeState {
+        metrics,
+        readiness: Readiness::default(),
+        settings,
+        predict: None,
+        console: None,
+        traces: Traces::default(),
+    };
     let routes = axum::Router::new()
         .route("/hangs", axum::routing::get(std::future::pending::<&'static str>))
         .route("/panics", axum::routing::get(|| async { if true { panic!("on purpose") } else { "" } }));

@@ -18,6 +18,7 @@ use crate::serve::flight::FlightSettings;
 use crate::serve::sql::{Passwords, PostgresSettings};
 use crate::serve::{ApiKeys, ConsoleSettings, ServeSettings};
 use crate::source::{KafkaSettings, SourceError};
+use crate::telemetry::traces::{StandardVariables, TraceSettings};
 use crate::telemetry::{LogFormat, check_filter};
 use crate::tracking::TrackingSettings;
 use crate::warehouse::WarehouseSettings;
@@ -33,13 +34,14 @@ pub const DEFAULTS: &str = include_str!("default.toml");
 /// Variables that begin so are settings.
 const PREFIX: &str = "ASSAY_";
 /// Passwords come from variables or files only.
-const SECRETS: [&str; 6] = [
+const SECRETS: [&str; 7] = [
     "REGISTRY_PASSWORD",
     "KAFKA_PASSWORD",
     "SERVE_API_KEY",
     "SERVE_ADMIN_KEY",
     "POSTGRES_PASSWORD",
     "WAREHOUSE_PASSWORD",
+    "TRACES_HEADERS",
 ];
 
 /// Everything that can be set.
@@ -67,6 +69,7 @@ pub struct Settings {
     pub postgres: PostgresSettings,
     pub flight: FlightSettings,
     pub warehouse: WarehouseSettings,
+    pub traces: TraceSettings,
     pub log: LogSettings,
     /// What MLflow's own variables say.
     #[serde(skip)]
@@ -136,6 +139,7 @@ impl Default for Settings {
             postgres: PostgresSettings::default(),
             flight: FlightSettings::default(),
             warehouse: WarehouseSettings::default(),
+            traces: TraceSettings::default(),
             log: LogSettings::default(),
             mlflow: TrackingSettings::default(),
         }
@@ -199,10 +203,14 @@ impl Settings {
         }
         let location_of_file = table.get("lake").and_then(|lake| lake.get("location")?.as_str()).map(ToOwned::to_owned);
         let mut secrets = Vec::new();
-        let mut mlflow = TrackingSettings::default();
+        let (mut mlflow, mut telemetry) = (TrackingSettings::default(), StandardVariables::default());
         for (name, value) in variables {
             let Some(key) = name.strip_prefix(PREFIX) else {
-                of_mlflow(&mut mlflow, &name, value);
+                if name.starts_with("OTEL_") {
+                    telemetry.take(&name, value);
+                } else {
+                    of_mlflow(&mut mlflow, &name, value);
+                }
                 continue;
             };
             if SECRETS.contains(&key) {
@@ -222,6 +230,7 @@ impl Settings {
             match key.as_str() {
                 "REGISTRY_PASSWORD" => settings.registry.password = Some(Secret(value)),
                 "SERVE_API_KEY" => settings.serve.api_keys.push(ApiKeys::hash(&value)),
+                "TRACES_HEADERS" => settings.traces.headers = Some(value),
                 "WAREHOUSE_PASSWORD" => settings.warehouse.password = Some(Secret(value)),
                 "SERVE_ADMIN_KEY" => settings.serve.admin_keys.push(ApiKeys::hash(&value)),
                 "POSTGRES_PASSWORD" => settings.postgres.password = Some(Passwords::hash(&value)),
@@ -231,9 +240,11 @@ impl Settings {
             }
         }
         settings.mlflow = mlflow;
+        settings.traces.standard = telemetry;
         if let Some(folder) = file.and_then(Path::parent) {
             let (serve, warehouse) = (&mut settings.serve, &mut settings.warehouse);
             let (postgres, flight) = (&mut settings.postgres, &mut settings.flight);
+            let traces = &mut settings.traces;
             for path in [
                 &mut settings.contract.folder,
                 &mut settings.sql.folder,
@@ -248,6 +259,7 @@ impl Settings {
                 &mut flight.key_file,
                 &mut warehouse.password_file,
                 &mut warehouse.ca_file,
+                &mut traces.headers_file,
             ] {
                 if path.as_os_str().is_empty() || path.is_absolute() {
                     continue;
@@ -363,6 +375,11 @@ impl Settings {
         }
         if let Some((key, cause)) = self.drift.problem() {
             return Some((format!("drift.{key}"), cause.to_owned()));
+        }
+        if let Some((key, cause)) = self.traces.problem() {
+            // What OpenTelemetry's own variables say has their names.
+            let key = if key.starts_with("OTEL_") { key.to_owned() } else { format!("traces.{key}") };
+            return Some((key, cause));
         }
         if let Some((option, hint)) = self.lake.unknown_option() {
             let cause = format!("is no option of the object store{hint}");

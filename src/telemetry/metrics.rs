@@ -79,6 +79,7 @@ pub struct Metrics {
     sql_seconds: HistogramVec,
     console_questions: IntCounterVec,
     console_seconds: HistogramVec,
+    trace_spans: IntCounterVec,
 }
 
 impl Metrics {
@@ -136,6 +137,7 @@ impl Metrics {
             sql_seconds: make.request_histograms("assay_sql_seconds", "Seconds from a query of a client to its last row.", &["outcome", "protocol"])?,
             console_questions: make.counters("assay_console_questions_total", "Questions of the console, by the view that asked and how they ended.", &["view", "outcome"])?,
             console_seconds: make.histograms_of("assay_console_seconds", "Seconds from a question of the console to its answer, with waiting for a turn.", &["view"], WORK_BUCKETS)?,
+            trace_spans: make.counters("assay_trace_spans_total", "Spans of traces: sent, shed because too many waited, or lost because the receiver took none.", &["outcome"])?,
             registry: make.registry,
             catalog: make.catalog,
             clock,
@@ -354,6 +356,13 @@ impl Metrics {
     #[must_use]
     pub fn receipts_so_far(&self, outcome: &str) -> u64 {
         self.receipts.with_label_values(&[outcome]).get()
+    }
+
+    /// Spans of traces were sent, shed or lost.
+    pub fn trace_spans(&self, outcome: &str, spans: u64) {
+        if spans > 0 {
+            self.trace_spans.with_label_values(&[outcome]).inc_by(spans);
+        }
     }
 
     /// The epoch of the features that requests are scored with.

@@ -1,4 +1,4 @@
-//! What operators see: metrics in Prometheus text format, and structured logs with the epoch as a field.
+//! What operators see: metrics in Prometheus text format, structured logs with the epoch as a field, and traces.
 //!
 //! There are no globals: a [`Metrics`] is created by the top of the program and passed on by `Arc`.
 //!
@@ -51,6 +51,7 @@
 //! | `assay_sql_seconds` | histogram | `outcome`, `protocol` | seconds | from a query of such a client to its last row |
 //! | `assay_console_questions_total` | counter | `view`, `outcome` | questions | of the console: ok, busy (no turn), timeout, memory, sql (the question is wrong), or the code of another refusal |
 //! | `assay_console_seconds` | histogram | `view` | seconds | from a question of the console to its answer, with waiting for a turn |
+//! | `assay_trace_spans_total` | counter | `outcome` | spans | of traces: `sent`, `shed` because too many waited, `lost` because the receiver took none |
 
 mod logging;
 mod memory;
@@ -58,6 +59,7 @@ mod metrics;
 mod roles;
 #[cfg(test)]
 mod tests;
+pub mod traces;
 
 pub use logging::{LogFormat, LoggingError, check_filter, init_logging, init_logging_to, subscriber};
 pub use memory::resident_memory_bytes;

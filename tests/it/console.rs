@@ -9,6 +9,7 @@ use assay::pipeline::{Plan, bronze_schema};
 use assay::refine::Catalog;
 use assay::serve::{ApiKeys, Console, ConsoleParts, ConsoleSettings, Readiness, ServeSettings, ServeState, serve};
 use assay::telemetry::Metrics;
+use assay::telemetry::traces::Traces;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -59,6 +60,7 @@ fn start(lab: &Lab, settings: ConsoleSettings, serving: ServeSettings) -> Servic
         settings: serving,
         predict: None,
         console: Some(console.unwrap()),
+        traces: Traces::default(),
     };
     let listener = wait_for(TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = listener.local_addr().unwrap();

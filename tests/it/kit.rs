@@ -20,6 +20,7 @@ use assay::pipeline::{
 use assay::refine::{Catalog, RefineSettings, functions};
 use assay::source::{Polled, Source, SourceError};
 use assay::telemetry::Metrics;
+use assay::telemetry::traces::Traces;
 use tokio::runtime::{Builder, Runtime};
 
 pub const TOPIC: &str = "shop";
@@ -268,6 +269,7 @@ pub struct Lab {
     pub epoch: EpochSettings,
     pub stages: StageSettings,
     pub compaction: CompactionSettings,
+    pub traces: Traces,
 }
 
 /// A pipeline that is ready to write.
@@ -289,6 +291,7 @@ impl Lab {
             stages: StageSettings { lateness_us: epoch.lateness_us(), ahead_rows: 40, ..StageSettings::default() },
             epoch,
             compaction: CompactionSettings::default(),
+            traces: Traces::default(),
         }
     }
 
@@ -322,7 +325,9 @@ impl Lab {
     }
 
     fn tables_counted(&self, lake: &Lake, metrics: Arc<Metrics>) -> Result<Tables, PipelineError> {
-        Ok(wait_for(Tables::open(lake, &LAYOUT, Arc::clone(&self.clock), metrics))?)
+        let mut tables = wait_for(Tables::open(lake, &LAYOUT, Arc::clone(&self.clock), metrics))?;
+        tables.trace(self.traces.clone());
+        Ok(tables)
     }
 
     /// As a job starts: lease, tables, what an interrupted rebuild left, memory of the past.

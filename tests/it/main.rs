@@ -20,6 +20,7 @@ mod serving;
 mod sql;
 mod standing;
 mod streamed;
+mod traces;
 mod training;
 mod values;
 mod verifying;

@@ -10,6 +10,7 @@ use assay::refine::Catalog;
 use assay::serve::postgres::Postgres;
 use assay::serve::sql::{Passwords, PostgresSettings, Role, Sql, SqlParts};
 use assay::telemetry::Metrics;
+use assay::telemetry::traces::Traces;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -40,6 +41,7 @@ impl Server {
             references: Arc::clone(&Catalog::load(None, &["bronze.transactions".parse().unwrap()]).unwrap().references),
             clock,
             metrics: Arc::clone(&metrics),
+            traces: Traces::default(),
             runtime: RUNTIME.handle().clone(),
             threads: 1,
         };

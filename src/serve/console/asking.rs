@@ -20,7 +20,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
-use super::super::Problem;
+use super::super::{Problem, traced};
 use super::{ConsoleSettings, cells};
 use crate::domain::{Clock, Reaction, TableName};
 use crate::lake::{LakeError, LakeSettings, Session};
@@ -172,7 +172,15 @@ impl Asking {
     /// nobody waits any more, it is dropped.
     pub async fn ask(self: &Arc<Self>, question: Question) -> Result<Answer, Problem> {
         let (began, view) = (Instant::now(), question.view);
+        let traced = traced::current();
+        let asked_us = traced.as_ref().map_or(0, |traced| traced.now_us());
         let asked = self.shared(question).await;
+        if let Some(traced) = &traced {
+            traced.took("query", asked_us);
+            if let Ok(answer) = &asked {
+                traced.answered_from(answer.epoch);
+            }
+        }
         self.told(view, began, &asked);
         asked.map(Arc::unwrap_or_clone)
     }

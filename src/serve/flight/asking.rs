@@ -166,7 +166,7 @@ impl State {
     pub async fn plan(self: &Arc<Self>, who: &Who, sql: &str, transaction: Option<&[u8]>) -> Result<Planned, Failure> {
         let _place = self.place()?;
         let statement = one_question(sql)?;
-        let mut measured = Measured::begin(&self.sql.metrics, Protocol::Flight);
+        let mut measured = Measured::begin(&self.sql, Protocol::Flight);
         let asked = self.ask(who, &statement, transaction).await.inspect_err(|failure| measured.failed(failure))?;
         let places = Places::of(&asked.plan)?;
         if !places.is_empty() {
@@ -189,8 +189,9 @@ impl State {
         Ok(sent_schema(asked.plan.schema().as_arrow()))
     }
 
-    fn keep(&self, who: &Who, asked: Asked, plan: LogicalPlan, measured: Measured) -> Planned {
+    fn keep(&self, who: &Who, asked: Asked, plan: LogicalPlan, mut measured: Measured) -> Planned {
         let epoch = asked.tables.epoch();
+        measured.reads(epoch);
         let columns = with_epoch(&sent_schema(plan.schema().as_arrow()), epoch);
         let ticket = self.tickets.keep(&who.user, Ticket { asked, plan, measured });
         Planned { ticket, columns, epoch }
@@ -302,7 +303,7 @@ impl State {
                 return Err(told.with_hint("bind one row of values before it is executed"));
             }
         };
-        let mut measured = Measured::begin(&self.sql.metrics, Protocol::Flight);
+        let mut measured = Measured::begin(&self.sql, Protocol::Flight);
         let planned = async {
             let asked = self.refreshed(who, &statement, transaction.as_deref(), asked).await?;
             if columns_of(&asked, &places)? != columns {

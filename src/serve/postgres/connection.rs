@@ -162,8 +162,9 @@ impl Connection {
         plan: LogicalPlan,
         format: &Format,
         wait: Wait,
-        measured: Measured,
+        mut measured: Measured,
     ) -> Result<QueryResponse, Failure> {
+        measured.reads(asked.tables.epoch());
         let columns = Columns::of(plan.schema().as_arrow(), format)?;
         let run = Run {
             engine: Arc::clone(&self.shared.sql.engine),

@@ -138,7 +138,7 @@ impl Handler {
             return self.command(client, &command).await;
         }
         let mut wait = self.0.wait();
-        let mut measured = Measured::begin(&self.0.shared.sql.metrics, Protocol::Postgres);
+        let mut measured = Measured::begin(&self.0.shared.sql, Protocol::Postgres);
         let asked = match self.0.plan(statement, &mut wait).await {
             Ok(asked) => asked,
             Err(failure) => {
@@ -379,7 +379,7 @@ impl ExtendedQueryHandler for Handler {
         };
         check_transaction(client, &Command::Query)?;
         let mut wait = self.0.wait();
-        let mut measured = Measured::begin(&self.0.shared.sql.metrics, Protocol::Postgres);
+        let mut measured = Measured::begin(&self.0.shared.sql, Protocol::Postgres);
         let planned = self.bound(question, portal, &mut wait).await;
         let (asked, plan) = planned.inspect_err(|failure| measured.failed(failure))?;
         let rows = self.0.run(asked, plan, &portal.result_column_format, wait, measured).await?;

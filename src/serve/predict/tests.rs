@@ -13,6 +13,7 @@ use crate::domain::ManualClock;
 use crate::model::registry::CHAMPION;
 use crate::scoring::testing::{Kept, NOON_US, transaction};
 use crate::serve::{Readiness, serve};
+use crate::telemetry::traces::Traces;
 
 struct Service {
     address: SocketAddr,
@@ -43,7 +44,11 @@ async fn start(settings: ServeSettings) -> Service {
     start_with(Kept::champion(), settings).await
 }
 
-async fn start_with((kept, scorer): (Kept, Scorer), settings: ServeSettings) -> Service {
+async fn start_with(kept: (Kept, Scorer), settings: ServeSettings) -> Service {
+    start_traced(kept, settings, Traces::default()).await
+}
+
+async fn start_traced((kept, scorer): (Kept, Scorer), settings: ServeSettings, traces: Traces) -> Service {
     let scorer = Arc::new(scorer);
     let metrics = Arc::new(Metrics::new("1", Arc::new(ManualClock::at(0))).unwrap());
     let keys = ApiKeys::load(&settings).unwrap();
@@ -55,7 +60,7 @@ async fn start_with((kept, scorer): (Kept, Scorer), settings: ServeSettings) -> 
         metrics: Arc::clone(&metrics),
     };
     let predict = Some(Predict::new(parts, &settings));
-    let state = ServeState { metrics, readiness: Readiness::default(), settings, predict, console: None };
+    let state = ServeState { metrics, readiness: Readiness::default(), settings, predict, console: None, traces };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -357,4 +362,5 @@ async fn models_are_told_and_exchanged_without_a_failed_request() {
     assert!(told["serving"]["version"].is_string() && told["problem"].is_null());
 }
 
+mod traces;
 mod versions;

@@ -30,6 +30,7 @@ use crate::lake::LakeSettings;
 use crate::query::Sessions;
 use crate::refine::References;
 use crate::telemetry::Metrics;
+use crate::telemetry::traces::Traces;
 
 use engine::Engine;
 
@@ -42,6 +43,8 @@ pub struct SqlParts {
     pub references: Arc<References>,
     pub clock: Arc<dyn Clock>,
     pub metrics: Arc<Metrics>,
+    /// Each question has a span there.
+    pub traces: Traces,
     /// Where queries compute.
     pub runtime: Handle,
     /// Threads of that.
@@ -67,6 +70,7 @@ pub(in crate::serve) struct Shared {
     pub passwords: Passwords,
     pub clock: Arc<dyn Clock>,
     pub metrics: Arc<Metrics>,
+    pub traces: Traces,
     pub runtime: Handle,
     /// How many compute at a time.
     pub turns: Arc<Semaphore>,
@@ -80,7 +84,7 @@ impl Sql {
     /// # Errors
     /// When passwords cannot be used, or the engine cannot be started.
     pub fn new(parts: SqlParts) -> Result<Self, SqlError> {
-        let SqlParts { settings, lake, pipeline, references, clock, metrics, runtime, threads } = parts;
+        let SqlParts { settings, lake, pipeline, references, clock, metrics, traces, runtime, threads } = parts;
         let passwords = Passwords::load(&settings)?;
         let pool = Arc::new(FairSpillPool::new(settings.memory_bytes_max));
         let environment = RuntimeEnvBuilder::new().with_memory_pool(pool).build_arc()?;
@@ -91,7 +95,7 @@ impl Sql {
         for (half, random) in secret.chunks_mut(16).zip([uuid::Uuid::new_v4(), uuid::Uuid::new_v4()]) {
             half.copy_from_slice(random.as_bytes());
         }
-        let shared = Shared { settings, engine, passwords, clock, metrics, runtime, turns, secret };
+        let shared = Shared { settings, engine, passwords, clock, metrics, traces, runtime, turns, secret };
         Ok(Self(Arc::new(shared)))
     }
 }

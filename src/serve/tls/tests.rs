@@ -13,6 +13,7 @@ use super::*;
 use crate::domain::ManualClock;
 use crate::serve::{Readiness, ServeState, serve};
 use crate::telemetry::Metrics;
+use crate::telemetry::traces::Traces;
 
 // Of localhost, until 2120, and of nobody: for these tests alone.
 const CERTIFICATE: &str = include_str!("test_certificate.pem");
@@ -43,7 +44,14 @@ async fn start(settings: ServeSettings) -> Server {
     let metrics = Arc::new(Metrics::new("9.9.9", Arc::new(ManualClock::at(0))).unwrap());
     let tls = Tls::load(&settings).unwrap();
     assert!(tls.is_some());
-    let state = ServeState { metrics, readiness: Readiness::default(), settings, predict: None, console: None };
+    let state = ServeState {
+        metrics,
+        readiness: Readiness::default(),
+        settings,
+        predict: None,
+        console: None,
+        traces: Traces::default(),
+    };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
