@@ -149,7 +149,14 @@ impl EpochTracer {
                     .with("assay.rows_added", commit.rows),
             )
         });
-        let children: Vec<Span> = fetch.into_iter().chain(stages).chain(commits).collect();
+        let mut children: Vec<Span> = fetch.into_iter().chain(stages).chain(commits).collect();
+        if outline.is_bronze_only {
+            // The root is told later, and begins at the instant that bronze holds: nothing of it may be earlier.
+            for child in &mut children {
+                child.began_us = child.began_us.max(root.began_us);
+                child.ended_us = child.ended_us.max(root.began_us);
+            }
+        }
         // Messages are fetched before the first of them begins the epoch, and clocks may be set back.
         root.began_us = children.iter().map(|span| span.began_us).fold(root.began_us, i64::min);
         root.ended_us = children.iter().map(|span| span.ended_us).fold(root.ended_us, i64::max);

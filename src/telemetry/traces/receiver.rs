@@ -104,10 +104,10 @@ fn answer(stream: TcpStream, kept: &Kept) -> std::io::Result<()> {
         }
         let mut body = vec![0; length];
         reader.read_exact(&mut body)?;
+        // Before anybody hears of it: what is said from then on is for the next request.
+        let (status, told) = (kept.status.load(Ordering::SeqCst), kept.answer.lock().unwrap().clone());
         kept.received.lock().unwrap().push(Received { head, body });
         kept.arrived.notify_all();
-        let told = kept.answer.lock().unwrap().clone();
-        let status = kept.status.load(Ordering::SeqCst);
         write!(&stream, "HTTP/1.1 {status} Told\r\ncontent-length: {}\r\n\r\n", told.len())?;
         (&stream).write_all(&told)?;
     }
