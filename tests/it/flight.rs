@@ -33,7 +33,7 @@ use crate::kit::{Cut, Lab, Msg, RUNTIME, Tx, messages, wait_for};
 fn some(count: usize) -> Vec<Msg> {
     messages((0..count).map(|n| {
         let at = format!("2026-01-{:02}T{:02}:10:00Z", 5 + n / 24, n % 24);
-        Tx { user: i64::try_from(n % 2).unwrap(), ..Tx::new(&format!("t{n}"), &at) }.payload()
+        Tx { user: i32::from(n % 2 == 1), ..Tx::new(&format!("t{n}"), &at) }.payload()
     }))
 }
 
