@@ -20,6 +20,7 @@ use assay::refine::Catalog;
 use assay::serve::flight::{Flight, FlightSettings};
 use assay::serve::sql::{Passwords, PostgresSettings, Role, Sql, SqlParts};
 use assay::telemetry::Metrics;
+use assay::telemetry::traces::Traces;
 use futures::{StreamExt, TryStreamExt};
 use prost::Message;
 use tokio::net::TcpListener;
@@ -55,6 +56,7 @@ impl Server {
             references: Arc::clone(&Catalog::load(None, &["bronze.transactions".parse().unwrap()]).unwrap().references),
             clock,
             metrics: Arc::clone(&metrics),
+            traces: Traces::default(),
             runtime: RUNTIME.handle().clone(),
             threads: 1,
         };
@@ -337,6 +339,7 @@ fn who_could_be_reached_from_elsewhere_wants_passwords() {
         references: Arc::clone(&Catalog::load(None, &["bronze.transactions".parse().unwrap()]).unwrap().references),
         clock: clock.clone(),
         metrics: Arc::new(Metrics::new("test", clock).unwrap()),
+        traces: Traces::default(),
         runtime: RUNTIME.handle().clone(),
         threads: 1,
     })
