@@ -7,6 +7,7 @@
 
 mod sizes;
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
@@ -28,9 +29,12 @@ use datafusion::prelude::SessionContext;
 
 use sizes::{Kind, Size, fixed_width};
 
-/// The longest text or list that a function may build, and the longest constant: a join or a projection may repeat a value for
-/// each of 8,192 rows.
+/// The longest text or list that a function may build of shorter ones, and the longest constant: a join or a projection may
+/// repeat a value for each of 8,192 rows.
 pub const VALUE_BYTES_MAX: u64 = 64 << 10;
+
+/// The longest list of numbers or instants in a row: hours of years are asked for so.
+pub const RANGE_BYTES_MAX: u64 = 1 << 20;
 
 /// What one call may build for the rows of a batch.
 pub const CALL_BYTES_MAX: u64 = 64 << 20;
@@ -39,10 +43,10 @@ pub const CALL_BYTES_MAX: u64 = 64 << 20;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TooLarge {
     #[error(
-        "{function} would build a value of {bytes} bytes, and {VALUE_BYTES_MAX} are the most: ask for less; FROM range(…) or \
+        "{function} would build a value of {bytes} bytes, and {most} are the most: ask for less; FROM range(…) or \
          generate_series(…) gives rows without holding them"
     )]
-    Value { function: String, bytes: u64 },
+    Value { function: String, bytes: u64, most: u64 },
     #[error("{function} would build {bytes} bytes for {rows} rows, and {CALL_BYTES_MAX} are the most: ask for less")]
     Call { function: String, bytes: u64, rows: usize },
 }
@@ -84,6 +88,7 @@ impl Bounded {
     fn invoke_in_parts(&self, arguments: ScalarFunctionArgs, upper: &[u64]) -> Result<ColumnarValue> {
         let rows = arguments.number_rows;
         let (mut parts, mut built): (Vec<ArrayRef>, u64) = (Vec::new(), 0);
+        let given = Given::new(&arguments.args);
         let mut from = 0;
         while from < rows {
             let (mut to, mut bytes) = (from, 0_u64);
@@ -99,7 +104,7 @@ impl Bounded {
                 config_options: Arc::clone(&arguments.config_options),
             };
             let part = self.inner.invoke_with_args(part)?;
-            built = built.saturating_add(check_built(self.name(), &part)?);
+            built = built.saturating_add(check_built(self.name(), &part, &|row| given.largest(from + row))?);
             if built > CALL_BYTES_MAX {
                 return Err(TooLarge::Call { function: self.name().to_owned(), bytes: built, rows }.into());
             }
@@ -159,15 +164,17 @@ impl ScalarUDFImpl for Bounded {
         let rows = if is_constant { 1 } else { arguments.number_rows };
         let upper = self.kind.upper(&arguments.args, rows);
         if !self.kind.is_estimate() {
-            check(self.name(), upper.iter().copied())?;
+            let given = Given::new(&arguments.args);
+            check(self.name(), upper.iter().copied(), &|row| self.kind.free_bytes().max(given.largest(row)))?;
             return self.inner.invoke_with_args(arguments);
         }
         if let Some(most) = upper.iter().copied().max().filter(|most| *most > CALL_BYTES_MAX) {
-            return Err(TooLarge::Value { function: self.name().to_owned(), bytes: most }.into());
+            return Err(TooLarge::Value { function: self.name().to_owned(), bytes: most, most: CALL_BYTES_MAX }.into());
         }
         if is_constant || upper.iter().sum::<u64>() <= CALL_BYTES_MAX {
+            let given = Given::new(&arguments.args);
             let made = self.inner.invoke_with_args(arguments)?;
-            check_built(self.name(), &made)?;
+            check_built(self.name(), &made, &|row| given.largest(row))?;
             return Ok(made);
         }
         self.invoke_in_parts(arguments, &upper)
@@ -181,14 +188,34 @@ fn sliced(value: &ColumnarValue, from: usize, rows: usize) -> ColumnarValue {
     }
 }
 
-/// Refuses sizes of values beyond the bounds, and gives their sum.
-fn check(function: &str, sizes: impl Iterator<Item = u64>) -> Result<u64> {
-    let (mut bytes, mut most, mut rows) = (0_u64, 0, 0);
-    for size in sizes {
-        (bytes, most, rows) = (bytes.saturating_add(size), size.max(most), rows + 1);
+/// What a call is given. A value that is no longer than one of its arguments is nothing new: repeated, it does not grow.
+struct Given {
+    arguments: Vec<ColumnarValue>,
+    sizes: OnceCell<Vec<Size>>,
+}
+
+impl Given {
+    /// Looks at nothing before it is asked: few values are long.
+    fn new(arguments: &[ColumnarValue]) -> Self {
+        Self { arguments: arguments.to_vec(), sizes: OnceCell::new() }
     }
-    if most > VALUE_BYTES_MAX {
-        return Err(TooLarge::Value { function: function.to_owned(), bytes: most }.into());
+
+    /// The bytes of the longest argument of a row.
+    fn largest(&self, row: usize) -> u64 {
+        let sizes = self.sizes.get_or_init(|| self.arguments.iter().map(Size::of).collect());
+        sizes.iter().map(|size| size.at(row)).max().unwrap_or(0)
+    }
+}
+
+/// Refuses sizes of values beyond the bounds, and gives their sum. `free` is how long a value of a row may be in any case.
+fn check(function: &str, sizes: impl Iterator<Item = u64>, free: &dyn Fn(usize) -> u64) -> Result<u64> {
+    let (mut bytes, mut rows) = (0_u64, 0);
+    for size in sizes {
+        if size > VALUE_BYTES_MAX && size > free(rows) {
+            let most = VALUE_BYTES_MAX.max(free(rows));
+            return Err(TooLarge::Value { function: function.to_owned(), bytes: size, most }.into());
+        }
+        (bytes, rows) = (bytes.saturating_add(size), rows + 1);
     }
     if bytes > CALL_BYTES_MAX {
         return Err(TooLarge::Call { function: function.to_owned(), bytes, rows }.into());
@@ -196,10 +223,10 @@ fn check(function: &str, sizes: impl Iterator<Item = u64>) -> Result<u64> {
     Ok(bytes)
 }
 
-fn check_built(function: &str, made: &ColumnarValue) -> Result<u64> {
+fn check_built(function: &str, made: &ColumnarValue, free: &dyn Fn(usize) -> u64) -> Result<u64> {
     let rows = if let ColumnarValue::Array(array) = made { array.len() } else { 1 };
     let sizes = Size::of(made);
-    check(function, (0..rows).map(|row| sizes.at(row)))
+    check(function, (0..rows).map(|row| sizes.at(row)), free)
 }
 
 /// Bounds what no name of a function says: `||`, `[…]`, constants, types of a fixed width.
@@ -314,7 +341,8 @@ impl ScalarUDFImpl for Joined {
         let ScalarFunctionArgs { args, number_rows, .. } = arguments;
         let is_constant = args.iter().all(|of| matches!(of, ColumnarValue::Scalar(_)));
         let rows = if is_constant { 1 } else { number_rows };
-        check(self.name(), Kind::Sum.upper(&args, rows).into_iter())?;
+        let given = Given::new(&args);
+        check(self.name(), Kind::Sum.upper(&args, rows).into_iter(), &|row| given.largest(row))?;
         let (mut fields, mut columns, mut sides) = (Vec::new(), Vec::new(), Vec::<Arc<dyn PhysicalExpr>>::new());
         for side in args {
             match side {

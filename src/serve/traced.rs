@@ -100,7 +100,9 @@ impl Traced {
         let mut found = self.found();
         if let Some(root) = root.filter(|root| !found.links.contains(root)) {
             found.links.push(root);
-            found.attributes.push(("assay.epoch", epoch.into()));
+            if !found.attributes.iter().any(|(key, _)| *key == "assay.epoch") {
+                found.attributes.push(("assay.epoch", epoch.into()));
+            }
         }
     }
 

@@ -8,6 +8,8 @@ use url::Url;
 use super::error::WarehouseError;
 use crate::contract::Secret;
 
+/// How long a server may take in nothing while rows are sent to it.
+const BUSY_S: u64 = 300;
 const KEEPALIVE_INTERVAL_S: u64 = 10;
 const KEEPALIVE_RETRIES: u32 = 3;
 
@@ -159,7 +161,8 @@ impl WarehouseSettings {
             client.keepalives(true).keepalives_idle(seconds(self.keepalive_s));
             client.keepalives_interval(seconds(KEEPALIVE_INTERVAL_S)).keepalives_retries(KEEPALIVE_RETRIES);
             let most = self.keepalive_s.saturating_add(KEEPALIVE_INTERVAL_S * u64::from(KEEPALIVE_RETRIES));
-            client.tcp_user_timeout(seconds(most));
+            // While rows are under way it may be busy for as long as that.
+            client.tcp_user_timeout(seconds(most.max(BUSY_S)));
         }
         client.ssl_mode(match mode {
             SslMode::Disable => ClientMode::Disable,

@@ -8,6 +8,8 @@ use arrow::datatypes::{DataType, Int64Type, IntervalMonthDayNanoType, TimeUnit};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::ColumnarValue;
 
+use super::{RANGE_BYTES_MAX, VALUE_BYTES_MAX};
+
 /// What the length of an output follows from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
@@ -59,6 +61,11 @@ impl Kind {
             "to_char" => Self::Format,
             _ => return None,
         })
+    }
+
+    /// How long a value may be whatever the arguments are.
+    pub fn free_bytes(self) -> u64 {
+        if self == Self::Range { RANGE_BYTES_MAX } else { VALUE_BYTES_MAX }
     }
 
     /// Whether what a call builds may be far below what [`Self::upper`] says.
@@ -172,7 +179,7 @@ fn one(figures: Option<Vec<u64>>) -> Size {
     Size::Same(figures.and_then(|figures| figures.first().copied()).unwrap_or(0))
 }
 
-/// Bytes of each value. Elements of a list are taken to be of one size.
+/// Bytes of each value.
 fn bytes(array: &ArrayRef) -> Vec<u64> {
     let sized = |length: Option<usize>| length.unwrap_or(0) as u64;
     match array.data_type() {
@@ -203,12 +210,13 @@ fn bytes_of_lists<O: OffsetSizeTrait>(array: &ArrayRef) -> Vec<u64> {
     let (Some(first), Some(last)) = (lists.value_offsets().first(), lists.value_offsets().last()) else {
         return Vec::new();
     };
-    let values = lists.values().slice(first.as_usize(), last.as_usize() - first.as_usize());
-    let element = match values.len() as u64 {
-        0 => 0,
-        count => bytes(&values).iter().sum::<u64>().div_ceil(count) + 4,
+    let (first, last) = (first.as_usize(), last.as_usize());
+    let mut elements = bytes(&lists.values().slice(first, last - first)).into_iter();
+    let list = |pair: &[O]| {
+        let elements = elements.by_ref().take((pair[1] - pair[0]).as_usize());
+        elements.fold(0_u64, |sum, element| sum.saturating_add(element + 4))
     };
-    lists.value_offsets().windows(2).map(|pair| (pair[1] - pair[0]).as_usize() as u64 * element).collect()
+    lists.value_offsets().windows(2).map(list).collect()
 }
 
 fn average(array: &ArrayRef) -> u64 {
@@ -338,17 +346,29 @@ fn steps(value: &ColumnarValue) -> Option<Vec<Option<i128>>> {
     Some(interval.collect())
 }
 
+/// What a text takes at least where it is an element of a list of fixed length.
+const VIEW_BYTES: u64 = 16;
+
 /// Bytes that a value of a type takes whatever it is; 0 for one that takes what it needs.
 pub(super) fn fixed_width(kind: &DataType) -> u64 {
     match kind {
         DataType::FixedSizeBinary(width) => u64::try_from(*width).unwrap_or(0),
         DataType::FixedSizeList(field, length) => {
-            u64::try_from(*length).unwrap_or(0).saturating_mul(fixed_width(field.data_type()).max(1))
+            u64::try_from(*length).unwrap_or(0).saturating_mul(fixed_width(field.data_type()).max(VIEW_BYTES))
         }
         DataType::Struct(fields) => {
             fields.iter().fold(0_u64, |sum, field| sum.saturating_add(fixed_width(field.data_type())))
         }
-        DataType::List(field) | DataType::LargeList(field) | DataType::Map(field, _) => fixed_width(field.data_type()),
+        DataType::List(field)
+        | DataType::LargeList(field)
+        | DataType::ListView(field)
+        | DataType::LargeListView(field)
+        | DataType::Map(field, _) => fixed_width(field.data_type()),
+        DataType::Dictionary(_, values) => fixed_width(values),
+        DataType::RunEndEncoded(_, values) => fixed_width(values.data_type()),
+        DataType::Union(fields, _) => {
+            fields.iter().fold(0_u64, |sum, (_, field)| sum.saturating_add(fixed_width(field.data_type())))
+        }
         kind => kind.primitive_width().unwrap_or(0) as u64,
     }
 }

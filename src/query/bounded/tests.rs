@@ -18,7 +18,10 @@ async fn tables() -> SessionContext {
 }
 
 /// Each gives gigabytes or more, by a constant or by a column.
-const HUGE: [&str; 43] = [
+const HUGE: [&str; 46] = [
+    "SELECT arrow_cast(arrow_cast(word, 'Binary'), 'Dictionary(Int32, FixedSizeBinary(2000000000))') FROM t",
+    "SELECT arrow_cast(NULL, 'FixedSizeList(65536, Utf8View)') FROM t",
+    "SELECT array_repeat(make_array(CASE WHEN n = 0 THEN repeat('x', 65000) ELSE '' END), CASE WHEN n = 0 THEN 3000 ELSE 1 END) FROM t",
     "SELECT repeat('x', 2000000000)",
     "SELECT repeat(word, many) FROM t",
     "SELECT repeat(viewed, many) FROM t",
@@ -116,6 +119,20 @@ async fn what_is_small_is_answered_as_ever() {
         let (expected, found) = (ask(&free, sql).await, ask(&held, sql).await);
         assert_eq!(found.unwrap_or_else(|e| panic!("{sql}: {e}")), expected.unwrap(), "{sql}");
     }
+}
+
+#[tokio::test]
+async fn a_long_text_of_a_table_may_be_worked_on_but_does_not_grow() {
+    let session = SessionContext::new();
+    session.sql("CREATE TABLE t AS SELECT repeat('xy', 50000) AS a").await.unwrap().collect().await.unwrap();
+    bound(&session);
+    let sql = "SELECT length(replace(a, 'y', '')), length(a || ''), length(concat('', a)), length(regexp_replace(a, '^x', 'z')) FROM t";
+    assert!(ask(&session, sql).await.unwrap().contains("| 50000 "));
+    for sql in ["SELECT a || a FROM t", "SELECT replace(a, 'x', 'zz') FROM t", "SELECT concat(a, 'x') FROM t"] {
+        assert!(ask(&session, sql).await.unwrap_err().to_string().contains("are the most"), "{sql}");
+    }
+    let hours = "SELECT count(*) FROM (SELECT unnest(generate_series(TIMESTAMP '2020-01-01', TIMESTAMP '2026-01-01', INTERVAL '1 hour')))";
+    assert!(ask(&session, hours).await.unwrap().contains("52609"));
 }
 
 #[tokio::test]

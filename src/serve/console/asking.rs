@@ -46,14 +46,14 @@ pub(super) struct Asking {
 /// Who asks the same of the same opened tables gets the same answer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
-    /// The place of the session in memory: the answer holds it, so no other one can be there.
+    /// The place of the session in memory: who answers holds it, so no other one can be there.
     session: usize,
     sql: String,
     values: Vec<ScalarValue>,
     rows_max: Option<usize>,
 }
 
-type Answering = BoxFuture<'static, Result<Arc<Answer>, Problem>>;
+type Answering = BoxFuture<'static, (Arc<Session>, Result<Arc<Answer>, Problem>)>;
 
 /// What is asked, with values for `$1` and so on.
 #[derive(Debug, Clone, Default)]
@@ -197,8 +197,9 @@ impl Asking {
                 None => {
                     let asking = Arc::clone(self);
                     let answer = async move {
-                        let answering = Arc::clone(&asking);
-                        asking.in_turn(async move { answering.answer(session, question).await }).await.map(Arc::new)
+                        let (answering, held) = (Arc::clone(&asking), Arc::clone(&session));
+                        let answer = asking.in_turn(async move { answering.answer(session, question).await }).await;
+                        (held, answer.map(Arc::new))
                     };
                     let answering: Shared<Answering> = answer.boxed().shared();
                     if let Some(weak) = answering.downgrade() {
@@ -208,7 +209,7 @@ impl Asking {
                 }
             }
         };
-        answering.await
+        answering.await.1
     }
 
     /// What is no question in SQL, under the same bounds.

@@ -65,9 +65,12 @@ impl Ledger {
     }
 
     /// The newest epochs, `most` of them, and the sum of all.
-    pub async fn read(&self, most: usize) -> Result<Read, Problem> {
-        let mut held = self.held.lock().await;
-        self.refresh(&mut held).await?;
+    pub async fn read(self: &Arc<Self>, most: usize) -> Result<Read, Problem> {
+        let ledger = Arc::clone(self);
+        // Who stops waiting does not stop it: the next one finds a long ledger summed up.
+        let refreshed = tokio::spawn(async move { ledger.refresh(&mut *ledger.held.lock().await).await });
+        refreshed.await.map_err(|error| internal(&error.to_string()))??;
+        let held = self.held.lock().await;
         let newest = held.newest.front();
         Ok(Read {
             epoch: held.totals.last_epoch,

@@ -84,7 +84,7 @@ pub struct Console(Arc<Inner>);
 struct Inner {
     settings: ConsoleSettings,
     asking: Arc<Asking>,
-    ledger: Ledger,
+    ledger: Arc<Ledger>,
     access: Access,
     lineup: Lineup,
     place: LakeSettings,
@@ -115,7 +115,7 @@ impl Console {
         Ok(Self(Arc::new(Inner {
             settings,
             asking: Arc::new(asking),
-            ledger: Ledger::new(place.clone(), &pipeline, Arc::clone(&clock)),
+            ledger: Arc::new(Ledger::new(place.clone(), &pipeline, Arc::clone(&clock))),
             access: Access::new(parts.readers, parts.admins, serve),
             lineup: Lineup::of(plan),
             lake: place.location.clone(),

@@ -25,19 +25,25 @@ pub(super) struct Who {
     pub role: Option<String>,
 }
 
+/// The token of a header `authorization`.
+pub(super) fn bearer(value: &str) -> Option<&str> {
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
 pub(super) struct Admission {
     sql: Arc<Shared>,
     /// Signs tokens, as long as this process lives; so none of them is kept.
     key: hmac::Key,
     lifetime_us: i64,
-    checks: Semaphore,
+    checks: Arc<Semaphore>,
 }
 
 impl Admission {
     pub fn new(sql: Arc<Shared>, lifetime_s: u64) -> Self {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &mac(&sql.secret, b"tokens"));
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &mac(&sql.secret, b"\0tokens"));
         let lifetime_us = i64::try_from(lifetime_s).unwrap_or(i64::MAX).saturating_mul(1_000_000);
-        Self { sql, key, lifetime_us, checks: Semaphore::new(CHECKS_MAX) }
+        Self { sql, key, lifetime_us, checks: Arc::new(Semaphore::new(CHECKS_MAX)) }
     }
 
     /// Whoever calls. Where there are no passwords, everybody is whom they say, or nobody.
@@ -79,8 +85,13 @@ impl Admission {
         let verifier = self.sql.passwords.of(user).cloned();
         let verifier = verifier.unwrap_or_else(|| Verifier::of_nobody(user, &self.sql.secret));
         let password = password.to_owned();
-        let _turn = self.checks.acquire().await;
-        let checked = tokio::task::spawn_blocking(move || verifier.admits(&password)).await;
+        let turn = Arc::clone(&self.checks).acquire_owned().await;
+        // The turn ends with the work, also when the client has left.
+        let checked = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            verifier.admits(&password)
+        });
+        let checked = checked.await;
         if checked.unwrap_or(false) { Ok(user.to_owned()) } else { Err(wrong()) }
     }
 

@@ -17,14 +17,14 @@ use super::admission::{Admission, Who};
 use super::bind::Places;
 use super::kept::{Handle, Kept};
 use super::rows::{Run, sent_schema, with_epoch};
-use crate::query::{split_epoch, statements};
-use crate::serve::sql::Shared;
+use crate::query::split_epoch;
 use crate::serve::sql::command::Command;
 use crate::serve::sql::engine::{Asked, Tables};
 use crate::serve::sql::failure::{Failure, state};
 use crate::serve::sql::measured::{Measured, Protocol};
 use crate::serve::sql::parameters::Parameters;
 use crate::serve::sql::running::Wait;
+use crate::serve::sql::{Shared, statements};
 
 /// An epoch that only an idle prepared statement holds is let go after this.
 const PLAN_IDLE_US: i64 = 10_000_000;
@@ -347,7 +347,7 @@ pub(super) fn not_prepared() -> Failure {
 
 /// The one question of a text.
 pub(super) fn one_question(sql: &str) -> Result<String, Failure> {
-    let parts = statements(sql).map_err(|error| Failure::of_text(&error, sql))?;
+    let parts = statements(sql)?;
     let Ok([statement]) = <[String; 1]>::try_from(parts) else {
         return Err(Failure::new(state::SYNTAX, "one question at a time: send each statement by itself"));
     };

@@ -14,6 +14,7 @@ mod rows;
 mod service;
 mod settings;
 mod status;
+mod values;
 
 use std::io;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub use settings::FlightSettings;
 
 use super::bounded::BoundedListener;
 use super::connection::Connection;
+use super::keys::is_loopback;
 use super::sql::measured::Protocol;
 use super::sql::{PasswordError, Sql};
 use super::tls::{self, Tls};
@@ -74,6 +76,14 @@ impl Flight {
         sql.passwords.check_address("flight", &settings.address)?;
         let (section, files) = settings.certificate(&sql.settings);
         let tls = tls::acceptor(section, files, b"h2")?.map(Tls);
+        if tls.is_none() && !is_loopback(&settings.address) {
+            let hint = "give flight.certificate_file and flight.key_file, or keep it behind a proxy that encrypts";
+            tracing::warn!(
+                address = settings.address,
+                hint,
+                "Flight SQL is not encrypted: passwords can be read on the way"
+            );
+        }
         let state = Arc::new(State::new(sql, settings));
         let front = Front::new(Arc::clone(&state));
         let front = front.map_err(|failure| FlightError::Internal(failure.message().to_owned()))?;

@@ -4,10 +4,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::compute::concat_batches;
 use arrow::datatypes::Schema;
 use arrow::ipc::writer::IpcWriteOptions;
-use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::sql::metadata::{SqlInfoData, XdbcTypeInfoData};
@@ -27,19 +25,20 @@ use arrow_flight::{
     FlightEndpoint, FlightInfo, HandshakeRequest, HandshakeResponse, IpcMessage, SchemaAsIpc, Ticket,
 };
 use bytes::Bytes;
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{Stream, TryStreamExt};
 use prost::Message;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::admission::Who;
-use super::asking::{Cancelled, Planned, State, one_question};
+use super::admission::{Who, bearer};
+use super::asking::{Cancelled, Planned, State, not_prepared, one_question};
 use super::catalog;
 use super::rows::EPOCH;
+use super::values;
 use crate::serve::sql::failure::{Failure, state};
 
 const CANCEL_FLIGHT_INFO: &str = "CancelFlightInfo";
-/// Messages that one row of values may come in.
-const VALUE_MESSAGES_MAX: usize = 16;
+/// Different things that a client may ask for by number or name in one call.
+const WANTED_MAX: usize = 1000;
 
 type DoGet = <Service as FlightService>::DoGetStream;
 type Answer<T> = Result<Response<T>, Status>;
@@ -111,29 +110,6 @@ impl Service {
         Err(self.state.failed(failure.with_hint(hint)))
     }
 
-    /// The one row of values that a client sends.
-    async fn row(&self, request: Request<PeekableFlightDataStream>) -> Result<RecordBatch, Failure> {
-        let bad = |told: String| Failure::new(state::PROTOCOL, told);
-        let messages = request.into_inner().map_err(Into::into);
-        let mut batches = FlightRecordBatchStream::new_from_flight_data(messages);
-        let mut found = Vec::new();
-        let mut rows = 0;
-        while let Some(batch) = batches.next().await {
-            let batch = batch.map_err(|error| bad(format!("the values cannot be read: {error}")))?;
-            rows += batch.num_rows();
-            found.push(batch);
-            if rows > 1 || found.len() > VALUE_MESSAGES_MAX {
-                break;
-            }
-        }
-        let first = found.first().ok_or_else(|| bad("no values came".to_owned()))?;
-        if rows != 1 {
-            let hint = "a question is asked once for one row; for several values use IN (…), or ask several times";
-            return Err(bad(format!("{rows} rows of values came where one was expected")).with_hint(hint));
-        }
-        concat_batches(&first.schema(), &found).map_err(|error| bad(error.to_string()))
-    }
-
     fn cancelled(&self, who: &Who, info: &FlightInfo) -> Result<CancelStatus, Failure> {
         let unknown = || Failure::new(state::PROTOCOL, "this is no FlightInfo of a question asked here");
         let ticket = info.endpoint.first().and_then(|endpoint| endpoint.ticket.as_ref()).ok_or_else(unknown)?;
@@ -159,6 +135,19 @@ fn described(columns: &Schema) -> Result<FlightInfo, Failure> {
     Ok(info)
 }
 
+/// Each thing that is wanted makes a pass over all there is.
+fn few<T: Ord>(wanted: &mut Vec<T>) -> Result<(), Failure> {
+    wanted.sort_unstable();
+    wanted.dedup();
+    if wanted.len() > WANTED_MAX {
+        return Err(Failure::new(
+            state::LIMIT_EXCEEDED,
+            format!("{WANTED_MAX} things are the most to be asked for at once"),
+        ));
+    }
+    Ok(())
+}
+
 /// Some clients send an empty one for none.
 pub(super) fn handle_of(handle: Option<&[u8]>) -> Option<&[u8]> {
     handle.filter(|handle| !handle.is_empty())
@@ -174,7 +163,9 @@ impl FlightSqlService for Service {
         request: Request<Streaming<HandshakeRequest>>,
     ) -> Answer<Pin<Box<dyn Stream<Item = Result<HandshakeResponse, Status>> + Send>>> {
         let who = Self::who(&request)?;
-        let token = self.state.admission.token(&who.user);
+        // A token does not make itself live longer.
+        let shown = request.metadata().get("authorization").and_then(|value| value.to_str().ok()).and_then(bearer);
+        let token = shown.map_or_else(|| self.state.admission.token(&who.user), str::to_owned);
         let header = format!("Bearer {token}").parse();
         let header = header.map_err(|_| Status::internal("a token that is no header"))?;
         let answer = HandshakeResponse { protocol_version: 0, payload: token.into() };
@@ -300,9 +291,10 @@ impl FlightSqlService for Service {
         self.rows(catalog::layers(command))
     }
 
-    async fn do_get_tables(&self, command: CommandGetTables, request: Request<Ticket>) -> Answer<DoGet> {
+    async fn do_get_tables(&self, mut command: CommandGetTables, request: Request<Ticket>) -> Answer<DoGet> {
         let who = Self::who(&request)?;
         let _place = self.told(self.state.place())?;
+        self.told(few(&mut command.table_types))?;
         let tables = self.told(self.state.tables(&who, None, None).await)?;
         self.rows(catalog::tables(command, &tables).await)
     }
@@ -311,7 +303,8 @@ impl FlightSqlService for Service {
         self.rows(catalog::table_types(command))
     }
 
-    async fn do_get_sql_info(&self, command: CommandGetSqlInfo, _: Request<Ticket>) -> Answer<DoGet> {
+    async fn do_get_sql_info(&self, mut command: CommandGetSqlInfo, _: Request<Ticket>) -> Answer<DoGet> {
+        self.told(few(&mut command.info))?;
         self.rows(command.into_builder(&self.abilities).build().map_err(catalog::internal))
     }
 
@@ -365,7 +358,10 @@ impl FlightSqlService for Service {
         request: Request<PeekableFlightDataStream>,
     ) -> Result<DoPutPreparedStatementResult, Status> {
         let who = Self::who(&request)?;
-        let row = self.told(self.row(request).await)?;
+        let _place = self.told(self.state.place())?;
+        let is_there = self.state.prepared.with(&query.prepared_statement_handle, &who.user, |_| ()).is_some();
+        self.told(if is_there { Ok(()) } else { Err(not_prepared()) })?;
+        let row = self.told(values::row(request.into_inner()).await)?;
         self.told(self.state.bind(&who, &query.prepared_statement_handle, row))?;
         // JDBC's driver takes what stands here for the handle, also when nothing does.
         Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(query.prepared_statement_handle) })

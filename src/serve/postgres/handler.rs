@@ -23,11 +23,11 @@ use super::bind::{self, Parameter};
 use super::connection::Connection;
 use super::failure::{Failure, state};
 use super::rows::Columns;
-use crate::query::statements;
 use crate::serve::sql::command::Command;
 use crate::serve::sql::engine::Asked;
 use crate::serve::sql::measured::{Measured, Protocol};
 use crate::serve::sql::running::Wait;
+use crate::serve::sql::statements;
 
 /// Statements of one connection.
 pub(super) struct Handler(pub Arc<Connection>);
@@ -215,7 +215,7 @@ impl SimpleQueryHandler for Handler {
         C::Error: Debug,
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
-        let parts = statements(query).map_err(|error| Failure::of_text(&error, query))?;
+        let parts = statements(query)?;
         if parts.is_empty() {
             return Ok(vec![Response::EmptyQuery]);
         }
@@ -251,7 +251,7 @@ impl QueryParser for Handler {
     where
         C: ClientInfo + Unpin + Send + Sync,
     {
-        let parts = statements(sql).map_err(|error| Failure::of_text(&error, sql))?;
+        let parts = statements(sql)?;
         let statement = match parts.as_slice() {
             [] => return Ok(None),
             [statement] => statement,

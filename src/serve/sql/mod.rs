@@ -33,6 +33,19 @@ use crate::telemetry::Metrics;
 use crate::telemetry::traces::Traces;
 
 use engine::Engine;
+use failure::{Failure, state};
+
+/// A longer text is not read: each literal of it takes hundreds of bytes once it is planned.
+const TEXT_BYTES_MAX: usize = 256 << 10;
+
+/// The statements of a text that a client sent.
+pub(in crate::serve) fn statements(sql: &str) -> Result<Vec<String>, Failure> {
+    if sql.len() > TEXT_BYTES_MAX {
+        let told = format!("a text of {} bytes came, and {TEXT_BYTES_MAX} are the most", sql.len());
+        return Err(Failure::new(state::LIMIT_EXCEEDED, told).with_hint("ask in parts, or join with a table"));
+    }
+    crate::query::statements(sql).map_err(|error| Failure::of_text(&error, sql))
+}
 
 /// What the endpoints of SQL are made of.
 pub struct SqlParts {

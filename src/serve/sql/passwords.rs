@@ -107,7 +107,8 @@ impl Verifier {
     /// One that nothing matches, the same at each try: whether a user exists cannot be told from it.
     pub fn of_nobody(user: &str, secret: &[u8]) -> Self {
         let salt = mac(secret, user.as_bytes()).into_iter().take(16).collect();
-        Self { iterations: ITERATIONS, salt, stored_key: mac(secret, b"none"), server_key: mac(secret, b"nobody") }
+        // No user of PostgreSQL's protocol, where salts are told, has a NUL in the name.
+        Self { iterations: ITERATIONS, salt, stored_key: mac(secret, b"\0none"), server_key: mac(secret, b"\0nobody") }
     }
 
     /// Whether a password is the right one. It takes milliseconds, by design.

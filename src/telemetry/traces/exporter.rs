@@ -180,6 +180,9 @@ impl Sending {
         let metrics = &self.outbox.metrics;
         metrics.trace_spans("lost", lost);
         metrics.trace_spans("sent", count - lost);
+        if lost == count {
+            self.complain("it answers that it takes none of them");
+        }
         if lost < count && std::mem::take(&mut self.is_silent) {
             tracing::info!(url = %self.outbox.url, "traces are taken again");
         }
@@ -201,8 +204,14 @@ impl Sending {
             request.header(CONTENT_TYPE, "application/x-protobuf").body(body).send().await.map_err(silence)?;
         let status = answer.status();
         let mut told = Vec::new();
-        while let Some(part) = answer.chunk().await.map_err(silence)? {
-            told.extend_from_slice(&part);
+        loop {
+            match answer.chunk().await {
+                Ok(Some(part)) => told.extend_from_slice(&part),
+                Ok(None) => break,
+                // Taken is taken, whatever becomes of the answer.
+                Err(_) if status.is_success() => break,
+                Err(error) => return Err(silence(error)),
+            }
             if told.len() > ANSWER_BYTES_MAX {
                 break;
             }

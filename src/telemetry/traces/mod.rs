@@ -83,7 +83,8 @@ impl Traces {
         let TraceParts { metrics, clock, seed, resource } = parts;
         let waiting = Arc::new(Waiting::default());
         let (queue, spans) = mpsc::unbounded_channel();
-        let told = settings.resource();
+        let mut told = settings.resource();
+        told.retain(|(key, _)| key != "service.version" && !resource.iter().any(|(own, _)| own == key));
         let mut attributes: Vec<_> =
             told.iter().map(|(key, value)| span::attribute(key, value.clone().into())).collect();
         attributes.push(span::attribute("service.version", env!("CARGO_PKG_VERSION").into()));

@@ -149,6 +149,10 @@ impl TraceSettings {
                 .map_err(|cause| format!("traces.headers_file {shown} cannot be read: {cause}"))?;
             return pairs(&text).ok_or_else(|| format!("traces.headers_file {shown} {EXPECTED}"));
         }
+        if !self.endpoint.trim().is_empty() {
+            // Those of the variables are for the receiver of the variables.
+            return Ok(Vec::new());
+        }
         let StandardVariables { headers, traces_headers, .. } = &self.standard;
         let (name, text) = if traces_headers.trim().is_empty() {
             ("OTEL_EXPORTER_OTLP_HEADERS", headers)
@@ -179,8 +183,8 @@ fn parse(text: &str) -> Result<Url, String> {
     if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
         return Err("must begin with http:// or https://, such as http://127.0.0.1:4318".to_owned());
     }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("must not hold a password: ASSAY_TRACES_HEADERS and traces.headers_file are for that".to_owned());
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
+        return Err("must not hold a password or a query, because it is logged: ASSAY_TRACES_HEADERS and traces.headers_file are for that".to_owned());
     }
     Ok(url)
 }

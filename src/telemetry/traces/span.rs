@@ -102,7 +102,7 @@ impl Span {
 
     #[must_use]
     pub fn failed(mut self, error: Option<String>) -> Self {
-        self.error = error;
+        self.error = error.map(cut);
         self
     }
 
@@ -134,7 +134,7 @@ impl Span {
                 .collect(),
             dropped_events_count: self.events_dropped,
             links: self.links.iter().map(link).collect(),
-            status: self.error.map(|message| Status { message: cut(message), code: proto::STATUS_ERROR }),
+            status: self.error.map(|message| Status { message, code: proto::STATUS_ERROR }),
         }
     }
 }
@@ -146,7 +146,7 @@ pub(super) fn attributes(pairs: Vec<(&'static str, Value)>) -> Vec<KeyValue> {
 
 pub(super) fn attribute(key: &str, value: Value) -> KeyValue {
     let value = match value {
-        Value::Text(text) => AnyOf::Text(cut(text.into_owned())),
+        Value::Text(text) => AnyOf::Text(text.into_owned()),
         Value::Integer(number) => AnyOf::Integer(number),
         Value::Float(number) => AnyOf::Float(number),
         Value::Boolean(told) => AnyOf::Boolean(told),
@@ -179,7 +179,8 @@ impl From<&'static str> for Value {
 
 impl From<String> for Value {
     fn from(text: String) -> Self {
-        Self::Text(Cow::Owned(text))
+        // Before it waits for the receiver: what waits is bounded in number.
+        Self::Text(Cow::Owned(cut(text)))
     }
 }
 
