@@ -313,8 +313,8 @@ fn a_role_sees_the_tables_and_rows_that_it_was_given() {
     assert_eq!(client.fetch(&info), ["1"]);
     let token = client.0.token().unwrap().clone();
     for (user, password) in [("ana", "y"), ("ana", ""), ("eve", "x"), ("bob", "pass")] {
-        let refused = status(wait_for(server.client().0.handshake(user, password)).unwrap_err());
-        assert_eq!(refused.code(), Code::Unauthenticated, "{user}");
+        let refused = wait_for(server.client().0.handshake(user, password)).unwrap_err().to_string();
+        assert!(refused.contains("valid authentication credentials") && refused.contains(user), "{refused}");
     }
     for forged in ["", "x", &format!("{token}x"), &token.replacen('.', "0.", 1)] {
         let mut other = server.client();
