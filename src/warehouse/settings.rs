@@ -235,7 +235,8 @@ mod tests {
             WarehouseSettings { url, keepalive_s, ..WarehouseSettings::default() }.target().unwrap().client
         };
         assert_eq!(with(30).get_keepalives_idle(), std::time::Duration::from_secs(30));
-        assert_eq!(with(30).get_tcp_user_timeout(), Some(&std::time::Duration::from_secs(60)));
+        assert_eq!(with(30).get_tcp_user_timeout(), Some(&std::time::Duration::from_secs(300)), "it may be busy");
+        assert_eq!(with(1000).get_tcp_user_timeout(), Some(&std::time::Duration::from_secs(1030)));
         assert_eq!(with(0).get_tcp_user_timeout(), None);
     }
 
