@@ -27,6 +27,7 @@ mod serve;
 mod settings;
 mod sql;
 mod sql_server;
+mod stopping;
 mod summary;
 mod traces;
 mod train;

@@ -16,7 +16,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use url::Url;
 
 use super::lookup::{Lookup, SchemaLookup};
-use crate::domain::{Clock, Reaction};
+use crate::domain::{Clock, Reaction, with_causes};
 
 /// Where the schema registry is and how to speak to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -167,7 +167,7 @@ impl Registry {
             }
             client = authorities.into_iter().fold(client, reqwest::ClientBuilder::add_root_certificate);
         }
-        let client = client.build().map_err(|cause| setting("ca_file", chain(&cause)))?;
+        let client = client.build().map_err(|cause| setting("ca_file", with_causes(&cause)))?;
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|cause| setting("url", format!("no thread to call it from: {cause}")))?;
         Ok(Self {
@@ -257,7 +257,7 @@ impl Registry {
                 tokio::time::sleep(Duration::from_millis(wait_ms)).await;
                 match request.send().await {
                     Ok(response) => Answer::read(response).await,
-                    Err(cause) => Err(chain(&cause)),
+                    Err(cause) => Err(with_causes(&cause)),
                 }
             });
             match answer {
@@ -349,7 +349,7 @@ impl Answer {
     async fn read(mut response: Response) -> Result<Self, String> {
         let status = response.status().as_u16();
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|cause| chain(&cause))? {
+        while let Some(chunk) = response.chunk().await.map_err(|cause| with_causes(&cause))? {
             body.extend_from_slice(&chunk);
             if body.len() > ANSWER_BYTES_MAX {
                 return Err(format!("an answer of more than {ANSWER_BYTES_MAX} bytes"));
@@ -413,16 +413,4 @@ fn password(settings: &RegistrySettings) -> Result<Option<Secret>, RegistryError
 
 const fn setting(key: &'static str, problem: String) -> RegistryError {
     RegistryError::Settings { key, problem }
-}
-
-/// An error with its causes, which reqwest does not show by itself.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -2,6 +2,7 @@
 //!
 //! No I/O, no async, nothing of ours from elsewhere.
 
+mod causes;
 mod clock;
 mod epoch;
 mod history;
@@ -14,6 +15,7 @@ mod similar;
 mod stint;
 mod table_name;
 
+pub use causes::with_causes;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use epoch::{EpochKind, EpochRecord, STAGES, StageTime, TableVersion};
 pub use history::{History, HistoryError, NoHistory};

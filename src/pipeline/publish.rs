@@ -26,6 +26,8 @@ pub struct TopicPublisher {
     topic: String,
 }
 
+/// A start waits no longer for brokers that are away.
+const CONNECT: Duration = Duration::from_secs(2);
 /// Between two looks at what is under way.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -36,7 +38,9 @@ impl TopicPublisher {
         let mut settings = settings.clone();
         // Brokers that are away are waited for, as they are for reading.
         settings.properties.entry("message.timeout.ms".to_owned()).or_insert_with(|| "0".to_owned());
-        Ok(Self { producer: Producer::open(&settings)?, topic: topic.to_owned() })
+        let producer = Producer::open(&settings)?;
+        producer.connect(topic, CONNECT);
+        Ok(Self { producer, topic: topic.to_owned() })
     }
 
     fn told(&self, error: &SourceError) -> PipelineError {

@@ -4,6 +4,7 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,17 +24,23 @@ pub(super) struct BoundedListener {
     idle: Duration,
     tls: Option<Tls>,
     counted: Option<Counts>,
+    login: Option<Duration>,
 }
 
 impl BoundedListener {
     pub(super) fn new(listener: TcpListener, tls: Option<Tls>, connections_max: usize, idle: Duration) -> Self {
         let free = Arc::new(Semaphore::new(connections_max.clamp(1, Semaphore::MAX_PERMITS)));
-        Self { listener, free, idle, tls, counted: None }
+        Self { listener, free, idle, tls, counted: None, login: None }
     }
 
     /// Tells the metrics how many connections there are of clients of SQL that speak this protocol.
     pub(super) fn counted(self, metrics: Arc<Metrics>, protocol: &'static str) -> Self {
         Self { counted: Some(Counts { metrics, protocol }), ..self }
+    }
+
+    /// Ends a connection over which nobody was let in for so long, however lively it is.
+    pub(super) fn within(self, login: Duration) -> Self {
+        Self { login: Some(login), ..self }
     }
 }
 
@@ -50,7 +57,9 @@ impl Listener for BoundedListener {
         let _ = stream.set_nodelay(true);
         #[expect(clippy::disallowed_methods, reason = "the deadline of a connection")]
         let deadline = Box::pin(tokio::time::sleep(self.idle));
-        let stream = BoundedStream { stream, idle: self.idle, deadline, _permit: permit, _counted: counted };
+        #[expect(clippy::disallowed_methods, reason = "the deadline of a login")]
+        let login = self.login.map(|within| (Login::default(), Box::pin(tokio::time::sleep(within))));
+        let stream = BoundedStream { stream, idle: self.idle, deadline, login, _permit: permit, _counted: counted };
         (Connection::new(stream, self.tls.as_ref().map(|tls| &tls.0)), address)
     }
 
@@ -59,11 +68,27 @@ impl Listener for BoundedListener {
     }
 }
 
-/// A stream that fails once nothing has moved on it for the idle time.
+/// Whether somebody was let in over a connection.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Login(Arc<AtomicBool>);
+
+impl Login {
+    pub(super) fn done(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_done(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A stream that fails once nothing has moved on it for the idle time, or nobody was let in in time.
 pub(super) struct BoundedStream {
     stream: TcpStream,
     idle: Duration,
     deadline: Pin<Box<Sleep>>,
+    /// Until somebody is let in; absent where everybody is.
+    login: Option<(Login, Pin<Box<Sleep>>)>,
     _permit: Option<OwnedSemaphorePermit>,
     _counted: Option<Counted>,
 }
@@ -93,6 +118,21 @@ impl Drop for Counted {
 }
 
 impl BoundedStream {
+    pub(super) fn login(&self) -> Option<Login> {
+        self.login.as_ref().map(|(login, _)| login.clone())
+    }
+
+    /// Before any byte moves: an error must not come with bytes.
+    fn in_time(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        let Some((login, deadline)) = &mut self.login else { return Ok(()) };
+        if login.is_done() {
+            self.login = None;
+        } else if deadline.as_mut().poll(context).is_ready() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        Ok(())
+    }
+
     fn bound<T>(&mut self, context: &mut Context<'_>, progress: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if progress.is_ready() {
             let deadline = Instant::now() + self.idle;
@@ -108,6 +148,7 @@ impl BoundedStream {
 
 impl AsyncRead for BoundedStream {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.in_time(context)?;
         let progress = Pin::new(&mut self.stream).poll_read(context, into);
         self.bound(context, progress)
     }
@@ -115,6 +156,7 @@ impl AsyncRead for BoundedStream {
 
 impl AsyncWrite for BoundedStream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.in_time(context)?;
         let progress = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.bound(context, progress)
     }
@@ -124,6 +166,7 @@ impl AsyncWrite for BoundedStream {
         context: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.in_time(context)?;
         let progress = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
         self.bound(context, progress)
     }
@@ -138,5 +181,46 @@ impl AsyncWrite for BoundedStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// What comes of reading for ever from a client that never stops talking.
+    async fn read_all(is_let_in: bool) -> Option<io::ErrorKind> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let listener = BoundedListener::new(listener, None, 1, Duration::from_secs(60));
+        let mut listener = listener.within(Duration::from_millis(20));
+        let talking = tokio::spawn(async move {
+            let mut client = TcpStream::connect(address).await.unwrap();
+            let mut every = tokio::time::interval(Duration::from_millis(1));
+            // Longer than the deadline; then the client leaves by itself.
+            for _ in 0..100 {
+                every.tick().await;
+                if client.write_all(b"ping").await.is_err() {
+                    return;
+                }
+            }
+        });
+        let (mut connection, _) = listener.accept().await;
+        if is_let_in {
+            connection.login().unwrap().done();
+        }
+        let mut bytes = Vec::new();
+        let read = connection.read_to_end(&mut bytes).await;
+        drop(connection);
+        talking.await.unwrap();
+        read.err().map(|error| error.kind())
+    }
+
+    #[tokio::test]
+    async fn talking_keeps_no_connection_over_which_nobody_is_let_in() {
+        assert_eq!(read_all(false).await, Some(io::ErrorKind::TimedOut));
+        assert_eq!(read_all(true).await, None);
     }
 }

@@ -11,7 +11,7 @@ use pgwire::tokio::tokio_rustls::server::TlsStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-use super::bounded::BoundedStream;
+use super::bounded::{BoundedStream, Login};
 
 /// A handshake is two ways through the network; who takes longer holds a place for nothing.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -34,6 +34,16 @@ impl Connection {
         #[expect(clippy::disallowed_methods, reason = "the deadline of a handshake")]
         let deadline = Box::pin(tokio::time::sleep(HANDSHAKE));
         Self::Handshake { accept: Box::new(tls.accept(stream)), deadline }
+    }
+
+    /// Who is to hear that somebody was let in; absent where everybody is, or once the connection is over.
+    pub(super) fn login(&self) -> Option<Login> {
+        match self {
+            Self::Plain(stream) => stream.login(),
+            Self::Handshake { accept, .. } => accept.get_ref()?.login(),
+            Self::Encrypted(stream) => stream.get_ref().0.login(),
+            Self::Failed => None,
+        }
     }
 
     /// Ready when bytes can go to and fro.

@@ -36,6 +36,18 @@ mod readiness;
 mod routes;
 mod score;
 pub mod sql;
+
+/// Resolves so long after a shutdown was asked for.
+async fn overdue(stopped: oneshot::Receiver<()>, drain: Duration) {
+    // An error means that the server ended first, and then nobody waits for this any more.
+    if stopped.await.is_ok() {
+        #[expect(clippy::disallowed_methods, reason = "the deadline of a shutdown")]
+        tokio::time::sleep(drain).await;
+    } else {
+        std::future::pending::<()>().await;
+    }
+}
+
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -174,15 +186,7 @@ pub async fn serve(
         shutdown.await;
         let _ = stopping.send(());
     });
-    let overdue = async {
-        // An error means that the server ended first, and then this branch is not asked again.
-        if stopped.await.is_ok() {
-            #[expect(clippy::disallowed_methods, reason = "the deadline of a shutdown")]
-            tokio::time::sleep(drain).await;
-        } else {
-            std::future::pending::<()>().await;
-        }
-    };
+    let overdue = overdue(stopped, drain);
     tokio::select! {
         result = async { graceful.await } => result,
         () = overdue => {

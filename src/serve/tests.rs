@@ -29,17 +29,15 @@ impl Answer {
     }
 }
 
-async fn start(settings: ServeSettings) -> Server {
+/// That answers nothing but what every server does.
+pub(super) fn bare(settings: ServeSettings, readiness: Readiness) -> ServeState {
     let metrics = Arc::new(Metrics::new("9.9.9", Arc::new(ManualClock::at(0))).unwrap());
+    ServeState { metrics, readiness, settings, predict: None, console: None, traces: Traces::default() }
+}
+
+async fn start(settings: ServeSettings) -> Server {
     let readiness = Readiness::awaiting(["kafka", "lake"]);
-    let state = ServeState {
-        metrics,
-        readiness: readiness.clone(),
-        settings,
-        predict: None,
-        console: None,
-        traces: Traces::default(),
-    };
+    let state = bare(settings, readiness.clone());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
@@ -141,15 +139,7 @@ async fn a_body_that_is_too_large_is_refused_unread() {
 #[tokio::test]
 async fn a_handler_that_hangs_or_panics_gets_an_answer() {
     let settings = ServeSettings { request_timeout_ms: 30, ..ServeSettings::default() };
-    let metrics = Arc::new(Metrics::new("1", Arc::new(ManualClock::at(0))).unwrap());
-    let state = ServeState {
-        metrics,
-        readiness: Readiness::default(),
-        settings,
-        predict: None,
-        console: None,
-        traces: Traces::default(),
-    };
+    let state = bare(settings, Readiness::default());
     let routes = axum::Router::new()
         .route("/hangs", axum::routing::get(std::future::pending::<&'static str>))
         .route("/panics", axum::routing::get(|| async { if true { panic!("on purpose") } else { "" } }));

@@ -77,6 +77,14 @@ impl Producer {
         Ok(Self { producer, sent: 0 })
     }
 
+    /// Connects to the brokers of a topic beforehand, so that its first message need not wait for it. Gives up after
+    /// `wait`: who is away is connected to later.
+    pub fn connect(&self, topic: &str, wait: Duration) {
+        if let Err(error) = self.producer.client().fetch_metadata(Some(topic), wait) {
+            tracing::info!(topic, cause = %error, "the brokers of the topic are not known yet");
+        }
+    }
+
     /// Queues a message; waits while the queue is full.
     ///
     /// # Errors

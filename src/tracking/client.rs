@@ -9,6 +9,7 @@ use thiserror::Error;
 use url::Url;
 
 use super::{ModelLog, RunLog, TrackingSettings};
+use crate::domain::with_causes;
 
 /// A request answers within this or counts as silence. Files may be larger than anything else that is sent.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -134,7 +135,7 @@ impl Client {
             (None, Some(username)) => request.basic_auth(username, of.password.as_ref()),
             (None, None) => request,
         };
-        let silence = |cause: &reqwest::Error| Failure::Silence { url: url.to_string(), cause: chain(cause) };
+        let silence = |cause: &reqwest::Error| Failure::Silence { url: url.to_string(), cause: with_causes(cause) };
         let mut answer = request.send().await.map_err(|cause| silence(&cause))?;
         let status = answer.status();
         let mut bytes = Vec::new();
@@ -169,15 +170,4 @@ fn text(value: Option<&Value>) -> Option<String> {
         Value::Number(number) => Some(number.to_string()),
         _ => None,
     }
-}
-
-/// With its causes: the outermost says only that a request failed.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

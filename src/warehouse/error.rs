@@ -1,7 +1,7 @@
 use datafusion::common::DataFusionError;
 use tokio_postgres::error::ErrorPosition;
 
-use crate::domain::Reaction;
+use crate::domain::{Reaction, with_causes};
 use crate::lake::LakeError;
 use crate::query::{Explained, Names};
 use crate::refine::SqlFileError;
@@ -176,13 +176,7 @@ fn shown(code: Option<&str>) -> String {
 /// The code of an error, and the error in words: what the server said, or what happened to the connection.
 pub(super) fn told(error: &tokio_postgres::Error) -> (Option<String>, String) {
     let Some(said) = error.as_db_error() else {
-        let mut text = error.to_string();
-        let mut cause = std::error::Error::source(error);
-        while let Some(inner) = cause {
-            text = format!("{text}: {inner}");
-            cause = inner.source();
-        }
-        return (None, text);
+        return (None, with_causes(error));
     };
     let more = [said.detail(), said.hint(), said.where_()].into_iter().flatten().map(|more| format!("; {more}"));
     let text = std::iter::once(said.message().to_owned()).chain(more).collect::<String>();

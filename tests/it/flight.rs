@@ -1,7 +1,6 @@
 //! The lake over Arrow Flight SQL, asked by the client of the Arrow project.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringArray};
@@ -11,24 +10,22 @@ use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::error::FlightError;
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use arrow_flight::sql::{
-    CommandGetDbSchemas, CommandGetPrimaryKeys, CommandGetTables, CommandGetXdbcTypeInfo, CommandStatementIngest,
-    CommandStatementQuery, EndTransaction, ProstMessageExt, SqlInfo,
+    ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult,
+    Any, CommandGetDbSchemas, CommandGetPrimaryKeys, CommandGetTables, CommandGetXdbcTypeInfo,
+    CommandPreparedStatementQuery, CommandStatementIngest, CommandStatementQuery, EndTransaction, ProstMessageExt,
+    SqlInfo,
 };
 use arrow_flight::{Action, CancelFlightInfoRequest, CancelStatus, FlightDescriptor, FlightInfo, IpcMessage};
-use assay::domain::SystemClock;
-use assay::refine::Catalog;
 use assay::serve::flight::{Flight, FlightSettings};
-use assay::serve::sql::{Passwords, PostgresSettings, Role, Sql, SqlParts};
+use assay::serve::sql::{Passwords, PostgresSettings, Role};
 use assay::telemetry::Metrics;
-use assay::telemetry::traces::Traces;
 use futures::{StreamExt, TryStreamExt};
 use prost::Message;
-use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::kit::{Cut, Lab, Msg, RUNTIME, Tx, messages, wait_for};
+use crate::listening::{Listening, engine};
 
 /// So many transactions of two users, one an hour.
 fn some(count: usize) -> Vec<Msg> {
@@ -39,36 +36,16 @@ fn some(count: usize) -> Vec<Msg> {
 }
 
 struct Server {
-    address: SocketAddr,
-    stop: Option<oneshot::Sender<()>>,
-    task: Option<tokio::task::JoinHandle<std::io::Result<()>>>,
+    listening: Listening,
     metrics: Arc<Metrics>,
 }
 
 impl Server {
     fn of(lab: &Lab, settings: PostgresSettings, flight: FlightSettings) -> Self {
-        let clock = Arc::new(SystemClock);
-        let metrics = Arc::new(Metrics::new("test", clock.clone()).unwrap());
-        let parts = SqlParts {
-            settings,
-            lake: lab.lake.clone(),
-            pipeline: "it".to_owned(),
-            references: Arc::clone(&Catalog::load(None, &["bronze.transactions".parse().unwrap()]).unwrap().references),
-            clock,
-            metrics: Arc::clone(&metrics),
-            traces: Traces::default(),
-            runtime: RUNTIME.handle().clone(),
-            threads: 1,
-        };
+        let (engine, metrics) = engine(lab, settings);
         let flight = FlightSettings { address: "127.0.0.1:0".to_owned(), ..flight };
-        let server = Flight::new(&Sql::new(parts).unwrap(), flight).unwrap();
-        let listener = wait_for(TcpListener::bind("127.0.0.1:0")).unwrap();
-        let address = listener.local_addr().unwrap();
-        let (stop, stopped) = oneshot::channel();
-        let task = RUNTIME.spawn(server.serve(listener, async move {
-            let _ = stopped.await;
-        }));
-        Self { address, stop: Some(stop), task: Some(task), metrics }
+        let server = Flight::new(&engine, flight).unwrap();
+        Self { listening: Listening::start(|listener, stopped| server.serve(listener, stopped)), metrics }
     }
 
     fn open(lab: &Lab) -> Self {
@@ -76,7 +53,7 @@ impl Server {
     }
 
     fn client(&self) -> Client {
-        let channel = Channel::from_shared(format!("http://{}", self.address)).unwrap();
+        let channel = Channel::from_shared(format!("http://{}", self.listening.address)).unwrap();
         Client(FlightSqlServiceClient::new(wait_for(channel.connect()).unwrap()))
     }
 
@@ -84,17 +61,6 @@ impl Server {
         let mut client = self.client();
         wait_for(client.0.handshake(user, password)).unwrap();
         client
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Some(stop) = self.stop.take() {
-            let _ = stop.send(());
-        }
-        if let Some(task) = self.task.take() {
-            wait_for(task).unwrap().unwrap();
-        }
     }
 }
 
@@ -305,6 +271,10 @@ fn a_role_sees_the_tables_and_rows_that_it_was_given() {
     let listed = wait_for(client.0.get_tables(CommandGetTables::default())).unwrap();
     let listed = client.fetch(&listed);
     assert!(listed.iter().all(|row| row.contains("|gold|") || row.contains("|silver|transactions|")), "{listed:?}");
+    let with_columns = CommandGetTables { include_schema: true, ..CommandGetTables::default() };
+    let with_columns = wait_for(client.0.get_tables(with_columns)).unwrap();
+    let with_columns: usize = client.try_fetch(&with_columns).unwrap().iter().map(RecordBatch::num_rows).sum();
+    assert_eq!(with_columns, listed.len());
     let mut bob = server.user("bob", "pass:word");
     assert_eq!(bob.rows("SELECT count(DISTINCT user_id) FROM silver.transactions"), ["2"]);
     // What one user was given is nothing to another.
@@ -328,22 +298,46 @@ fn a_role_sees_the_tables_and_rows_that_it_was_given() {
 }
 
 #[test]
+fn what_one_user_made_is_nothing_to_another_and_a_token_expires() {
+    let folder = tempfile::tempdir().unwrap();
+    let lab = lab(&folder, 2, 2);
+    let passwords = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(passwords.path(), "ana:x\nbob:y\n").unwrap();
+    let settings = || PostgresSettings { password_file: passwords.path().to_owned(), ..PostgresSettings::default() };
+    let server = Server::of(&lab, settings(), FlightSettings::default());
+    let (mut ana, mut bob) = (server.user("ana", "x"), server.user("bob", "y"));
+    let transaction = wait_for(ana.0.begin_transaction()).unwrap();
+    assert_eq!(ana.info("SELECT 1", Some(&transaction)).endpoint.len(), 1);
+    let foreign = status(wait_for(bob.0.execute("SELECT 1".to_owned(), Some(transaction))).unwrap_err());
+    assert_eq!(foreign.code(), Code::FailedPrecondition, "{foreign}");
+    let query = ActionCreatePreparedStatementRequest { query: "SELECT 1".to_owned(), transaction_id: None };
+    let action = Action::new("CreatePreparedStatement", query.as_any().encode_to_vec());
+    let made = wait_for(async { ana.0.do_action(action).await.unwrap().try_next().await.unwrap().unwrap() });
+    let made: Option<ActionCreatePreparedStatementResult> = Any::decode(made.body).unwrap().unpack().unwrap();
+    let handle = made.unwrap().prepared_statement_handle;
+    let execute = |client: &mut Client| {
+        let command = CommandPreparedStatementQuery { prepared_statement_handle: handle.clone() };
+        let mut request = tonic::Request::new(FlightDescriptor::new_cmd(command.as_any().encode_to_vec()));
+        let token = format!("Bearer {}", client.0.token().unwrap());
+        request.metadata_mut().insert("authorization", token.parse().unwrap());
+        wait_for(client.0.inner_mut().get_flight_info(request)).map(|info| info.into_inner().endpoint.len())
+    };
+    assert_eq!(execute(&mut bob).unwrap_err().code(), Code::InvalidArgument);
+    let close = ActionClosePreparedStatementRequest { prepared_statement_handle: handle.clone() };
+    let close = Action::new("ClosePreparedStatement", close.as_any().encode_to_vec());
+    wait_for(async { bob.0.do_action(close).await.unwrap().try_collect::<Vec<_>>().await.unwrap() });
+    assert_eq!(execute(&mut ana).unwrap(), 1);
+    let server = Server::of(&lab, settings(), FlightSettings { login_timeout_s: 0, ..FlightSettings::default() });
+    let expired = server.user("ana", "x").refused("SELECT 1");
+    assert_eq!(expired.code(), Code::Unauthenticated);
+    assert!(expired.message().contains("the token has expired"), "{expired}");
+}
+
+#[test]
 fn who_could_be_reached_from_elsewhere_wants_passwords() {
     let folder = tempfile::tempdir().unwrap();
     let lab = Lab::at(folder.path().to_str().unwrap());
-    let clock = Arc::new(SystemClock);
-    let sql = Sql::new(SqlParts {
-        settings: PostgresSettings::default(),
-        lake: lab.lake.clone(),
-        pipeline: "it".to_owned(),
-        references: Arc::clone(&Catalog::load(None, &["bronze.transactions".parse().unwrap()]).unwrap().references),
-        clock: clock.clone(),
-        metrics: Arc::new(Metrics::new("test", clock).unwrap()),
-        traces: Traces::default(),
-        runtime: RUNTIME.handle().clone(),
-        threads: 1,
-    })
-    .unwrap();
+    let (sql, _) = engine(&lab, PostgresSettings::default());
     let settings = FlightSettings { address: "0.0.0.0:0".to_owned(), ..FlightSettings::default() };
     let refused = Flight::new(&sql, settings).err().unwrap().to_string();
     assert!(refused.contains("flight.address 0.0.0.0:0") && refused.contains("ASSAY_POSTGRES_PASSWORD"), "{refused}");

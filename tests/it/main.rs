@@ -14,6 +14,7 @@ mod drift;
 mod fault;
 mod flight;
 mod kit;
+mod listening;
 mod rebuilding;
 mod replaying;
 mod serving;

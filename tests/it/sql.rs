@@ -2,19 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
 
-use assay::domain::SystemClock;
-use assay::refine::Catalog;
 use assay::serve::postgres::Postgres;
-use assay::serve::sql::{Passwords, PostgresSettings, Role, Sql, SqlParts};
+use assay::serve::sql::{Passwords, PostgresSettings, Role};
 use assay::telemetry::Metrics;
-use assay::telemetry::traces::Traces;
-use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 
-use crate::kit::{Cut, Lab, RUNTIME, Tx, messages, wait_for};
+use crate::kit::{Cut, Lab, Tx, messages, wait_for};
+use crate::listening::{Listening, engine};
 
 /// Four transactions of two users, each an epoch.
 fn four() -> Vec<crate::kit::Msg> {
@@ -24,39 +20,19 @@ fn four() -> Vec<crate::kit::Msg> {
 }
 
 struct Server {
-    address: SocketAddr,
-    stop: Option<oneshot::Sender<()>>,
-    task: Option<tokio::task::JoinHandle<std::io::Result<()>>>,
+    listening: Listening,
     metrics: Arc<Metrics>,
 }
 
 impl Server {
     fn of(lab: &Lab, settings: PostgresSettings) -> Self {
-        let clock = Arc::new(SystemClock);
-        let metrics = Arc::new(Metrics::new("test", clock.clone()).unwrap());
-        let parts = SqlParts {
-            settings: PostgresSettings { address: "127.0.0.1:0".to_owned(), ..settings },
-            lake: lab.lake.clone(),
-            pipeline: "it".to_owned(),
-            references: Arc::clone(&Catalog::load(None, &["bronze.transactions".parse().unwrap()]).unwrap().references),
-            clock,
-            metrics: Arc::clone(&metrics),
-            traces: Traces::default(),
-            runtime: RUNTIME.handle().clone(),
-            threads: 1,
-        };
-        let server = Postgres::new(&Sql::new(parts).unwrap()).unwrap();
-        let listener = wait_for(TcpListener::bind("127.0.0.1:0")).unwrap();
-        let address = listener.local_addr().unwrap();
-        let (stop, stopped) = oneshot::channel();
-        let task = RUNTIME.spawn(server.serve(listener, async move {
-            let _ = stopped.await;
-        }));
-        Self { address, stop: Some(stop), task: Some(task), metrics }
+        let (engine, metrics) = engine(lab, settings);
+        let server = Postgres::new(&engine).unwrap();
+        Self { listening: Listening::start(|listener, stopped| server.serve(listener, stopped)), metrics }
     }
 
     fn connect(&self, user: &str) -> Client {
-        let mut socket = TcpStream::connect(self.address).unwrap();
+        let mut socket = TcpStream::connect(self.listening.address).unwrap();
         let mut body = 196_608_i32.to_be_bytes().to_vec();
         body.extend(format!("user\0{user}\0database\0assay\0\0").as_bytes());
         let length = i32::try_from(body.len() + 4).unwrap();
@@ -68,17 +44,6 @@ impl Server {
         let mut client = self.connect(user);
         client.until_ready();
         client
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Some(stop) = self.stop.take() {
-            let _ = stop.send(());
-        }
-        if let Some(task) = self.task.take() {
-            wait_for(task).unwrap().unwrap();
-        }
     }
 }
 

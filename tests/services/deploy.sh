@@ -53,11 +53,7 @@ for job in run serve; do
   PORT="$(free_port)"
   ASSAY_KAFKA_BROKERS=127.0.0.1:1 ASSAY_SERVE_API_KEY=key ASSAY_MODEL_FOLDER="$WORK/models" background "$job" "$ASSAY" "$job" --lake "$LAKE" --http "0.0.0.0:$PORT"
   SERVER=$CHILD
-  for _ in $(seq 300); do
-    ! listening "$PORT" || break
-    kill -0 "$SERVER" 2>/dev/null || { log_end "$job" && die "$job ended"; }
-    sleep 0.1
-  done
+  until_listening "$SERVER" "$PORT" "$job"
   sed -n 's/^health://p' "$WORK/compose" | sed "s/9464/$PORT/" >"$WORK/health"
   bash "$WORK/health" || die "the health check of $job fails on a process that is alive"
   while IFS= read -r path; do

@@ -70,6 +70,16 @@ finish() {
   }
 }
 
+# until_listening PID PORT NAME: until a child takes connections.
+until_listening() {
+  for _ in $(seq 300); do
+    ! listening "$2" || return 0
+    kill -0 "$1" 2>/dev/null || { log_end "$3" && die "$3 ended"; }
+    sleep 0.1
+  done
+  log_end "$3" && die "$3 does not listen"
+}
+
 log_end() {
   say "the end of $1.log:"
   tail -n 30 "$WORK/$1.log" >&2

@@ -27,12 +27,7 @@ serve() {
   background "$name" "$ASSAY" serve --lake "$lake" --http "127.0.0.1:$HTTP" --postgres "127.0.0.1:$PORT" \
     --flight "127.0.0.1:$FLIGHT" "$@"
   SERVER=$CHILD
-  for _ in $(seq 300); do
-    ! listening "$FLIGHT" || return 0
-    kill -0 "$SERVER" 2>/dev/null || { log_end "$name" && die "serve ended"; }
-    sleep 0.1
-  done
-  log_end "$name" && die "serve does not listen"
+  until_listening "$SERVER" "$FLIGHT" "$name"
 }
 stop() {
   kill -s TERM "$SERVER"

@@ -24,12 +24,7 @@ serve() {
   HTTP="$(free_port)"
   background "$name" "$ASSAY" serve --lake "$LAKE" --http "127.0.0.1:$HTTP" --postgres "127.0.0.1:$PORT" "$@"
   SERVER=$CHILD
-  for _ in $(seq 300); do
-    ! listening "$PORT" || return 0
-    kill -0 "$SERVER" 2>/dev/null || { log_end "$name" && die "serve ended"; }
-    sleep 0.1
-  done
-  log_end "$name" && die "serve does not listen"
+  until_listening "$SERVER" "$PORT" "$name"
 }
 stop() {
   kill -s TERM "$SERVER"

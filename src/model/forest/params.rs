@@ -28,7 +28,7 @@ impl Default for ForestSettings {
             depth_max: 64,
             leaf_rows_min: 5,
             features_per_split: None,
-            bins_max: 256,
+            bins_max: 4096,
             positive_bin_share: 0.5,
             seed: 0,
         }

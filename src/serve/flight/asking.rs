@@ -8,7 +8,6 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow_flight::FlightData;
 use datafusion::common::ParamValues;
-use datafusion::logical_expr::LogicalPlan;
 use futures::Stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -45,7 +44,6 @@ pub(super) struct State {
 /// A question that was planned and not fetched yet.
 pub(super) struct Ticket {
     asked: Asked,
-    plan: LogicalPlan,
     measured: Measured,
 }
 
@@ -153,13 +151,21 @@ impl State {
     async fn ask(self: &Arc<Self>, who: &Who, statement: &str, transaction: Option<&[u8]>) -> Result<Asked, Failure> {
         let (sql, epoch) = split_epoch(statement).map_err(|error| Failure::of_text(&error, statement))?;
         let (this, who, transaction) = (Arc::clone(self), who.clone(), transaction.map(<[u8]>::to_vec));
-        let planned = async move {
+        self.timely(async move {
             let tables = this.tables(&who, transaction.as_deref(), epoch).await?;
             let parameters = Parameters::new(&who.user, this.settings.statement_timeout_ms);
             this.sql.engine.ask(sql, tables, &parameters).await
-        };
+        })
+        .await
+    }
+
+    /// Plans on the engine's threads, within the time that a statement may take.
+    pub async fn timely<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Failure>> + Send + 'static,
+    ) -> Result<T, Failure> {
         let (_cancel, cancelled) = watch::channel(0);
-        self.wait(cancelled).on(&self.sql.runtime, planned).await?
+        self.wait(cancelled).on(&self.sql.runtime, work).await?
     }
 
     /// Plans a question and keeps it until it is fetched.
@@ -173,8 +179,7 @@ impl State {
             let told = Failure::new(state::WRONG, "there are parameters, and no values for them");
             return Err(told.with_hint("prepare the statement, and bind values"));
         }
-        let plan = asked.plan.clone();
-        Ok(self.keep(who, asked, plan, measured))
+        Ok(self.keep(who, asked, measured))
     }
 
     /// The columns of a question.
@@ -189,11 +194,11 @@ impl State {
         Ok(sent_schema(asked.plan.schema().as_arrow()))
     }
 
-    fn keep(&self, who: &Who, asked: Asked, plan: LogicalPlan, mut measured: Measured) -> Planned {
+    fn keep(&self, who: &Who, asked: Asked, mut measured: Measured) -> Planned {
         let epoch = asked.tables.epoch();
         measured.reads(epoch);
-        let columns = with_epoch(&sent_schema(plan.schema().as_arrow()), epoch);
-        let ticket = self.tickets.keep(&who.user, Ticket { asked, plan, measured });
+        let columns = with_epoch(&sent_schema(asked.plan.schema().as_arrow()), epoch);
+        let ticket = self.tickets.keep(&who.user, Ticket { asked, measured });
         Planned { ticket, columns, epoch }
     }
 
@@ -210,14 +215,13 @@ impl State {
             Failure::new(state::INVALID_VALUE, told)
                 .with_hint("ask again, or raise flight.ticket_timeout_s or flight.kept_max")
         };
-        let Ticket { asked, plan, measured } = self.tickets.take(handle, &who.user).ok_or_else(gone)?;
+        let Ticket { asked, measured } = self.tickets.take(handle, &who.user).ok_or_else(gone)?;
         let handle = Handle::try_from(handle).map_err(|_| gone())?;
         let (cancel, cancelled) = watch::channel(0);
         self.running().insert(handle, Running { user: who.user.clone(), cancel });
         let run = Run {
             sql: Arc::clone(&self.sql),
             asked,
-            plan,
             rows_max: self.settings.rows_max,
             idle: Duration::from_secs(self.settings.idle_timeout_s),
             wait: self.wait(cancelled),
@@ -230,7 +234,8 @@ impl State {
 
     /// Stops a question, wherever it is.
     pub fn cancel(&self, who: &Who, handle: &[u8]) -> Cancelled {
-        if self.tickets.take(handle, &who.user).is_some() {
+        if let Some(mut ticket) = self.tickets.take(handle, &who.user) {
+            ticket.measured.failed(&Failure::cancelled());
             return Cancelled::Now;
         }
         let running = self.running();
@@ -265,8 +270,13 @@ impl State {
         let _place = self.place()?;
         let statement = one_question(sql)?;
         let asked = self.ask(who, &statement, transaction).await?;
-        let places = Places::of(&asked.plan)?;
-        let columns = columns_of(&asked, &places)?;
+        let (asked, places, columns) = self
+            .timely(async move {
+                let places = Places::of(&asked.plan)?;
+                let columns = columns_of(&asked, &places)?;
+                Ok((asked, places, columns))
+            })
+            .await?;
         let prepared = Prepared {
             statement,
             transaction: transaction.map(<[u8]>::to_vec),
@@ -304,8 +314,9 @@ impl State {
             }
         };
         let mut measured = Measured::begin(&self.sql, Protocol::Flight);
-        let planned = async {
-            let asked = self.refreshed(who, &statement, transaction.as_deref(), asked).await?;
+        let (this, asking) = (Arc::clone(self), who.clone());
+        let planned = self.timely(async move {
+            let asked = this.refreshed(&asking, &statement, transaction.as_deref(), asked).await?;
             if columns_of(&asked, &places)? != columns {
                 let told = Failure::new(state::CHANGED_RESULT, "cached plan must not change result type");
                 return Err(
@@ -314,10 +325,10 @@ impl State {
             }
             let plan = Places::fill(&asked.plan, &values)?;
             Ok((asked, plan))
-        };
+        });
         let (asked, plan) = planned.await.inspect_err(|failure| measured.failed(failure))?;
         self.prepared.with(handle, &who.user, |prepared| prepared.asked = Some(asked.clone()));
-        Ok(self.keep(who, asked, plan, measured))
+        Ok(self.keep(who, Asked { plan, ..asked }, measured))
     }
 
     /// The same question, planned anew when there is another epoch to read.

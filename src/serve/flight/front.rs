@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::asking::State;
 use super::service::{Service, encoded, handle_of};
+use crate::serve::bounded::Login;
 use crate::serve::sql::failure::{Failure, state};
 
 pub(super) struct Front(Service);
@@ -27,6 +28,9 @@ impl Front {
     async fn admitted<T>(&self, mut request: Request<T>) -> Result<Request<T>, Status> {
         let state = self.0.state();
         let who = state.admission.admit(request.metadata()).await.map_err(|failure| state.failed(failure))?;
+        if let Some(Some(login)) = request.extensions().get::<Option<Login>>() {
+            login.done();
+        }
         request.extensions_mut().insert(who);
         Ok(request)
     }

@@ -28,7 +28,7 @@ use tonic::transport::server::Connected;
 
 pub use settings::FlightSettings;
 
-use super::bounded::BoundedListener;
+use super::bounded::{BoundedListener, Login};
 use super::connection::Connection;
 use super::keys::is_loopback;
 use super::sql::measured::Protocol;
@@ -45,6 +45,8 @@ const MESSAGE_BYTES_MAX: usize = 4 << 20;
 const STREAMS_MAX: u32 = 100;
 /// A connection whose other end is gone is noticed in twice this time; TLS may take half of it.
 const ALIVE: Duration = Duration::from_secs(20);
+/// A connection over which nobody is let in for so long is ended, as PostgreSQL does.
+const LOGIN: Duration = Duration::from_secs(60);
 /// How often what is too old is let go.
 const SWEEP: Duration = Duration::from_secs(5);
 
@@ -104,7 +106,7 @@ impl Flight {
         let Self { state, front, tls } = self;
         let settings = &state.settings;
         let listener = BoundedListener::new(listener, tls, settings.connections_max, ALIVE * 3);
-        let listener = listener.counted(Arc::clone(&state.sql.metrics), Protocol::Flight.as_str());
+        let listener = listener.counted(Arc::clone(&state.sql.metrics), Protocol::Flight.as_str()).within(LOGIN);
         let connections = futures::stream::unfold(listener, |mut listener| async {
             let (connection, _) = axum::serve::Listener::accept(&mut listener).await;
             Some((Ok::<_, io::Error>(connection), listener))
@@ -123,15 +125,7 @@ impl Flight {
                 let _ = stopping.send(());
             });
         let drain = Duration::from_millis(settings.drain_timeout_ms);
-        let overdue = async {
-            // An error means that the server ended first, and then this branch is not asked again.
-            if stopped.await.is_ok() {
-                #[expect(clippy::disallowed_methods, reason = "the deadline of a shutdown")]
-                tokio::time::sleep(drain).await;
-            } else {
-                std::future::pending::<()>().await;
-            }
-        };
+        let overdue = crate::serve::overdue(stopped, drain);
         let sweeping = async {
             let mut every = tokio::time::interval(SWEEP);
             loop {
@@ -152,7 +146,9 @@ impl Flight {
 }
 
 impl Connected for Connection {
-    type ConnectInfo = ();
+    type ConnectInfo = Option<Login>;
 
-    fn connect_info(&self) {}
+    fn connect_info(&self) -> Option<Login> {
+        self.login()
+    }
 }

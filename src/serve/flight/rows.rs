@@ -12,7 +12,6 @@ use arrow_flight::FlightData;
 use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::error::FlightError;
 use datafusion::common::DataFusionError;
-use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::DataFrame;
 use futures::{Stream, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -82,13 +81,12 @@ fn fit(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowErro
 pub(super) struct Run<G> {
     pub sql: Arc<Shared>,
     pub asked: Asked,
-    pub plan: LogicalPlan,
     pub rows_max: u64,
     /// Who reads nothing for so long gets nothing more.
     pub idle: Duration,
     pub wait: Wait,
     pub measured: Measured,
-    /// Kept while the engine computes.
+    /// Kept until all is read, or was not for the time above.
     pub place: OwnedSemaphorePermit,
     /// Kept as long as the answer is.
     pub guard: G,
@@ -99,12 +97,15 @@ type Produced = Result<Option<FlightData>, Failure>;
 impl<G: Send + 'static> Run<G> {
     /// The messages of the answer, as they are asked for.
     pub fn start(self) -> impl Stream<Item = Result<FlightData, Failure>> + Send {
-        let Self { sql, asked, plan, rows_max, idle, wait, measured, place, guard } = self;
+        let Self { sql, asked, rows_max, idle, wait, measured, place, guard } = self;
         let (sender, messages) = mpsc::channel::<Produced>(BATCHES_AHEAD);
         let rows = Arc::new(AtomicU64::new(0));
         let engine = Producer { sql: Arc::clone(&sql), asked, rows_max, rows: Arc::clone(&rows) };
         let producer = Task(sql.runtime.spawn(async move {
-            engine.produce(plan, idle, sender).await;
+            let unread = sender.clone();
+            if engine.produce(idle, sender).await {
+                let _ = tokio::time::timeout(idle, unread.closed()).await;
+            }
             drop(place);
         }));
         let answer = Answer { messages, _producer: producer, rows, wait, measured, _guard: guard };
@@ -136,7 +137,9 @@ enum Broken {
 }
 
 impl Producer {
-    async fn produce(self, plan: LogicalPlan, idle: Duration, sender: mpsc::Sender<Produced>) {
+    /// Whether it came to an end, and not only to the end of a client's patience.
+    async fn produce(self, idle: Duration, sender: mpsc::Sender<Produced>) -> bool {
+        let plan = self.asked.plan.clone();
         let schema = with_epoch(&sent_schema(plan.schema().as_arrow()), self.asked.tables.epoch());
         let frame = DataFrame::new(self.asked.context.state(), plan);
         let (rows, rows_max, fitting) = (Arc::clone(&self.rows), self.rows_max, Arc::clone(&schema));
@@ -166,8 +169,9 @@ impl Producer {
             };
             let is_over = !matches!(message, Ok(Some(_)));
             let sent = tokio::time::timeout(idle, sender.send(message)).await;
-            if !matches!(sent, Ok(Ok(()))) || is_over {
-                return;
+            let is_sent = matches!(sent, Ok(Ok(())));
+            if !is_sent || is_over {
+                return is_sent;
             }
         }
     }

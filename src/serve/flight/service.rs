@@ -295,8 +295,12 @@ impl FlightSqlService for Service {
         let who = Self::who(&request)?;
         let _place = self.told(self.state.place())?;
         self.told(few(&mut command.table_types))?;
-        let tables = self.told(self.state.tables(&who, None, None).await)?;
-        self.rows(catalog::tables(command, &tables).await)
+        let state = Arc::clone(&self.state);
+        let listed = self.state.timely(async move {
+            let tables = state.tables(&who, None, None).await?;
+            catalog::tables(command, &tables).await
+        });
+        self.rows(listed.await)
     }
 
     async fn do_get_table_types(&self, command: CommandGetTableTypes, _: Request<Ticket>) -> Answer<DoGet> {

@@ -5,21 +5,32 @@ use tonic::{Code, Status};
 
 use crate::serve::sql::failure::{Failure, state};
 
-/// Characters of a message. It travels in a header, and clients bound those.
-const MESSAGE_MAX: usize = 2000;
+/// Bytes of a message as it travels: in a header, percent-encoded. Clients bound those, some all of them at 8 KiB.
+const MESSAGE_BYTES_MAX: usize = 4 << 10;
 
 impl From<Failure> for Status {
     fn from(failure: Failure) -> Self {
         let parts = [failure.message(), failure.shown(), failure.hint().unwrap_or_default()];
         let text = parts.iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join("\n");
-        let text = match text.char_indices().nth(MESSAGE_MAX) {
-            Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        let text = match end_of(&text) {
+            Some(end) => format!("{}…", text.get(..end).unwrap_or_default()),
             None => text,
         };
         let mut status = Self::new(code_of(&failure), text);
         status.metadata_mut().insert("sqlstate", MetadataValue::from_static(failure.code()));
         status
     }
+}
+
+/// Where a text is cut that is too long.
+fn end_of(text: &str) -> Option<usize> {
+    let mut bytes = 0;
+    let mut is_too_long = |character: char| {
+        let is_plain = matches!(character, ' '..='~') && character != '%';
+        bytes += if is_plain { 1 } else { 3 * character.len_utf8() };
+        bytes > MESSAGE_BYTES_MAX
+    };
+    text.char_indices().find(|(_, character)| is_too_long(*character)).map(|(end, _)| end)
 }
 
 fn code_of(failure: &Failure) -> Code {
@@ -74,6 +85,10 @@ mod tests {
     #[test]
     fn a_long_message_is_cut_between_characters() {
         let status = Status::from(Failure::new(state::SYNTAX, "ü".repeat(5000)));
-        assert_eq!(status.message().chars().count(), MESSAGE_MAX + 1);
+        assert_eq!(status.message().chars().count(), MESSAGE_BYTES_MAX / 6 + 1);
+        let status = Status::from(Failure::new(state::SYNTAX, "u".repeat(5000)));
+        assert_eq!(status.message().chars().count(), MESSAGE_BYTES_MAX + 1);
+        let status = Status::from(Failure::new(state::SYNTAX, "ü".repeat(600)));
+        assert_eq!(status.message(), "ü".repeat(600));
     }
 }

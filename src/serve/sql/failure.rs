@@ -71,6 +71,11 @@ impl Failure {
         Self { fatal: true, ..Self::new(code, message) }
     }
 
+    /// A statement was stopped because somebody said so.
+    pub fn cancelled() -> Self {
+        Self::new(state::CANCELED, "canceling statement due to user request")
+    }
+
     /// A statement was stopped because it took too long.
     pub fn overdue(protocol: Protocol) -> Self {
         let hint = format!("ask for less, or raise {}.statement_timeout_ms", protocol.as_str());

@@ -46,7 +46,7 @@ impl Wait {
         let done = tokio::select! {
             biased;
             Ok(()) = self.cancelled.changed() => {
-                Err(Failure::new(state::CANCELED, "canceling statement due to user request"))
+                Err(Failure::cancelled())
             }
             () = overdue => Err(Failure::overdue(self.protocol)),
             done = work => Ok(done),

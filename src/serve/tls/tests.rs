@@ -10,10 +10,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::domain::ManualClock;
-use crate::serve::{Readiness, ServeState, serve};
-use crate::telemetry::Metrics;
-use crate::telemetry::traces::Traces;
+use crate::serve::tests::bare;
+use crate::serve::{Readiness, serve};
 
 // Of localhost, until 2120, and of nobody: for these tests alone.
 const CERTIFICATE: &str = include_str!("test_certificate.pem");
@@ -41,17 +39,9 @@ struct Server {
 }
 
 async fn start(settings: ServeSettings) -> Server {
-    let metrics = Arc::new(Metrics::new("9.9.9", Arc::new(ManualClock::at(0))).unwrap());
     let tls = Tls::load(&settings).unwrap();
     assert!(tls.is_some());
-    let state = ServeState {
-        metrics,
-        readiness: Readiness::default(),
-        settings,
-        predict: None,
-        console: None,
-        traces: Traces::default(),
-    };
+    let state = bare(settings, Readiness::default());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();

@@ -13,6 +13,7 @@ use url::Url;
 
 use super::Span;
 use super::proto::{ExportRequest, ExportResponse, Resource, ResourceSpans, Scope, ScopeSpans};
+use crate::domain::with_causes;
 use crate::telemetry::Metrics;
 
 /// Spans of one message: some hundred kilobytes.
@@ -199,7 +200,7 @@ impl Sending {
     /// How many of the spans the receiver refused.
     async fn post(&self, body: bytes::Bytes) -> Result<u64, Refused> {
         let request = self.http.post(self.outbox.url.clone()).headers(self.outbox.headers.clone());
-        let silence = |error: reqwest::Error| Refused { cause: chain(&error.without_url()), may_pass: true };
+        let silence = |error: reqwest::Error| Refused { cause: with_causes(&error.without_url()), may_pass: true };
         let mut answer =
             request.header(CONTENT_TYPE, "application/x-protobuf").body(body).send().await.map_err(silence)?;
         let status = answer.status();
@@ -247,15 +248,4 @@ impl Sending {
         let resource_spans = ResourceSpans { resource, scope_spans: vec![scope_spans] };
         ExportRequest { resource_spans: vec![resource_spans] }
     }
-}
-
-/// With its causes: the outermost says only that a request failed.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
