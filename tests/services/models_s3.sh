@@ -86,7 +86,7 @@ done
 wait_for 10 "the rollback is not followed" answers "${VERSIONS[1]}"
 
 say "the store does not answer for a while"
-STORE="$(cat "$WORK/s3/pid")"
+read -r STORE _ <"$WORK/s3/pid"
 kill -s STOP "$STORE"
 has_failed() { [ "$(failures)" -ge 1 ]; }
 wait_for 60 "no failure is counted" has_failed
