@@ -8,8 +8,8 @@ use assay::lake::LakeError;
 use assay::model::registry::ModelName;
 use assay::pipeline::{Compiled, Plan};
 use assay::scoring::{
-    Chosen, Followed, FollowedLake, Keeper, LakeFollower, ModelFollower, Models, ReceiptPlace, Role, Scorer, ScoringPipeline, Served,
-    Shadow, Split,
+    Chosen, Followed, FollowedLake, Keeper, LakeFollower, ModelFollower, Models, ReceiptPlace, Role, Scorer,
+    ScoringPipeline, Served, Shadow, Split,
 };
 use assay::serve::sql::Passwords;
 use assay::serve::{ApiKeys, Predict, PredictParts, Readiness};

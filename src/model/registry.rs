@@ -150,8 +150,7 @@ impl Registry {
             Ok(manifest.to_json()?.into_bytes())
         };
         let taken = self.store.record(&mut versions, Draft { model: &model, files, manifest: &mut sealed })?;
-        manifest.version =
-            taken.ok_or(RegistryError::NoFreeVersion { name: model, version: version.to_string() })?;
+        manifest.version = taken.ok_or(RegistryError::NoFreeVersion { name: model, version: version.to_string() })?;
         Ok(manifest)
     }
 
@@ -171,12 +170,8 @@ impl Registry {
     /// # Errors
     /// When they cannot be listed.
     pub fn versions(&self, name: &ModelName) -> Result<Vec<Version>, RegistryError> {
-        let mut versions: Vec<Version> = self
-            .store
-            .versions(name.as_str())?
-            .iter()
-            .filter_map(|version| Version::parse(version).ok())
-            .collect();
+        let mut versions: Vec<Version> =
+            self.store.versions(name.as_str())?.iter().filter_map(|version| Version::parse(version).ok()).collect();
         versions.sort_by(|one, other| other.cmp(one));
         Ok(versions)
     }

@@ -17,7 +17,9 @@ pub enum RegistryError {
     #[error("`{path}` was changed by others {tries} times in a row while it was to be changed; try again")]
     Contended { path: String, tries: u32 },
 
-    #[error("whether `{path}` was changed is not known: the store failed, and others changed it since; see `assay models`")]
+    #[error(
+        "whether `{path}` was changed is not known: the store failed, and others changed it since; see `assay models`"
+    )]
     Unknown { path: String },
 
     #[error("`{path}` is not what was written: {reason}; take another version or train again")]

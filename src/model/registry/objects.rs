@@ -40,11 +40,7 @@ impl Objects {
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn new(
-        location: &str,
-        store: Arc<dyn ObjectStore>,
-        once: Arc<dyn ObjectStore>,
-    ) -> Result<Self, RegistryError> {
+    pub fn new(location: &str, store: Arc<dyn ObjectStore>, once: Arc<dyn ObjectStore>) -> Result<Self, RegistryError> {
         let location = location.trim_end_matches('/').to_owned();
         let calls = Calls::new(store, once)
             .map_err(|cause| RegistryError::Location { location: location.clone(), cause: cause.to_string() })?;

@@ -188,7 +188,10 @@ fn every_changed_byte_of_every_file_is_refused() {
                 assert!(matches!(loaded, Err(RegistryError::Damaged { .. })), "{file}, byte {place}: {loaded:?}");
             }
             kept.files.write(&path, &whole[..whole.len() / 2]);
-            assert!(matches!(kept.registry.load(&kept.name, &version), Err(RegistryError::Damaged { .. })), "{file} cut");
+            assert!(
+                matches!(kept.registry.load(&kept.name, &version), Err(RegistryError::Damaged { .. })),
+                "{file} cut"
+            );
             kept.files.remove(&path);
             let missing = kept.registry.load(&kept.name, &version).unwrap_err().to_string();
             assert!(missing.contains("it is missing"), "{missing}");
@@ -211,7 +214,8 @@ fn a_foreign_version_is_refused() {
         // Whole, with right checksums, but the manifest tells of another model.
         let mut other = manifest(&good.report);
         other.features = vec!["count".into()];
-        let files = BTreeMap::from([(MODEL_FILE.to_owned(), serde_json::to_vec(good.model.as_ref().unwrap()).unwrap())]);
+        let files =
+            BTreeMap::from([(MODEL_FILE.to_owned(), serde_json::to_vec(good.model.as_ref().unwrap()).unwrap())]);
         let version = kept.registry.record(&Version::at(NOON_US), other, &files).unwrap().version;
         let error = kept.registry.load(&kept.name, &version).unwrap_err().to_string();
         assert!(error.contains("its features are not those of the manifest"), "{error}");
@@ -293,9 +297,11 @@ fn damaged_aliases_are_refused() {
         kept.registry.promote(&kept.name, &version, CHAMPION, 1).unwrap();
         let path = "fraud/aliases.json";
         let text = String::from_utf8(kept.files.read(path)).unwrap();
-        for bad in
-            [&text[..text.len() / 2], &text.replace("champions", "winners"), &text.replacen(version.as_str(), "../..", 1)]
-        {
+        for bad in [
+            &text[..text.len() / 2],
+            &text.replace("champions", "winners"),
+            &text.replacen(version.as_str(), "../..", 1),
+        ] {
             kept.files.write(path, bad.as_bytes());
             assert!(matches!(kept.registry.aliases(&kept.name), Err(RegistryError::Damaged { .. })), "{bad}");
         }
