@@ -74,10 +74,8 @@ impl Calls {
         let (store, paths) = (Arc::clone(&self.store), names.iter().map(|name| Path::from(name.as_str())));
         let paths: Vec<Path> = paths.collect();
         let all = async move {
-            let calls = paths.into_iter().map(|path| {
-                let call = absent_is_none(get(Arc::clone(&store), path, GetOptions::default()));
-                async move { call.await }
-            });
+            let calls =
+                paths.into_iter().map(|path| absent_is_none(get(Arc::clone(&store), path, GetOptions::default())));
             Ok(futures::stream::iter(calls).buffered(AT_ONCE).collect::<Vec<_>>().await)
         };
         match self.run(all) {
