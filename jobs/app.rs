@@ -195,12 +195,22 @@ impl App {
         Ok(self.handle.block_on(Lake::open(settings, &self.settings.pipeline, create))?)
     }
 
+    /// Where models are kept.
+    pub fn models(&self) -> anyhow::Result<ModelStore> {
+        self.models_in(&self.settings.model.folder)
+    }
+
+    /// Where models are kept, when that is there.
+    pub fn models_in(&self, location: &str) -> anyhow::Result<ModelStore> {
+        Ok(ModelStore::open(location, &self.settings.model_options())?)
+    }
+
     /// Who is asked about the rows of the stream: the champion of the model that a table's header names. `None` where none
     /// does, or scoring.stream says no.
     pub fn stream_scorer(&self, contract: &Contract, plan: &Plan) -> anyhow::Result<Option<StreamScorer>> {
         let settings = &self.settings;
         let Some((_, model)) = streamed_model(plan).filter(|_| settings.scoring.stream) else { return Ok(None) };
-        let models = Models::new(ModelStore::new(settings.model.folder.clone()), ModelName::parse(model)?);
+        let models = Models::new(self.models()?, ModelName::parse(model)?);
         let pipeline = Arc::new(ScoringPipeline::compile(plan, contract).map_err(usage)?);
         let (metrics, clock) = (Arc::clone(&self.metrics), Arc::clone(&self.clock));
         Ok(Some(StreamScorer::new(pipeline, models, settings.scoring.clone(), metrics, clock)))

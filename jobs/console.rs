@@ -1,7 +1,6 @@
 use std::num::NonZero;
 use std::sync::Arc;
 
-use assay::model::registry::Registry;
 use assay::scoring::{Explainer, ScoringPipeline};
 use assay::serve::{ApiKeys, Console, ConsoleParts};
 use tokio::runtime::{Builder, Runtime};
@@ -27,7 +26,7 @@ impl ConsoleHost {
             Ok(lake) => app.plan_of(&contract, &lake)?,
             Err(_) => app.plan_of_new(&contract)?,
         };
-        let registry = Registry::new(settings.model.folder.clone());
+        let registry = app.models()?;
         // A pipeline of other tables may have nothing to score: its console shows the rest.
         let explainer = ScoringPipeline::compile(&plan, &contract).map_err(|error| error.to_string()).map(|pipeline| {
             let (registry, settings) = (registry.clone(), settings.scoring.clone());

@@ -72,7 +72,7 @@ pub struct DriftArgs {
 
 pub fn run(args: &DriftArgs, app: &App) -> anyhow::Result<Exit> {
     let settings = settings(args, app)?;
-    let registry = args.folder.open(app);
+    let registry = args.folder.open(app)?;
     let wanted = args.model.as_deref().unwrap_or(&app.settings.scoring.model);
     let reference = Reference::parse(wanted, CHAMPION)?;
     let version = registry.resolve(&reference)?;

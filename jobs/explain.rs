@@ -42,7 +42,7 @@ pub fn run(args: &ExplainArgs, app: &App) -> anyhow::Result<Exit> {
         )));
     };
     let settings = app.settings.scoring.clone();
-    let explainer = Explainer { pipeline: Arc::clone(&pipeline), registry: args.folder.open(app), settings };
+    let explainer = Explainer { pipeline: Arc::clone(&pipeline), registry: args.folder.open(app)?, settings };
     let mut explained = explainer
         .explain(&receipt)
         .map_err(|cause| Refused(format!("{} cannot be computed again: {cause}", receipt.prediction_id)))?;

@@ -3,7 +3,6 @@
 mod export;
 mod import;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,14 +58,14 @@ pub struct RollbackArgs {
 
 #[derive(Debug, Clone, Default, Args)]
 pub struct ModelsFolder {
-    /// The folder of models [default: that of the settings, models]
-    #[arg(long, value_name = "FOLDER")]
-    pub models: Option<PathBuf>,
+    /// Where models are kept: a folder, or s3://bucket/prefix [default: that of the settings, models]
+    #[arg(long, value_name = "LOCATION")]
+    pub models: Option<String>,
 }
 
 impl ModelsFolder {
-    pub fn open(&self, app: &App) -> Registry {
-        Registry::new(self.models.clone().unwrap_or_else(|| app.settings.model.folder.clone()))
+    pub fn open(&self, app: &App) -> anyhow::Result<Registry> {
+        app.models_in(self.models.as_ref().unwrap_or(&app.settings.model.folder))
     }
 }
 
@@ -94,7 +93,7 @@ pub fn run(args: &ModelsArgs, app: &App) -> anyhow::Result<Exit> {
         Some(ModelsCommand::Import(args)) => return import::run(args, app),
         None => {}
     }
-    let registry = args.folder.open(app);
+    let registry = args.folder.open(app)?;
     let names = match &args.name {
         Some(name) => vec![ModelName::parse(name)?],
         None => registry.names()?,
@@ -110,7 +109,7 @@ pub fn run(args: &ModelsArgs, app: &App) -> anyhow::Result<Exit> {
     if app.json {
         say!("{}", serde_json::to_string(&lines)?)?;
     } else if lines.is_empty() {
-        say!("no models in {}; `assay train` makes one", registry.folder().display())?;
+        say!("no models in {}; `assay train` makes one", registry.location())?;
     } else {
         crate::ui::print(format_args!("{}", render(&lines, Look::of_stdout())?))?;
     }
@@ -174,7 +173,7 @@ fn age(age_s: u64) -> String {
 }
 
 pub fn promote(args: &PromoteArgs, app: &App) -> anyhow::Result<Exit> {
-    let registry = args.folder.open(app);
+    let registry = args.folder.open(app)?;
     let reference = Reference::parse(&args.model, CHAMPION)?;
     let name = &reference.name;
     let version =
@@ -223,7 +222,7 @@ fn newest_passed(registry: &Registry, name: &ModelName) -> anyhow::Result<Versio
 
 pub fn rollback(args: &RollbackArgs, app: &App) -> anyhow::Result<Exit> {
     let name = ModelName::parse(&args.name)?;
-    let registry = args.folder.open(app);
+    let registry = args.folder.open(app)?;
     let (old, new) = registry.rollback(&name, app.clock.now_us())?;
     let recorded = records::aliases(app, &registry, &name);
     if app.json {

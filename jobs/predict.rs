@@ -37,7 +37,7 @@ pub struct PredictArgs {
 
 pub fn run(args: &PredictArgs, app: &App) -> anyhow::Result<Exit> {
     let format = Format::of(&args.output)?;
-    let registry = args.folder.open(app);
+    let registry = args.folder.open(app)?;
     let reference = Reference::parse(&args.model, CHAMPION)?;
     let version = registry.resolve(&reference)?;
     let stored = registry.load(&reference.name, &version)?;

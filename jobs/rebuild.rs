@@ -46,7 +46,7 @@ pub fn run(args: RebuildArgs, mut app: App) -> anyhow::Result<Exit> {
     let history = FileHistory::new(tables.reader(&tables.silver), plan.event_time());
     let mut stages = compiled.with_history(history, None, Arc::clone(&app.clock));
     if let Some(scorer) = app.stream_scorer(&contract, &plan)? {
-        stages.ask(Box::new(scorer.with_one_champion()));
+        stages.ask(Box::new(scorer.with_one_champion().map_err(anyhow::Error::msg)?));
     }
     let target = match args.target {
         What::Silver => Target::Silver,

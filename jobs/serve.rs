@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use assay::contract::Contract;
 use assay::lake::LakeError;
-use assay::model::registry::{ModelName, Registry};
+use assay::model::registry::ModelName;
 use assay::pipeline::{Compiled, Plan};
 use assay::scoring::{
-    Chosen, Followed, FollowedLake, Keeper, LakeFollower, Models, ReceiptPlace, Role, Scorer, ScoringPipeline, Served,
-    Shadow, Split,
+    Chosen, Followed, FollowedLake, Keeper, LakeFollower, ModelFollower, Models, ReceiptPlace, Role, Scorer,
+    ScoringPipeline, Served, Shadow, Split,
 };
 use assay::serve::sql::Passwords;
 use assay::serve::{ApiKeys, Predict, PredictParts, Readiness};
@@ -120,9 +120,10 @@ fn hash_key() -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// What scores requests, and the thread that follows the model and the lake; ends when it is dropped.
+/// What scores requests, and the threads that follow the model and the lake; ends when it is dropped.
 pub struct Scoring {
     predict: Predict,
+    _models: ModelFollower,
     done: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
     /// Hands its last receipts over before the keeper ends.
@@ -148,7 +149,7 @@ impl Scoring {
         Split::of(&settings.scoring, &pipeline).map_err(usage)?;
         let follower = follower(app, &contract, &plan);
         let follower = Arc::new(follower?);
-        let registry = Registry::new(settings.model.folder.clone());
+        let registry = app.models()?;
         let models = Models::new(registry, ModelName::parse(&settings.scoring.model)?);
         let models = models.with_challenger(settings.scoring.trial());
         let features = Arc::clone(&follower) as _;
@@ -173,17 +174,21 @@ impl Scoring {
         let parts = PredictParts { scorer: Arc::clone(&scorer), receipts, shadows, keys, metrics };
         let predict = Predict::new(parts, &settings.serve);
         let done = Arc::new(AtomicBool::new(false));
+        let every = Duration::from_millis(settings.scoring.follow_ms);
+        let (models, pipeline) = (Arc::clone(&scorer.models), Arc::clone(&scorer.pipeline));
+        let told = tell_model(Arc::clone(&scorer), readiness.clone(), Arc::clone(&app.metrics));
+        let models = ModelFollower::start(models, pipeline, every, Arc::clone(&app.metrics), told)?;
         let following = Following {
             scorer,
             follower,
             readiness,
             metrics: Arc::clone(&app.metrics),
-            every: Duration::from_millis(settings.scoring.follow_ms),
+            every,
             done: Arc::clone(&done),
             awaits_lake: false,
         };
-        let thread = std::thread::Builder::new().name("assay-follow".to_owned()).spawn(move || following.run())?;
-        Ok(Self { predict, done, thread: Some(thread), _shadow: shadow, _keeper: keeper })
+        let thread = std::thread::Builder::new().name("assay-features".to_owned()).spawn(move || following.run())?;
+        Ok(Self { predict, _models: models, done, thread: Some(thread), _shadow: shadow, _keeper: keeper })
     }
 
     pub fn predict(&self) -> Predict {
@@ -214,6 +219,28 @@ impl Drop for Scoring {
     }
 }
 
+/// Tells which version has a role, how many users it has, and whether there is a champion.
+fn tell_model(
+    scorer: Arc<Scorer>,
+    readiness: Option<Readiness>,
+    metrics: Arc<assay::telemetry::Metrics>,
+) -> impl FnMut(&Chosen) + Send + 'static {
+    move |chosen| {
+        let roles = metrics.roles();
+        let challenger = chosen.challenger.as_ref();
+        let of = |role: Role, served: Option<&Arc<Served>>| {
+            roles.set_version(role.as_str(), served.map(|served| [served.name.as_str(), served.version.as_str()]));
+        };
+        of(Role::Champion, chosen.champion.as_ref());
+        of(Role::Challenger, challenger.map(|challenger| &challenger.served));
+        let is_on = challenger.is_some_and(|challenger| challenger.trial.is_on());
+        roles.set_challenger_share(if is_on { scorer.settings.challenger_share } else { 0.0 });
+        if let Some(readiness) = &readiness {
+            readiness.set("model", chosen.problem.clone().map_or(Ok(()), Err));
+        }
+    }
+}
+
 struct Following {
     scorer: Arc<Scorer>,
     follower: Arc<LakeFollower>,
@@ -229,10 +256,6 @@ impl Following {
     fn run(mut self) {
         let mut since_lake = LAKE_EVERY;
         while !self.done.load(Ordering::Relaxed) {
-            self.scorer.models.follow(&self.scorer.pipeline);
-            let chosen = self.scorer.models.chosen();
-            self.tell_roles(&chosen);
-            self.tell("model", chosen.problem.map_or(Ok(()), Err));
             if since_lake >= LAKE_EVERY {
                 since_lake = Duration::ZERO;
                 self.look_at_lake();
@@ -240,19 +263,6 @@ impl Following {
             since_lake += self.every;
             nap(self.every);
         }
-    }
-
-    /// Which version has a role, and how many users it has.
-    fn tell_roles(&self, chosen: &Chosen) {
-        let roles = self.metrics.roles();
-        let challenger = chosen.challenger.as_ref();
-        let of = |role: Role, served: Option<&Arc<Served>>| {
-            roles.set_version(role.as_str(), served.map(|served| [served.name.as_str(), served.version.as_str()]));
-        };
-        of(Role::Champion, chosen.champion.as_ref());
-        of(Role::Challenger, challenger.map(|challenger| &challenger.served));
-        let is_on = challenger.is_some_and(|challenger| challenger.trial.is_on());
-        roles.set_challenger_share(if is_on { self.scorer.settings.challenger_share } else { 0.0 });
     }
 
     fn look_at_lake(&mut self) {

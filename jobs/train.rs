@@ -3,7 +3,6 @@ pub mod source;
 mod summary;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use assay::model::card::{self, CardHead};
 use assay::model::drift::Baseline;
@@ -17,6 +16,7 @@ use clap::Args;
 
 use crate::app::{App, usage};
 use crate::exit::{Exit, Refused};
+use crate::models::ModelsFolder;
 use crate::records;
 use crate::ui::Steps;
 use source::{RowsArgs, Source};
@@ -32,9 +32,8 @@ pub struct TrainArgs {
     /// What the model is called
     #[arg(long, default_value = "fraud")]
     pub name: String,
-    /// The folder of models [default: that of the settings, models]
-    #[arg(long, value_name = "FOLDER")]
-    pub models: Option<PathBuf>,
+    #[command(flatten)]
+    pub folder: ModelsFolder,
     /// The same seed, data and settings give the same model [default: that of the settings, 0]
     #[arg(long)]
     pub seed: Option<u64>,
@@ -53,7 +52,7 @@ pub fn run(args: TrainArgs, app: App) -> anyhow::Result<Exit> {
         return Err(usage("--label-delay needs --time COLUMN: rows without a time are no hours apart"));
     }
     let name = ModelName::parse(&args.name)?;
-    let registry = Registry::new(args.models.clone().unwrap_or_else(|| app.settings.model.folder.clone()));
+    let registry = args.folder.open(&app)?;
     let settings = settings(&args, &app);
     let steps = app.screen.steps("train");
     steps.at(if args.rows.data.is_empty() { "read the lake" } else { "read the table" }, 0, 1);
@@ -82,7 +81,7 @@ pub fn run(args: TrainArgs, app: App) -> anyhow::Result<Exit> {
     let run = Run {
         report: &trained.report,
         manifest: &manifest,
-        folder: registry.path(&name, &manifest.version),
+        folder: registry.location_of(&name, &manifest.version),
         // The run is kept and told of, also where the champion could not be compared.
         promoted: became,
         mlflow: told.as_ref(),

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use assay::features::{Enabled, FeatureSettings};
 use assay::lake::open_session;
-use assay::model::registry::{ModelName, Registry};
+use assay::model::registry::ModelName;
 use assay::pipeline::{
     Finding, Plan, RowScorer, Subject, Verification, bronze_name, bronze_schema, lost_versions, verify, verify_features,
 };
@@ -86,7 +86,7 @@ fn recall(app: &App, plan: &Plan, said: &BTreeMap<i64, String>) -> Result<Box<dy
     let name = ModelName::parse(model).map_err(|error| told(&error))?;
     let contract = app.contract().map_err(|error| told(&error))?;
     let pipeline = ScoringPipeline::compile(plan, &contract).map_err(|error| told(&error))?;
-    let registry = Registry::new(app.settings.model.folder.clone());
+    let registry = app.models().map_err(|error| error.to_string())?;
     Ok(Box::new(RecallScorer::new(&pipeline, &registry, &name, said)?))
 }
 

@@ -15,6 +15,7 @@ pub mod scoring;
 pub mod serve;
 pub mod settings;
 pub mod source;
+pub mod store;
 pub mod telemetry;
 pub mod tracking;
 pub mod warehouse;

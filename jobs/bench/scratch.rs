@@ -42,7 +42,7 @@ impl Scratch {
         let folder = parent.join(format!("assay-bench-{}", uuid::Uuid::new_v4().simple()));
         std::fs::create_dir_all(&folder).map_err(|e| usage(format!("{}: {e}", folder.display())))?;
         app.settings.lake.location = folder.join("lake").display().to_string();
-        app.settings.model.folder = folder.join("models");
+        app.settings.model.folder = folder.join("models").display().to_string();
         Ok(Self { folder, keep: args.keep })
     }
 

@@ -11,7 +11,7 @@ use arrow::array::{ArrayRef, RecordBatch};
 use arrow::ipc::writer::StreamWriter;
 use assay::domain::{NoHistory, TableName};
 use assay::generate::{GenerateSettings, Generated, Generator};
-use assay::model::registry::{CHAMPION, ModelName, Registry};
+use assay::model::registry::{CHAMPION, ModelName};
 use assay::refine::{RefineSettings, TrailingCount};
 use assay::scoring::{Added, FeatureSource, Keeper, Models, ReceiptPlace, Scorer, ScoringPipeline, Standing};
 use assay::serve::{ApiKeys, Predict, PredictParts, Readiness};
@@ -69,7 +69,7 @@ pub fn run(args: &ServeArgs, mut app: App) -> anyhow::Result<Exit> {
     let name = ModelName::parse("bench")?;
     let (payloads, past) = champion(&app, args.seed, &name, &plan, &pipeline)?;
     let past = Arc::new(past);
-    let models = Arc::new(Models::new(Registry::new(app.settings.model.folder.clone()), name));
+    let models = Arc::new(Models::new(app.models()?, name));
     models.follow(&pipeline);
     if let Some(problem) = models.chosen().problem {
         return Err(anyhow::anyhow!(problem));
@@ -168,7 +168,7 @@ pub(super) fn champion(
 ) -> anyhow::Result<(Vec<Vec<u8>>, Past)> {
     let payloads = payloads(seed, app)?;
     let past = Past::new(plan, pipeline)?;
-    let registry = Registry::new(app.settings.model.folder.clone());
+    let registry = app.models()?;
     let version = model::learn(app, &registry, name, pipeline, &past, &payloads)?;
     registry.promote(name, &version, CHAMPION, app.clock.now_us())?;
     Ok((payloads, past))

@@ -23,7 +23,7 @@ pub struct ExportArgs {
 }
 
 pub fn run(args: &ExportArgs, app: &App) -> anyhow::Result<Exit> {
-    let registry = args.folder.open(app);
+    let registry = args.folder.open(app)?;
     let reference = Reference::parse(&args.model, CHAMPION)?;
     let version = registry.resolve(&reference)?;
     let stored = registry.load(&reference.name, &version)?;

@@ -53,7 +53,7 @@ fn probability(text: &str) -> Result<f64, String> {
 pub fn run(args: &ImportArgs, app: &App) -> anyhow::Result<Exit> {
     let began_us = app.clock.now_us();
     let name = ModelName::parse(&args.name)?;
-    let registry = args.folder.open(app);
+    let registry = args.folder.open(app)?;
     let bytes = read(&args.file)?;
     let settings = app.settings.train.train_settings();
     let steps = app.screen.steps("import");

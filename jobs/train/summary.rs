@@ -1,6 +1,5 @@
 //! What a run of `assay train` says when it is done.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
@@ -34,7 +33,8 @@ pub enum Promoted {
 pub struct Run<'a> {
     pub report: &'a TrainReport,
     pub manifest: &'a Manifest,
-    pub folder: PathBuf,
+    /// Of the version, or where else it is.
+    pub folder: String,
     pub promoted: Promoted,
     /// `None` when that failed; the error follows.
     pub recorded: Option<&'a Recorded>,
@@ -155,7 +155,7 @@ fn closing(run: &Run<'_>, look: Look) -> Vec<String> {
         None => "recorded in   no table: the error below says why".to_owned(),
     });
     lines.extend(run.mlflow.map(|told| mlflow_line(told, look)));
-    lines.push(format!("card          {}", run.folder.join("card.html").display()));
+    lines.push(format!("card          {}", format_args!("{}/card.html", run.folder)));
     lines
 }
 

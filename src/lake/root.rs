@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use url::Url;
 
 use super::error::LakeError;
-use crate::domain::{TableName, did_you_mean};
+use crate::domain::TableName;
+use crate::store::{is_store_option, meant};
 
 /// The newest layout of a lake that this version reads and writes.
 const FORMAT: u32 = 1;
@@ -38,34 +39,8 @@ impl LakeSettings {
         let ours = StorageConfig::parse_options(self.options.clone()).ok()?;
         let unknown =
             self.options.keys().find(|key| ours.unknown_properties.contains_key(*key) && !is_store_option(key))?;
-        Some((unknown, did_you_mean(&unknown.to_ascii_lowercase(), KNOWN_OPTIONS)))
+        Some((unknown, meant(unknown)))
     }
-}
-
-/// The options that most stores need, for suggestions.
-const KNOWN_OPTIONS: [&str; 12] = [
-    "aws_access_key_id",
-    "aws_secret_access_key",
-    "aws_session_token",
-    "aws_region",
-    "aws_endpoint",
-    "aws_allow_http",
-    "aws_virtual_hosted_style_request",
-    "aws_skip_signature",
-    "aws_conditional_put",
-    "aws_server_side_encryption",
-    "timeout",
-    "connect_timeout",
-];
-
-#[cfg(feature = "s3")]
-fn is_store_option(key: &str) -> bool {
-    key.to_ascii_lowercase().parse::<object_store::aws::AmazonS3ConfigKey>().is_ok()
-}
-
-#[cfg(not(feature = "s3"))]
-fn is_store_option(_key: &str) -> bool {
-    false
 }
 
 /// What `_assay/lake.json` says.
@@ -264,13 +239,14 @@ mod s3 {
         logstore_factories, object_store_factories,
     };
     use deltalake_core::{DeltaResult, DeltaTableError};
-    use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
     use object_store::path::Path;
     use url::Url;
 
+    use crate::store;
+
     pub(super) fn register() {
-        for scheme in ["s3://", "s3a://"] {
-            if let Ok(scheme) = Url::parse(scheme) {
+        for scheme in store::SCHEMES {
+            if let Ok(scheme) = Url::parse(&format!("{scheme}://")) {
                 object_store_factories().insert(scheme.clone(), Arc::new(S3));
                 logstore_factories().insert(scheme, Arc::new(S3));
             }
@@ -281,14 +257,7 @@ mod s3 {
 
     impl ObjectStoreFactory for S3 {
         fn parse_url_opts(&self, url: &Url, config: &StorageConfig) -> DeltaResult<(ObjectStoreRef, Path)> {
-            let mut builder = AmazonS3Builder::from_env().with_url(url.as_str()).with_retry(config.retry.clone());
-            for (key, value) in config.raw() {
-                if let Ok(key) = key.to_ascii_lowercase().parse::<AmazonS3ConfigKey>() {
-                    builder = builder.with_config(key, value);
-                }
-            }
-            let store = builder.build().map_err(|e| DeltaTableError::Generic(e.to_string()))?;
-            Ok((Arc::new(store), Path::from(url.path())))
+            store::open(url, config.raw(), config.retry.clone()).map_err(|e| DeltaTableError::Generic(e.to_string()))
         }
     }
 

@@ -1,19 +1,26 @@
-//! Where models are kept: `<folder>/<name>/<version>/`, never overwritten, and verified whole whenever one is loaded.
+//! Where models are kept: `<name>/<version>/` in a folder or on an object store, never overwritten, and verified whole
+//! whenever one is loaded.
 
 mod aliases;
 mod error;
+mod folder;
 mod manifest;
 mod names;
+#[cfg(any(test, feature = "s3"))]
+mod objects;
+mod store;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 pub use aliases::{Aliases, CHALLENGER, CHAMPION, Promotion};
 pub use error::RegistryError;
 pub use manifest::{DataSource, FORMAT, FileSum, ImportSource, LakeColumn, LakeSource, Manifest, Recorded};
 pub use names::{ModelName, Reference, Version, Which};
+
+use folder::Folder;
+use store::{Draft, Store};
 
 use super::drift::Baseline;
 use super::{TrainReport, TrainedModel};
@@ -29,11 +36,17 @@ pub const MANIFEST_FILE: &str = "manifest.json";
 const ALIASES_FILE: &str = "aliases.json";
 /// Versions are times to the second; runs that end in the same one take the next free.
 const SECONDS_TRIED: i64 = 60;
+/// How often, and for how long, a request to an object store that failed is repeated, where it may be.
+#[cfg(feature = "s3")]
+const RETRIES: usize = 4;
+#[cfg(feature = "s3")]
+const RETRIED_FOR: std::time::Duration = std::time::Duration::from_secs(10);
+const MISSING: &str = "it is missing";
 
-/// A folder of models.
+/// A place of models. Every call may block, on an object store for as long as that takes to answer.
 #[derive(Debug, Clone)]
 pub struct Registry {
-    folder: PathBuf,
+    store: Arc<dyn Store>,
 }
 
 /// A version as it is stored, verified.
@@ -47,85 +60,107 @@ pub struct Stored {
 }
 
 impl Registry {
-    /// Creates nothing before something is recorded.
+    /// In a folder. Creates nothing before something is recorded.
     #[must_use]
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into() }
+        Self { store: Arc::new(Folder::new(folder.into())) }
     }
 
+    /// In a folder, or on an object store: `s3://bucket/prefix`, with options that lie over the variables `AWS_*`. Nothing is
+    /// asked of the store yet.
+    ///
+    /// # Errors
+    /// When there is no such store, or an option cannot be used.
+    pub fn open(location: &str, options: &BTreeMap<String, String>) -> Result<Self, RegistryError> {
+        let error = |cause: String| RegistryError::Location { location: location.to_owned(), cause };
+        if !location.contains("://") {
+            return Ok(Self::new(location));
+        }
+        let url = url::Url::parse(location).map_err(|cause| error(cause.to_string()))?;
+        if let Ok(folder) = url.to_file_path()
+            && url.scheme() == "file"
+        {
+            return Ok(Self::new(folder));
+        }
+        Self::on_store(location, &url, options)
+    }
+
+    #[cfg(feature = "s3")]
+    fn on_store(location: &str, url: &url::Url, options: &BTreeMap<String, String>) -> Result<Self, RegistryError> {
+        use object_store::RetryConfig;
+        use object_store::prefix::PrefixStore;
+
+        use crate::store;
+
+        let error = |cause: String| RegistryError::Location { location: location.to_owned(), cause };
+        if !store::SCHEMES.contains(&url.scheme()) {
+            return Err(error(format!("there is no store for {}://", url.scheme())));
+        }
+        let open = |max_retries: usize| {
+            let retry = RetryConfig { max_retries, retry_timeout: RETRIED_FOR, ..RetryConfig::default() };
+            let (store, prefix) = store::open(url, options, retry).map_err(|cause| error(cause.to_string()))?;
+            Ok(Arc::new(PrefixStore::new(store, prefix)))
+        };
+        Ok(Self { store: Arc::new(objects::Objects::new(location, open(RETRIES)?, open(0)?)?) })
+    }
+
+    #[cfg(not(feature = "s3"))]
+    fn on_store(location: &str, _: &url::Url, _: &BTreeMap<String, String>) -> Result<Self, RegistryError> {
+        let cause = "this assay is built without object stores".to_owned();
+        Err(RegistryError::Location { location: location.to_owned(), cause })
+    }
+
+    /// Whether it may take its time to answer.
     #[must_use]
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    pub fn is_remote(&self) -> bool {
+        self.store.is_remote()
     }
 
+    /// Where it is, as a person would write it.
     #[must_use]
-    pub fn path(&self, name: &ModelName, version: &Version) -> PathBuf {
-        self.folder.join(name.as_str()).join(version.as_str())
+    pub fn location(&self) -> String {
+        self.store.place("")
     }
 
-    /// Writes a version beside its place and moves it there as one, so that nobody ever sees a part of it.
+    /// Where a version is: what its files' names are added to.
+    #[must_use]
+    pub fn location_of(&self, name: &ModelName, version: &Version) -> String {
+        self.store.place(&format!("{name}/{version}"))
+    }
+
+    /// Writes a version as one, so that nobody ever sees a part of it.
     ///
     /// `files` are its files by name; the manifest gets their checksums, and the version `version` or the next second
     /// that is free.
     ///
     /// # Errors
-    /// When the folder cannot be written.
+    /// When it cannot be written.
     pub fn record(
         &self,
         version: &Version,
         manifest: Manifest,
         files: &BTreeMap<String, Vec<u8>>,
     ) -> Result<Manifest, RegistryError> {
-        let home = self.folder.join(manifest.name.as_str());
-        fs::create_dir_all(&home).map_err(|cause| failed("created", &home, &cause))?;
         let mut manifest = manifest;
         manifest.files = files.iter().map(|(name, bytes)| (name.clone(), FileSum::of(bytes))).collect();
-        let staged = home.join(format!(".{version}.{}", uuid::Uuid::new_v4()));
-        let written = self.write_staged(&staged, &home, version, manifest, files);
-        if written.is_err() {
-            // What is left behind is hidden and harmless: the error that matters is the first one.
-            let _ = fs::remove_dir_all(&staged);
-        }
-        written
-    }
-
-    fn write_staged(
-        &self,
-        staged: &Path,
-        home: &Path,
-        version: &Version,
-        mut manifest: Manifest,
-        files: &BTreeMap<String, Vec<u8>>,
-    ) -> Result<Manifest, RegistryError> {
-        fs::create_dir(staged).map_err(|cause| failed("created", staged, &cause))?;
-        for (name, bytes) in files {
-            write_durably(&staged.join(name), bytes)?;
-        }
-        for later_s in 0..SECONDS_TRIED {
-            manifest.version = version.later(later_s);
-            let target = home.join(manifest.version.as_str());
-            write_durably(&staged.join(MANIFEST_FILE), manifest.to_json()?.as_bytes())?;
-            sync_folder(staged)?;
-            // Renaming onto a folder that has files fails: two runs never share a version.
-            match fs::rename(staged, &target) {
-                Ok(()) => {
-                    sync_folder(home)?;
-                    return Ok(manifest);
-                }
-                Err(cause) if matches!(cause.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) => {}
-                Err(cause) => return Err(failed("moved into place", &target, &cause)),
-            }
-        }
-        Err(RegistryError::NoFreeVersion { name: manifest.name.to_string(), version: version.to_string() })
+        let model = manifest.name.to_string();
+        let mut versions = (0..SECONDS_TRIED).map(|later_s| version.later(later_s));
+        let mut sealed = |version: &Version| {
+            manifest.version = version.clone();
+            Ok(manifest.to_json()?.into_bytes())
+        };
+        let taken = self.store.record(&mut versions, Draft { model: &model, files, manifest: &mut sealed })?;
+        manifest.version = taken.ok_or(RegistryError::NoFreeVersion { name: model, version: version.to_string() })?;
+        Ok(manifest)
     }
 
     /// The names of all models, sorted.
     ///
     /// # Errors
-    /// When the folder cannot be read. One that does not exist has no models.
+    /// When they cannot be listed. A folder that does not exist has no models.
     pub fn names(&self) -> Result<Vec<ModelName>, RegistryError> {
         let mut names: Vec<ModelName> =
-            folders(&self.folder)?.iter().filter_map(|name| ModelName::parse(name).ok()).collect();
+            self.store.models()?.iter().filter_map(|name| ModelName::parse(name).ok()).collect();
         names.sort();
         Ok(names)
     }
@@ -133,12 +168,10 @@ impl Registry {
     /// The versions of a model, the newest first.
     ///
     /// # Errors
-    /// When the folder cannot be read.
+    /// When they cannot be listed.
     pub fn versions(&self, name: &ModelName) -> Result<Vec<Version>, RegistryError> {
-        let mut versions: Vec<Version> = folders(&self.folder.join(name.as_str()))?
-            .iter()
-            .filter_map(|version| Version::parse(version).ok())
-            .collect();
+        let mut versions: Vec<Version> =
+            self.store.versions(name.as_str())?.iter().filter_map(|version| Version::parse(version).ok()).collect();
         versions.sort_by(|one, other| other.cmp(one));
         Ok(versions)
     }
@@ -146,13 +179,14 @@ impl Registry {
     /// # Errors
     /// When the file cannot be read or is not what was written.
     pub fn aliases(&self, name: &ModelName) -> Result<Aliases, RegistryError> {
-        let path = self.folder.join(name.as_str()).join(ALIASES_FILE);
-        match fs::read(&path) {
-            Ok(bytes) => Aliases::from_json(&bytes)
-                .map_err(|reason| RegistryError::Damaged { path: path.display().to_string(), reason }),
-            Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(Aliases::default()),
-            Err(cause) => Err(failed("read", &path, &cause)),
-        }
+        let file = aliases_file(name);
+        let bytes = self.store.look(&file)?;
+        self.parsed_aliases(&file, bytes.as_deref())
+    }
+
+    fn parsed_aliases(&self, file: &str, bytes: Option<&[u8]>) -> Result<Aliases, RegistryError> {
+        let Some(bytes) = bytes else { return Ok(Aliases::default()) };
+        Aliases::from_json(bytes).map_err(|reason| self.damaged(file, &reason))
     }
 
     /// The version that an alias stands for, or the one named.
@@ -164,7 +198,7 @@ impl Registry {
         let versions = self.versions(name)?;
         if versions.is_empty() {
             let models: Vec<String> = self.names()?.iter().map(ToString::to_string).collect();
-            let folder = self.folder.display().to_string();
+            let folder = self.location();
             return Err(RegistryError::UnknownModel { name: name.to_string(), folder, models: listed(&models) });
         }
         match &reference.which {
@@ -191,15 +225,12 @@ impl Registry {
     /// # Errors
     /// When it cannot be read, or is not what was written.
     pub fn manifest(&self, name: &ModelName, version: &Version) -> Result<Manifest, RegistryError> {
-        let path = self.path(name, version).join(MANIFEST_FILE);
-        let bytes = fs::read(&path).map_err(|cause| match cause.kind() {
-            ErrorKind::NotFound => damaged(&path, "it is missing"),
-            _ => failed("read", &path, &cause),
-        })?;
-        let manifest = Manifest::from_json(&bytes).map_err(|reason| damaged(&path, &reason))?;
+        let file = file_of(name, version, MANIFEST_FILE);
+        let bytes = self.read(&file)?;
+        let manifest = Manifest::from_json(&bytes).map_err(|reason| self.damaged(&file, &reason))?;
         if manifest.name != *name || manifest.version != *version {
             let found = format!("it is of {}@{}: the folder was moved or copied", manifest.name, manifest.version);
-            return Err(damaged(&path, &found));
+            return Err(self.damaged(&file, &found));
         }
         Ok(manifest)
     }
@@ -210,27 +241,24 @@ impl Registry {
     /// When a file is missing or not what was written, or parts do not belong together.
     pub fn load(&self, name: &ModelName, version: &Version) -> Result<Stored, RegistryError> {
         let manifest = self.manifest(name, version)?;
-        let folder = self.path(name, version);
         let (mut model, mut baseline) = (None, None);
-        for (file, sum) in &manifest.files {
-            let path = folder.join(file);
-            let bytes = fs::read(&path).map_err(|cause| match cause.kind() {
-                ErrorKind::NotFound => damaged(&path, "it is missing"),
-                _ => failed("read", &path, &cause),
-            })?;
-            sum.verify(&bytes).map_err(|reason| damaged(&path, &reason))?;
+        let files: Vec<String> = manifest.files.keys().map(|file| file_of(name, version, file)).collect();
+        let read = self.store.read(&files)?;
+        for ((path, bytes), (file, sum)) in files.iter().zip(read).zip(&manifest.files) {
+            let bytes = bytes.ok_or_else(|| self.damaged(path, MISSING))?;
+            sum.verify(&bytes).map_err(|reason| self.damaged(path, &reason))?;
             if file == MODEL_FILE {
                 let read: TrainedModel =
-                    serde_json::from_slice(&bytes).map_err(|cause| damaged(&path, &cause.to_string()))?;
-                manifest.check(&read).map_err(|reason| damaged(&path, &reason))?;
+                    serde_json::from_slice(&bytes).map_err(|cause| self.damaged(path, &cause.to_string()))?;
+                manifest.check(&read).map_err(|reason| self.damaged(path, &reason))?;
                 model = Some(read);
             } else if file == BASELINE_FILE {
                 let read = Baseline::read(&bytes, &manifest.encoding);
-                baseline = Some(read.map_err(|reason| damaged(&path, &reason))?);
+                baseline = Some(read.map_err(|reason| self.damaged(path, &reason))?);
             }
         }
         if model.is_none() && manifest.recorded.is_some() {
-            return Err(damaged(&folder.join(MODEL_FILE), "the manifest does not list it"));
+            return Err(self.damaged(&file_of(name, version, MODEL_FILE), "the manifest does not list it"));
         }
         Ok(Stored { manifest, model, baseline })
     }
@@ -242,13 +270,20 @@ impl Registry {
     pub fn report(&self, name: &ModelName, version: &Version) -> Result<Option<TrainReport>, RegistryError> {
         let manifest = self.manifest(name, version)?;
         let Some(sum) = manifest.files.get(REPORT_FILE) else { return Ok(None) };
-        let path = self.path(name, version).join(REPORT_FILE);
-        let bytes = fs::read(&path).map_err(|cause| match cause.kind() {
-            ErrorKind::NotFound => damaged(&path, "it is missing"),
-            _ => failed("read", &path, &cause),
-        })?;
-        sum.verify(&bytes).map_err(|reason| damaged(&path, &reason))?;
-        serde_json::from_slice(&bytes).map(Some).map_err(|cause| damaged(&path, &cause.to_string()))
+        let file = file_of(name, version, REPORT_FILE);
+        let bytes = self.read(&file)?;
+        sum.verify(&bytes).map_err(|reason| self.damaged(&file, &reason))?;
+        serde_json::from_slice(&bytes).map(Some).map_err(|cause| self.damaged(&file, &cause.to_string()))
+    }
+
+    /// What is part of a version.
+    fn read(&self, file: &str) -> Result<Vec<u8>, RegistryError> {
+        let found = self.store.read(std::slice::from_ref(&file.to_owned()))?;
+        found.into_iter().next().flatten().ok_or_else(|| self.damaged(file, MISSING))
+    }
+
+    fn damaged(&self, file: &str, reason: &str) -> RegistryError {
+        RegistryError::Damaged { path: self.store.place(file), reason: reason.to_owned() }
     }
 
     /// Points an alias to a version, which is verified first. Returns what the alias stood for before.
@@ -267,8 +302,8 @@ impl Registry {
         self.change(name, |aliases| Ok(aliases.promote(alias, version, now_us)))
     }
 
-    /// Promotes to champion when `beats` says so of the champion's manifest (`None` where there is none), decided and
-    /// done under one lock, so that two runs at once do not both win.
+    /// Promotes to champion when `beats` says so of the champion's manifest (`None` where there is none), decided of those
+    /// aliases that are replaced, so that two runs at once do not both win. It is asked anew where others came before.
     ///
     /// # Errors
     /// As [`Registry::promote`].
@@ -277,7 +312,7 @@ impl Registry {
         name: &ModelName,
         version: &Version,
         now_us: i64,
-        beats: impl FnOnce(Option<&Manifest>) -> bool,
+        mut beats: impl FnMut(Option<&Manifest>) -> bool,
     ) -> Result<bool, RegistryError> {
         self.promotable(name, version, CHAMPION)?;
         self.change(name, |aliases| {
@@ -323,67 +358,30 @@ impl Registry {
         Ok(())
     }
 
-    /// Changes the aliases under a lock, and replaces their file as one.
+    /// Replaces the aliases as one by what `with` makes of them, while nobody else does.
     fn change<T>(
         &self,
         name: &ModelName,
-        with: impl FnOnce(&mut Aliases) -> Result<T, RegistryError>,
+        mut with: impl FnMut(&mut Aliases) -> Result<T, RegistryError>,
     ) -> Result<T, RegistryError> {
-        let home = self.folder.join(name.as_str());
-        let lock_path = home.join(".lock");
-        let lock = File::options().create(true).append(true).open(&lock_path);
-        let lock = lock.map_err(|cause| failed("opened", &lock_path, &cause))?;
-        lock.lock().map_err(|cause| failed("locked", &lock_path, &cause))?;
-        let mut aliases = self.aliases(name)?;
-        let before = aliases.clone();
-        let result = with(&mut aliases)?;
-        if aliases != before {
-            let path = home.join(ALIASES_FILE);
-            let staged = home.join(format!(".{ALIASES_FILE}.{}", uuid::Uuid::new_v4()));
-            write_durably(&staged, aliases.to_json()?.as_bytes())?;
-            fs::rename(&staged, &path).map_err(|cause| failed("replaced", &path, &cause))?;
-            sync_folder(&home)?;
-        }
-        Ok(result)
+        let file = aliases_file(name);
+        let mut result = None;
+        self.store.change(&file, &mut |bytes| {
+            let before = self.parsed_aliases(&file, bytes)?;
+            let mut aliases = before.clone();
+            result = Some(with(&mut aliases)?);
+            if aliases == before { Ok(None) } else { Ok(Some(aliases.to_json()?.into_bytes())) }
+        })?;
+        result.ok_or_else(|| self.damaged(&file, "it was not read"))
     }
 }
 
-fn folders(path: &Path) -> Result<Vec<String>, RegistryError> {
-    let entries = match fs::read_dir(path) {
-        Ok(entries) => entries,
-        Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(cause) => return Err(failed("read", path, &cause)),
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(|cause| failed("read", path, &cause))?;
-        if entry.path().is_dir() {
-            names.extend(entry.file_name().into_string());
-        }
-    }
-    Ok(names)
+fn aliases_file(name: &ModelName) -> String {
+    format!("{name}/{ALIASES_FILE}")
 }
 
-fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), RegistryError> {
-    let write = || {
-        let mut file = File::create(path)?;
-        file.write_all(bytes)?;
-        file.sync_all()
-    };
-    write().map_err(|cause| failed("written", path, &cause))
-}
-
-/// A rename is durable once its folder is.
-fn sync_folder(path: &Path) -> Result<(), RegistryError> {
-    File::open(path).and_then(|folder| folder.sync_all()).map_err(|cause| failed("synced", path, &cause))
-}
-
-fn failed(action: &'static str, path: &Path, cause: &std::io::Error) -> RegistryError {
-    RegistryError::Io { path: path.display().to_string(), action, cause: cause.to_string() }
-}
-
-fn damaged(path: &Path, reason: &str) -> RegistryError {
-    RegistryError::Damaged { path: path.display().to_string(), reason: reason.to_owned() }
+fn file_of(name: &ModelName, version: &Version, file: &str) -> String {
+    format!("{name}/{version}/{file}")
 }
 
 fn listed(names: &[String]) -> String {

@@ -1,6 +1,6 @@
 //! Settings of training and of the registry, as they stand in `assay.toml`.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
@@ -10,13 +10,15 @@ use super::{FamilyName, Gate, InspectionSettings, TimeFolds, TrainSettings};
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelSettings {
-    /// A folder; relative to where assay is started, as the lake is.
-    pub folder: PathBuf,
+    /// A folder, relative to where assay is started, as the lake is; or s3://bucket/prefix.
+    pub folder: String,
+    /// Options of the object store, over those of the lake.
+    pub options: BTreeMap<String, String>,
 }
 
 impl Default for ModelSettings {
     fn default() -> Self {
-        Self { folder: "models".into() }
+        Self { folder: "models".into(), options: BTreeMap::new() }
     }
 }
 

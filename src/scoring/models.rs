@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use super::{ScoringPipeline, Served, Trial, TrialBounds};
-use crate::model::registry::{Aliases, CHALLENGER, CHAMPION, ModelName, Registry, Version};
+use super::{NotServed, ScoringPipeline, Served, Trial, TrialBounds};
+use crate::model::registry::{Aliases, CHALLENGER, CHAMPION, ModelName, Registry, RegistryError, Version};
 
 /// The champion of a model and its challenger, each exchanged as a whole when its alias moves. A request keeps those that it
 /// began with.
@@ -13,6 +13,8 @@ pub struct Models {
     name: ModelName,
     /// `None` where no challenger is wanted.
     trials: Option<TrialBounds>,
+    /// Whether a registry without a champion is worth a warning.
+    is_awaited: bool,
     current: RwLock<Current>,
 }
 
@@ -23,6 +25,8 @@ struct Current {
     /// Of the challenger that is loaded.
     trial: Option<Arc<Trial>>,
     aliases: Aliases,
+    /// Why the registry could not be read when it was looked at last.
+    unreadable: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -42,6 +46,8 @@ pub struct Chosen {
     pub challenger: Option<Challenger>,
     /// Why there is no challenger although its alias stands for a version.
     pub challenger_problem: Option<String>,
+    /// Why the registry could not be read when it was looked at last: what answers goes on answering.
+    pub unreadable: Option<String>,
 }
 
 /// A version that is tried beside the champion.
@@ -57,7 +63,18 @@ impl Models {
     pub fn new(registry: Registry, name: ModelName) -> Self {
         let problem = Some("no model was looked for yet".to_owned());
         let champion = Slot { problem, ..Slot::default() };
-        Self { registry, name, trials: None, current: RwLock::new(Current { champion, ..Current::default() }) }
+        Self::of(registry, name, champion)
+    }
+
+    fn of(registry: Registry, name: ModelName, champion: Slot) -> Self {
+        let current = RwLock::new(Current { champion, ..Current::default() });
+        Self { registry, name, trials: None, is_awaited: true, current }
+    }
+
+    /// Where there may be no champion, and no need of one.
+    #[must_use]
+    pub(super) fn unawaited(self) -> Self {
+        Self { is_awaited: false, ..self }
     }
 
     /// Follows the challenger too, with these bounds of its trial.
@@ -72,7 +89,7 @@ impl Models {
             Ok(served) => Slot { served: Some(served), ..Slot::default() },
             Err(problem) => Slot { problem: Some(problem), ..Slot::default() },
         };
-        Self { registry, name, trials: None, current: RwLock::new(Current { champion, ..Current::default() }) }
+        Self::of(registry, name, champion)
     }
 
     #[must_use]
@@ -96,6 +113,7 @@ impl Models {
             challenger: challenger
                 .map(|(served, trial)| Challenger { served: Arc::clone(served), trial: Arc::clone(trial) }),
             challenger_problem: current.challenger.problem.clone(),
+            unreadable: current.unreadable.clone(),
         }
     }
 
@@ -106,58 +124,68 @@ impl Models {
     }
 
     /// Looks where the aliases point, and loads those versions that are other ones. Requests go on meanwhile; a champion that
-    /// does not verify is not taken, and the one before goes on; such a challenger is not taken, and there is none.
-    /// Blocking. Returns whether the champion changed.
+    /// does not verify is not taken, and the one before goes on; such a challenger is not taken, and there is none. Where the
+    /// registry cannot be read, all stays as it is until it can. Blocking. Returns whether the champion changed.
     pub fn follow(&self, pipeline: &ScoringPipeline) -> bool {
+        let before = self.current().champion.served.as_ref().map(|served| served.version.clone());
+        let looked = self.look(pipeline);
+        self.change(|current| current.set_readable(&self.name, looked.err()));
+        self.current().champion.served.as_ref().map(|served| &served.version) != before.as_ref()
+    }
+
+    /// The error is that the registry cannot be read now.
+    fn look(&self, pipeline: &ScoringPipeline) -> Result<(), String> {
         let aliases = match self.registry.aliases(&self.name) {
             Ok(aliases) => aliases,
-            // A file that is half replaced is read again soon; the models stay.
+            Err(error @ RegistryError::Io { .. }) => return Err(error.to_string()),
             Err(error) => {
                 self.change(|current| {
                     current.champion.set_problem(&self.name, CHAMPION, Some(error.to_string()), None)
                 });
-                return false;
+                return Ok(());
             }
         };
-        let changed = self.follow_champion(aliases.get(CHAMPION), pipeline);
+        self.follow_champion(aliases.get(CHAMPION), pipeline)?;
         if self.trials.is_some() {
-            self.follow_challenger(&aliases, pipeline);
+            self.follow_challenger(&aliases, pipeline)?;
         }
         if self.current().aliases != aliases {
             self.change(|current| current.aliases = aliases);
         }
-        changed
+        Ok(())
     }
 
-    fn follow_champion(&self, wanted: Option<&Version>, pipeline: &ScoringPipeline) -> bool {
+    fn follow_champion(&self, wanted: Option<&Version>, pipeline: &ScoringPipeline) -> Result<(), String> {
         let Some(wanted) = wanted else {
-            let (name, folder) = (&self.name, self.registry.folder().display());
-            let problem = format!("{name} has no champion in {folder}; `assay train` makes one");
-            self.change(|current| current.champion.set_problem(name, CHAMPION, Some(problem), None));
-            return false;
+            if self.is_awaited || self.current().champion.served.is_some() {
+                let (name, place) = (&self.name, self.registry.location());
+                let problem = format!("{name} has no champion in {place}; `assay train` makes one");
+                self.change(|current| current.champion.set_problem(name, CHAMPION, Some(problem), None));
+            }
+            return Ok(());
         };
         if self.current().champion.is_settled(wanted) {
-            return false;
+            return Ok(());
         }
         if self.current().champion.is(wanted) {
             self.change(|current| current.champion.set_problem(&self.name, CHAMPION, None, None));
-            return false;
+            return Ok(());
         }
         match Served::load(&self.registry, &self.name, wanted, pipeline) {
             Ok(served) => {
                 tracing::info!(model = %self.name, version = %wanted, "the champion is loaded");
                 self.change(|current| current.champion = Slot::of(served));
-                true
             }
-            Err(problem) => {
+            Err(NotServed::Unreadable(cause)) => return Err(cause),
+            Err(NotServed::Unusable(problem)) => {
                 let failed = Some(wanted.clone());
                 self.change(|current| current.champion.set_problem(&self.name, CHAMPION, Some(problem), failed));
-                false
             }
         }
+        Ok(())
     }
 
-    fn follow_challenger(&self, aliases: &Aliases, pipeline: &ScoringPipeline) {
+    fn follow_challenger(&self, aliases: &Aliases, pipeline: &ScoringPipeline) -> Result<(), String> {
         // The champion has nobody to be compared with in itself.
         let wanted = aliases.get(CHALLENGER).filter(|version| aliases.get(CHAMPION) != Some(version));
         let Some(wanted) = wanted else {
@@ -171,10 +199,10 @@ impl Models {
             if !is_clear {
                 self.change(|current| (current.challenger, current.trial) = (Slot::default(), None));
             }
-            return;
+            return Ok(());
         };
         if self.current().challenger.is_settled(wanted) {
-            return;
+            return Ok(());
         }
         match Served::load(&self.registry, &self.name, wanted, pipeline) {
             Ok(served) => {
@@ -182,11 +210,13 @@ impl Models {
                 let trial = self.trials.map(|bounds| Arc::new(Trial::new(bounds)));
                 self.change(|current| (current.challenger, current.trial) = (Slot::of(served), trial));
             }
-            Err(problem) => self.change(|current| {
+            Err(NotServed::Unreadable(cause)) => return Err(cause),
+            Err(NotServed::Unusable(problem)) => self.change(|current| {
                 (current.challenger.served, current.trial) = (None, None);
                 current.challenger.set_problem(&self.name, CHALLENGER, Some(problem), Some(wanted.clone()));
             }),
         }
+        Ok(())
     }
 
     fn current(&self) -> RwLockReadGuard<'_, Current> {
@@ -195,6 +225,24 @@ impl Models {
 
     fn change<T>(&self, change: impl FnOnce(&mut Current) -> T) -> T {
         change(&mut self.current.write().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Current {
+    /// Says once that the registry cannot be read, and once that it can be again. Without a champion that is why.
+    fn set_readable(&mut self, name: &ModelName, cause: Option<String>) {
+        match (&cause, &self.unreadable) {
+            (Some(cause), None) => {
+                let stays = self.champion.served.as_ref().map(|served| served.version.to_string());
+                tracing::warn!(model = %name, cause, stays, "the registry cannot be read; what is loaded stays");
+            }
+            (None, Some(_)) => tracing::info!(model = %name, "the registry can be read again"),
+            _ => {}
+        }
+        if let (Some(cause), None) = (&cause, &self.champion.served) {
+            self.champion.problem = Some(cause.clone());
+        }
+        self.unreadable = cause;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Models, ScoringPipeline, Served};
+use super::{Models, NotServed, ScoringPipeline, Served};
 use crate::model::registry::{Reference, RegistryError, Version, Which};
 
 /// The versions that were asked for last. The champion and the challenger are at hand anyway.
@@ -62,7 +62,10 @@ impl Pins {
             return Ok(served);
         }
         let served = Served::load(self.models.registry(), self.models.name(), &version, &self.pipeline);
-        let served = Arc::new(served.map_err(PinError::Unusable)?);
+        let served = Arc::new(served.map_err(|error| match error {
+            NotServed::Unreadable(cause) => PinError::Unreadable(cause),
+            NotServed::Unusable(cause) => PinError::Unusable(cause),
+        })?);
         tracing::info!(model = %self.models.name(), %version, "a version that a request named is loaded");
         let mut kept = self.kept();
         if kept.len() >= self.most {
@@ -120,7 +123,7 @@ mod tests {
         assert!(matches!(&missing, PinError::Unknown(cause) if cause.contains("no alias `gamma`")), "{missing}");
         let missing = pins.load(&Which::Version(Version::at(0))).unwrap_err();
         assert!(matches!(missing, PinError::Unknown(_)), "{missing}");
-        std::fs::write(kept.registry.path(&kept.name, &versions[3]).join(MODEL_FILE), b"{}").unwrap();
+        std::fs::write(kept.path(&versions[3]).join(MODEL_FILE), b"{}").unwrap();
         let damaged = pins.load(&which(3)).unwrap_err();
         assert!(matches!(&damaged, PinError::Unusable(cause) if cause.contains("not what was written")), "{damaged}");
         assert_eq!(pins.kept().len(), 2);

@@ -41,7 +41,10 @@ pub async fn record_versions(
     now_ms: i64,
 ) -> Result<(), LakeError> {
     let table = TableName::new(Layer::Ml, "models");
-    let aliases = registry.aliases(name).map_err(|error| LakeError::store(&table, "reading the aliases", error))?;
+    let (registry, name) = (registry.clone(), name.clone());
+    let read = tokio::task::spawn_blocking(move || registry.aliases(&name)).await;
+    let failed = |error: &dyn std::fmt::Display| LakeError::store(&table, "reading the aliases", error);
+    let aliases = read.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
     let rows = records::models(versions, &aliases).map_err(|error| LakeError::store(&table, "making rows", error))?;
     let _ = record(lake, rows, now_ms).await?;
     Ok(())

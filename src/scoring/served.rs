@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use super::ScoringPipeline;
 use super::pipeline::Followed;
 use crate::domain::TableName;
-use crate::model::registry::{MODEL_FILE, Manifest, ModelName, Registry, Version};
+use crate::model::registry::{MODEL_FILE, Manifest, ModelName, Registry, RegistryError, Version};
 use crate::model::table::{Encoded, RowEncoder};
 use crate::model::{Classifier, TrainedModel};
 
@@ -38,6 +38,38 @@ pub struct Answers {
     pub probabilities: Vec<f64>,
 }
 
+/// Why a version is not served.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotServed {
+    /// The registry cannot be read now; the version may be as good as ever.
+    #[error("{0}")]
+    Unreadable(String),
+    /// It does not verify, or cannot be asked about transactions.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+impl From<String> for NotServed {
+    fn from(problem: String) -> Self {
+        Self::Unusable(problem)
+    }
+}
+
+impl From<RegistryError> for NotServed {
+    fn from(error: RegistryError) -> Self {
+        match error {
+            RegistryError::Io { .. } => Self::Unreadable(error.to_string()),
+            error => Self::Unusable(error.to_string()),
+        }
+    }
+}
+
+impl From<NotServed> for String {
+    fn from(error: NotServed) -> Self {
+        error.to_string()
+    }
+}
+
 /// Why a model cannot be asked, or not about all rows.
 pub type Unanswered = String;
 
@@ -45,14 +77,14 @@ impl Served {
     /// Loads and verifies a version, and finds its columns.
     ///
     /// # Errors
-    /// In words, when it does not verify, has no model, or reads a column that requests do not have.
+    /// When it cannot be read, does not verify, has no model, or reads a column that requests do not have.
     pub fn load(
         registry: &Registry,
         name: &ModelName,
         version: &Version,
         pipeline: &ScoringPipeline,
-    ) -> Result<Self, String> {
-        let stored = registry.load(name, version).map_err(|error| error.to_string())?;
+    ) -> Result<Self, NotServed> {
+        let stored = registry.load(name, version)?;
         let manifest = stored.manifest;
         let model = stored.model.ok_or_else(|| format!("{name}@{version} has no model: its rows were refused"))?;
         let mut columns = Vec::new();
@@ -65,11 +97,8 @@ impl Served {
         let encoder = RowEncoder::new(&manifest.encoding, &types)
             .map_err(|problem| format!("{name}@{version} cannot be asked about transactions: {problem}"))?;
         if encoder.width() != model.width() {
-            return Err(format!(
-                "{name}@{version} reads {} features, and its rules give {}",
-                model.width(),
-                encoder.width()
-            ));
+            let (reads, gives) = (model.width(), encoder.width());
+            return Err(format!("{name}@{version} reads {reads} features, and its rules give {gives}").into());
         }
         let blake3 = manifest.files.get(MODEL_FILE).map(|sum| sum.blake3.clone()).unwrap_or_default();
         Ok(Self { name: name.clone(), version: version.clone(), manifest, blake3, model, encoder, columns })

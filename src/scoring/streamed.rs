@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanBuilder, Float64Builder, PrimitiveArray, RecordBatch, StringBuilder,
@@ -11,9 +12,9 @@ use serde::Serialize;
 
 use super::pipeline::Followed;
 use super::scorer::{Rules, decided, key_of};
-use super::{DecidedBy, Models, RuleScore, ScoringPipeline, ScoringSettings, Served};
+use super::{DecidedBy, ModelFollower, Models, RuleScore, ScoringPipeline, ScoringSettings, Served};
 use crate::domain::{Clock, TableName, schema};
-use crate::model::registry::{CHAMPION, ModelName, Registry, Version};
+use crate::model::registry::{ModelName, Registry, Version};
 use crate::pipeline::{PipelineError, Publish, RowScorer};
 use crate::telemetry::Metrics;
 
@@ -23,8 +24,10 @@ use crate::telemetry::Metrics;
 /// NULL, and the messages say what the rules decide.
 pub struct StreamScorer {
     pipeline: Arc<ScoringPipeline>,
-    models: Models,
+    models: Arc<Models>,
     settings: ScoringSettings,
+    /// Where the registry may answer late: it is followed beside the stream, from the first epoch on.
+    follower: Option<ModelFollower>,
     rules: Option<Rules>,
     model: Option<Arc<Served>>,
     /// Whether it stays, wherever the alias goes.
@@ -105,16 +108,35 @@ impl StreamScorer {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let rules = Rules::find(&pipeline, &settings.rules);
-        let (model, is_fixed, publisher) = (None, false, None);
-        Self { pipeline, models, settings, rules, model, is_fixed, publisher, metrics, clock, message: Vec::new() }
+        // A pipeline that nobody trained for asks no model, and needs no warning in each epoch.
+        let models = Arc::new(models.unawaited());
+        Self {
+            pipeline,
+            models,
+            settings,
+            follower: None,
+            rules,
+            model: None,
+            is_fixed: false,
+            publisher: None,
+            metrics,
+            clock,
+            message: Vec::new(),
+        }
     }
 
     /// Chooses the champion of now for all that comes, as a rebuild needs it: its chunks are no epochs.
-    #[must_use]
-    pub fn with_one_champion(mut self) -> Self {
-        self.begin();
-        self.is_fixed = true;
-        self
+    ///
+    /// # Errors
+    /// When the registry cannot be read: all rows would be without an answer.
+    pub fn with_one_champion(mut self) -> Result<Self, String> {
+        self.models.follow(&self.pipeline);
+        let chosen = self.models.chosen();
+        if let Some(cause) = chosen.unreadable {
+            return Err(cause);
+        }
+        (self.model, self.is_fixed) = (chosen.champion, true);
+        Ok(self)
     }
 
     /// Sends a message for each row, too.
@@ -122,6 +144,17 @@ impl StreamScorer {
     pub fn publishing(mut self, publisher: Box<dyn Publish>) -> Self {
         self.publisher = Some(publisher);
         self
+    }
+
+    /// Without a thread, each epoch looks for itself.
+    fn follow_beside(&mut self) {
+        let (models, pipeline) = (Arc::clone(&self.models), Arc::clone(&self.pipeline));
+        let every = Duration::from_millis(self.settings.follow_ms);
+        let follower = ModelFollower::start(models, pipeline, every, Arc::clone(&self.metrics), |_| {});
+        match follower {
+            Ok(follower) => self.follower = Some(follower),
+            Err(error) => tracing::warn!(%error, "no thread follows the registry; the stream looks itself"),
+        }
     }
 
     fn publish(
@@ -166,10 +199,11 @@ impl RowScorer for StreamScorer {
         if self.is_fixed {
             return;
         }
-        // A pipeline that nobody trained for asks no model, and needs no warning in each epoch.
-        let aliases = self.models.registry().aliases(self.models.name());
-        if self.model.is_some() || aliases.map_or(true, |aliases| aliases.get(CHAMPION).is_some()) {
+        if self.follower.is_none() {
             self.models.follow(&self.pipeline);
+            if self.models.registry().is_remote() {
+                self.follow_beside();
+            }
         }
         self.model = self.models.chosen().champion;
     }

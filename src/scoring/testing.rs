@@ -57,6 +57,11 @@ impl Kept {
         Self { _folder: folder, registry, name: ModelName::parse("fraud").unwrap() }
     }
 
+    /// The folder of a version.
+    pub fn path(&self, version: &Version) -> std::path::PathBuf {
+        self.registry.location_of(&self.name, version).into()
+    }
+
     /// Trains and keeps a model for which large amounts are fraud, from `cut` on; its columns are those of tables.
     pub fn record(&self, at_us: i64, cut: f32) -> Version {
         let columns = [

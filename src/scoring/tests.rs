@@ -179,8 +179,8 @@ fn an_alias_is_followed_and_a_damaged_version_is_not() {
     let after = predictions(&scorer, &[transaction("t", 1, 800.0)])[0].clone().unwrap();
     assert_eq!((before.is_fraud, after.is_fraud), (false, true));
     // The former champion is damaged: it is not returned to, and the present one goes on.
-    let path = kept.registry.path(&kept.name, &first).join("model.json");
-    let aliases = kept.registry.folder().join("fraud/aliases.json");
+    let path = kept.path(&first).join("model.json");
+    let aliases = kept.path(&first).with_file_name("aliases.json");
     let text = std::fs::read_to_string(&aliases).unwrap();
     kept.registry.rollback(&kept.name, NOON_US).unwrap();
     let mut bytes = std::fs::read(&path).unwrap();
@@ -194,6 +194,47 @@ fn an_alias_is_followed_and_a_damaged_version_is_not() {
     std::fs::write(&aliases, text).unwrap();
     scorer.models.follow(&scorer.pipeline);
     assert_eq!(scorer.models.chosen().problem, None);
+}
+
+#[test]
+fn a_registry_that_cannot_be_read_changes_nothing() {
+    let (kept, scorer) = Kept::champion();
+    let first = scorer.models.chosen().champion.unwrap().version.clone();
+    let second = kept.record(NOON_US + 5_000_000, 100.0);
+    let aliases = kept.path(&first).with_file_name("aliases.json");
+    let model = kept.path(&second).join("model.json");
+    // A folder in the place of a file: it can be found, and not be read.
+    let take_away = |path: &std::path::Path| {
+        std::fs::rename(path, path.with_extension("away")).unwrap();
+        std::fs::create_dir(path).unwrap();
+    };
+    let give_back = |path: &std::path::Path| {
+        std::fs::remove_dir(path).unwrap();
+        std::fs::rename(path.with_extension("away"), path).unwrap();
+    };
+    kept.registry.promote(&kept.name, &second, CHAMPION, NOON_US).unwrap();
+    // Of the aliases, and of the version that they stand for: both are looked at again, and the champion answers meanwhile.
+    for path in [&aliases, &model] {
+        take_away(path);
+        for _ in 0..2 {
+            assert!(!scorer.models.follow(&scorer.pipeline));
+            let chosen = scorer.models.chosen();
+            assert_eq!((chosen.champion.unwrap().version.clone(), chosen.problem), (first.clone(), None));
+            assert!(chosen.unreadable.unwrap().contains("could not be read"));
+        }
+        give_back(path);
+    }
+    assert!(scorer.models.follow(&scorer.pipeline));
+    let chosen = scorer.models.chosen();
+    assert_eq!((chosen.champion.unwrap().version.clone(), chosen.unreadable), (second, None));
+    // Without a champion, that is why there is none.
+    let models = Models::new(kept.registry.clone(), kept.name.clone());
+    take_away(&aliases);
+    models.follow(&scorer.pipeline);
+    assert!(models.chosen().problem.unwrap().contains("could not be read"));
+    give_back(&aliases);
+    assert!(models.follow(&scorer.pipeline));
+    assert_eq!(models.chosen().problem, None);
 }
 
 #[test]

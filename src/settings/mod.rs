@@ -1,5 +1,6 @@
 //! Settings: `assay.toml`, then `ASSAY_*` variables, then flags. The defaults stand in `default.toml`, each with a comment.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -18,6 +19,7 @@ use crate::serve::flight::FlightSettings;
 use crate::serve::sql::{Passwords, PostgresSettings};
 use crate::serve::{ApiKeys, ConsoleSettings, ServeSettings};
 use crate::source::{KafkaSettings, SourceError};
+use crate::store;
 use crate::telemetry::traces::{StandardVariables, TraceSettings};
 use crate::telemetry::{LogFormat, check_filter};
 use crate::tracking::TrackingSettings;
@@ -163,6 +165,14 @@ impl Settings {
         let (train, mlflow) = (&self.train, &self.mlflow);
         let experiment = or(&or(&train.mlflow_experiment, &mlflow.experiment), "assay");
         TrackingSettings { uri: or(&train.mlflow_uri, &mlflow.uri), experiment, ..mlflow.clone() }
+    }
+
+    /// What the object store of models is opened with: what the lake's is, unless `model.options` says otherwise.
+    #[must_use]
+    pub fn model_options(&self) -> BTreeMap<String, String> {
+        let mut options = self.lake.options.clone();
+        options.extend(self.model.options.clone());
+        options
     }
 
     /// The lake's one consumer: started anew, it takes its partitions back at once. Another lake, or one that reads other
@@ -325,7 +335,7 @@ impl Settings {
                 "must be at most 8784, which are 366 days",
             ),
             ("maintenance.fan_in", self.maintenance.fan_in < 2, "must be at least 2"),
-            ("model.folder", self.model.folder.as_os_str().is_empty(), "is empty; give a folder for models"),
+            ("model.folder", self.model.folder.is_empty(), "is empty; give a folder or s3://bucket/prefix"),
             ("serve.address", !is_address(&self.serve.address), "must be host:port, such as 127.0.0.1:9464"),
             (
                 "postgres.address",
@@ -384,6 +394,10 @@ impl Settings {
         if let Some((option, hint)) = self.lake.unknown_option() {
             let cause = format!("is no option of the object store{hint}");
             return Some((format!("lake.options.{option}"), cause));
+        }
+        if let Some(option) = store::unknown_option(&self.model.options) {
+            let cause = format!("is no option of the object store{}", store::meant(option));
+            return Some((format!("model.options.{option}"), cause));
         }
         if let Err(error) = check_filter(&self.log.filter) {
             return Some(("log.filter".into(), format!("cannot be used: {error}")));

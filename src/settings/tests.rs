@@ -142,6 +142,18 @@ fn an_option_that_no_store_takes_is_refused_with_its_name() {
         refused(&format!("{options}aws_acces_key_id = \"z\"\n")),
         "assay.toml:6: lake.options.aws_acces_key_id is no option of the object store; did you mean `aws_access_key_id`?"
     );
+    assert_eq!(
+        refused("[model.options]\naws_regoin = \"z\"\n"),
+        "assay.toml:2: model.options.aws_regoin is no option of the object store; did you mean `aws_region`?"
+    );
+}
+
+#[test]
+fn models_are_kept_with_the_options_of_the_lake_and_their_own_over_them() {
+    let text = "[lake.options]\naws_region = \"a\"\ntimeout = \"5s\"\n[model.options]\naws_region = \"b\"\n";
+    let options = Settings::parse(text, "assay.toml").unwrap().model_options();
+    let told: Vec<(&str, &str)> = options.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    assert_eq!(told, [("aws_region", "b"), ("timeout", "5s")]);
 }
 
 #[test]

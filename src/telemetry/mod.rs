@@ -41,6 +41,7 @@
 //! | `assay_role_version_info` | gauge | `role`, `model`, `version` | | always 1: which version has a role |
 //! | `assay_challenger_share` | gauge | | 0 to 1 | of users, whom a challenger answers now; 0 when it was taken out |
 //! | `assay_challenger_returns_total` | counter | `cause` | challengers | taken out for errors or latency |
+//! | `assay_model_registry_failures_total` | counter | | looks | at the registry of models that failed; what was loaded went on answering |
 //! | `assay_shadow_shed_total` | counter | | transactions | that the challenger was not asked about in the shadow, because too many waited |
 //! | `assay_receipts_total` | counter | `outcome` | transactions | receipts of decisions: `kept` in gold.predictions, `shed` because too many waited, `lost` because the lake took none |
 //! | `assay_features_epoch` | gauge | | number | the epoch of the lake that requests are scored with |

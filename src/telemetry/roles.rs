@@ -29,6 +29,7 @@ pub struct RoleMetrics {
     share: Gauge,
     returns: IntCounterVec,
     shed: IntCounter,
+    registry_failures: IntCounter,
 }
 
 impl RoleMetrics {
@@ -49,6 +50,7 @@ impl RoleMetrics {
             share: make.float_gauge("assay_challenger_share", "The share of users whom a challenger answers now; 0 when there is none, or it was taken out.")?,
             returns,
             shed: make.counter("assay_shadow_shed_total", "Transactions that the challenger was not asked about in the shadow, because too many waited.")?,
+            registry_failures: make.counter("assay_model_registry_failures_total", "Looks at the registry of models that failed; the versions that are loaded went on answering.")?,
         })
     }
 
@@ -111,6 +113,11 @@ impl RoleMetrics {
     pub fn challenger_returned(&self, cause: &str) {
         self.returns.with_label_values(&[cause]).inc();
         self.share.set(0.0);
+    }
+
+    /// The registry could not be read.
+    pub fn registry_failed(&self) {
+        self.registry_failures.inc();
     }
 
     /// Transactions were not asked about in the shadow.

@@ -240,7 +240,8 @@ fn a_model_without_something_to_compare_with_is_refused_with_what_to_do() {
     let name = ModelName::parse("fraud").unwrap();
     let version = Version::parse(text(&trained, "version")).unwrap();
     let manifest = registry.manifest(&name, &version).unwrap();
-    let read = |file: &String| (file.clone(), std::fs::read(registry.path(&name, &version).join(file)).unwrap());
+    let folder = std::path::PathBuf::from(registry.location_of(&name, &version));
+    let read = |file: &String| (file.clone(), std::fs::read(folder.join(file)).unwrap());
     let files =
         manifest.files.keys().filter(|file| *file != BASELINE_FILE && *file != MANIFEST_FILE).map(read).collect();
     let older = registry.record(&version, manifest, &files).unwrap().version;
@@ -248,7 +249,7 @@ fn a_model_without_something_to_compare_with_is_refused_with_what_to_do() {
     assert!(error.contains("train again with `assay train --set fraud`"), "{error}");
 
     // A baseline that was changed.
-    let path = registry.path(&name, &version).join(BASELINE_FILE);
+    let path = folder.join(BASELINE_FILE);
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, text.replacen("\"counts\":[", "\"counts\":[1", 1)).unwrap();
     assert!(shop.refused(3, &DRIFT).contains("baseline.json` is not what was written"));

@@ -6,6 +6,22 @@ pub enum RegistryError {
     #[error("`{path}` could not be {action}: {cause}")]
     Io { path: String, action: &'static str, cause: String },
 
+    #[error("the place of models `{location}` cannot be used: {cause}. Give a folder or s3://bucket/prefix")]
+    Location { location: String, cause: String },
+
+    #[error(
+        "models cannot be kept in {location}: {what}, so two promotions at once could undo each other. Give a store that keeps If-None-Match and If-Match, or a folder"
+    )]
+    Careless { location: String, what: &'static str },
+
+    #[error("`{path}` was changed by others {tries} times in a row while it was to be changed; try again")]
+    Contended { path: String, tries: u32 },
+
+    #[error(
+        "whether `{path}` was changed is not known: the store failed, and others changed it since; see `assay models`"
+    )]
+    Unknown { path: String },
+
     #[error("`{path}` is not what was written: {reason}; take another version or train again")]
     Damaged { path: String, reason: String },
 
@@ -40,9 +56,15 @@ impl RegistryError {
     pub const fn reaction(&self) -> crate::domain::Reaction {
         use crate::domain::Reaction;
         match self {
-            Self::Io { .. } | Self::NoFreeVersion { .. } | Self::Json { .. } => Reaction::Retry,
+            Self::Io { .. }
+            | Self::Contended { .. }
+            | Self::Unknown { .. }
+            | Self::NoFreeVersion { .. }
+            | Self::Json { .. } => Reaction::Retry,
             Self::Damaged { .. } | Self::NotPassed { .. } => Reaction::Refused,
-            Self::Name { .. }
+            Self::Location { .. }
+            | Self::Careless { .. }
+            | Self::Name { .. }
             | Self::UnknownModel { .. }
             | Self::UnknownVersion { .. }
             | Self::UnknownAlias { .. }

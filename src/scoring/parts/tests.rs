@@ -191,7 +191,7 @@ fn a_challenger_that_was_taken_out_answers_nobody_until_its_alias_moves() {
     // A challenger that does not verify is none; nor is the champion itself.
     let first = kept.record(NOON_US + 3_000_000, 900.0);
     kept.registry.promote(&kept.name, &first, CHALLENGER, NOON_US).unwrap();
-    std::fs::write(kept.registry.path(&kept.name, &first).join("model.json"), b"{}").unwrap();
+    std::fs::write(kept.path(&first).join("model.json"), b"{}").unwrap();
     scorer.models.follow(&scorer.pipeline);
     assert_eq!(role(&scorer), Role::Champion);
     let chosen = scorer.models.chosen();

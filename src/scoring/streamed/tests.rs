@@ -124,7 +124,7 @@ fn one_version_answers_an_epoch_and_can_be_asked_again() {
     assert_ne!(probabilities(&first), probabilities(&second));
 
     let (fixed, _) = streaming(&kept);
-    let mut fixed = fixed.with_one_champion();
+    let mut fixed = fixed.with_one_champion().unwrap();
     let first = kept.registry.versions(&kept.name).unwrap().into_iter().find(|version| *version != other).unwrap();
     kept.registry.promote(&kept.name, &first, CHAMPION, NOON_US).unwrap();
     fixed.begin();

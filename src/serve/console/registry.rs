@@ -19,7 +19,7 @@ use crate::scoring::{lake_versions, record_versions};
 /// All models, the newest version of each first.
 pub(super) async fn list(State(state): State<ServeState>, headers: HeaderMap) -> Result<Json<Value>, Problem> {
     let console = Console::reading(&state, &headers)?;
-    let folder = console.0.registry.folder().display().to_string();
+    let folder = console.0.registry.location();
     let served = state.predict.as_ref().map(|predict| {
         let models = &predict.scorer().models;
         let chosen = models.chosen();

@@ -124,7 +124,7 @@ async fn a_version_that_cannot_answer_is_refused_with_those_that_there_are() {
     let service = start(ServeSettings::default()).await;
     let champion = service.version(CHAMPION);
     let damaged = service.kept.record(NOON_US + 9_000_000, 1_000.0);
-    std::fs::write(service.kept.registry.path(&service.kept.name, &damaged).join(MODEL_FILE), b"{}").unwrap();
+    std::fs::write(service.kept.path(&damaged).join(MODEL_FILE), b"{}").unwrap();
     let silver = |column| (column, "silver.transactions", column);
     let window = ("recent", "gold.platform_hourly", "transactions");
     let unfit = [silver("amount"), window, ("method", "silver.transactions", "payment_method")];
