@@ -15,8 +15,8 @@ use assay::model::registry::{ModelName, Registry as ModelStore, RegistryError as
 use assay::model::table::TableError;
 use assay::model::{ModelError, OnnxError};
 use assay::pipeline::{
-    Compiled, Maintenance, PipelineError, Plan, Progress, StageSettings, Stages, Tables, TopicPublisher, bronze_name,
-    bronze_schema,
+    Compiled, Maintenance, PipelineError, Plan, Progress, RowScorer as _, StageSettings, Stages, Tables,
+    TopicPublisher, bronze_name, bronze_schema,
 };
 use assay::refine::{Catalog, TableDef};
 use assay::scoring::{Models, ScoringPipeline, StreamScorer, streamed_model};
@@ -389,7 +389,9 @@ impl Opened {
         let watermark = record.and_then(|record| record.watermark_us);
         app.metrics.resumed_at(last, watermark);
         let mut stages = compiled.with_history(history, watermark, Arc::clone(&app.clock));
-        if let Some(scorer) = app.stream_scorer(&contract, &plan)? {
+        if let Some(mut scorer) = app.stream_scorer(&contract, &plan)? {
+            // Loaded now, so that the first rows need not wait for it.
+            scorer.begin();
             let topic = app.settings.scoring.topic.as_str();
             stages.ask(Box::new(match topic {
                 "" => scorer,
