@@ -14,6 +14,7 @@ use assay::lake::{
 use assay::model::registry::{ModelName, Registry as ModelStore, RegistryError as ModelRegistryError};
 use assay::model::table::TableError;
 use assay::model::{ModelError, OnnxError};
+use assay::online::OnlineError;
 use assay::pipeline::{
     Compiled, Maintenance, PipelineError, Plan, Progress, RowScorer as _, StageSettings, Stages, Tables,
     TopicPublisher, bronze_name, bronze_schema,
@@ -443,6 +444,8 @@ pub fn classify(error: anyhow::Error) -> anyhow::Error {
         lake.reaction()
     } else if let Some(warehouse) = error.downcast_ref::<WarehouseError>() {
         warehouse.reaction()
+    } else if let Some(online) = error.downcast_ref::<OnlineError>() {
+        online.reaction()
     } else if let Some(source) = error.downcast_ref::<SourceError>() {
         if source.is_setting() { Reaction::Correct } else { Reaction::Retry }
     } else if let Some(registry) = error.downcast_ref::<RegistryError>() {

@@ -16,6 +16,7 @@ mod generate;
 mod ingest;
 mod load;
 mod models;
+mod online;
 mod predict;
 mod rebuild;
 mod records;
@@ -76,6 +77,7 @@ enum Job {
     Drift(drift::DriftArgs),
     Warehouse(warehouse::WarehouseArgs),
     Serve(serve::ServeArgs),
+    Online(online::OnlineArgs),
     Settings(settings::SettingsArgs),
 }
 
@@ -121,6 +123,7 @@ fn start(cli: Cli) -> anyhow::Result<Exit> {
         Job::Drift(args) => drift::run(&args, &app),
         Job::Warehouse(args) => warehouse::run(&args, &app),
         Job::Serve(args) => serve::run(args, app),
+        Job::Online(args) => online::run(args, app),
         Job::Settings(args) => settings::run(&args, &cli.globals),
     }
 }

@@ -6,10 +6,11 @@ use std::time::Duration;
 use assay::contract::Contract;
 use assay::lake::LakeError;
 use assay::model::registry::ModelName;
+use assay::online::OnlineReader;
 use assay::pipeline::{Compiled, Plan};
 use assay::scoring::{
     Chosen, Followed, FollowedLake, Keeper, LakeFollower, ModelFollower, Models, ReceiptPlace, Role, Scorer,
-    ScoringPipeline, Served, Shadow, Split,
+    ScoringPipeline, Served, Shadow, SharedFeatures, Split,
 };
 use assay::serve::sql::Passwords;
 use assay::serve::{ApiKeys, Predict, PredictParts, Readiness};
@@ -147,12 +148,11 @@ impl Scoring {
         Compiled::new(&plan, &app.stage_settings(), [0, 0])?;
         let pipeline = Arc::new(ScoringPipeline::compile(&plan, &contract).map_err(usage)?);
         Split::of(&settings.scoring, &pipeline).map_err(usage)?;
-        let follower = follower(app, &contract, &plan);
-        let follower = Arc::new(follower?);
+        let past = Past::of(app, &contract, &plan)?;
         let registry = app.models()?;
         let models = Models::new(registry, ModelName::parse(&settings.scoring.model)?);
         let models = models.with_challenger(settings.scoring.trial());
-        let features = Arc::clone(&follower) as _;
+        let features = past.features();
         let clock = Arc::clone(&app.clock);
         let scorer = Scorer::new(pipeline, features, Arc::new(models), settings.scoring.clone(), clock);
         let scorer = Arc::new(scorer.traced(app.traces.clone()));
@@ -180,7 +180,7 @@ impl Scoring {
         let models = ModelFollower::start(models, pipeline, every, Arc::clone(&app.metrics), told)?;
         let following = Following {
             scorer,
-            follower,
+            past,
             readiness,
             metrics: Arc::clone(&app.metrics),
             every,
@@ -193,6 +193,43 @@ impl Scoring {
 
     pub fn predict(&self) -> Predict {
         self.predict.clone()
+    }
+}
+
+/// Where what is known of the past comes from.
+enum Past {
+    Memory(Arc<LakeFollower>),
+    Redis(Arc<OnlineReader>),
+}
+
+impl Past {
+    fn of(app: &App, contract: &Contract, plan: &Plan) -> anyhow::Result<Self> {
+        let settings = &app.settings;
+        if !settings.online.is_on() {
+            return Ok(Self::Memory(Arc::new(follower(app, contract, plan)?)));
+        }
+        let lake = (&settings.lake, settings.pipeline.as_str(), plan);
+        let parts = (app.handle.clone(), Arc::clone(&app.clock), Arc::clone(&app.metrics));
+        Ok(Self::Redis(Arc::new(OnlineReader::new(lake, &settings.online, parts).map_err(usage)?)))
+    }
+
+    fn features(&self) -> SharedFeatures {
+        match self {
+            Self::Memory(follower) => Arc::clone(follower) as _,
+            Self::Redis(reader) => Arc::clone(reader) as _,
+        }
+    }
+
+    fn lake_key(&self) -> Option<[u64; 2]> {
+        match self {
+            Self::Memory(follower) => follower.lake_key(),
+            Self::Redis(reader) => reader.lake_key(),
+        }
+    }
+
+    /// How often it is looked at: a look at the lake reads its log.
+    fn every(&self, follow: Duration) -> Duration {
+        if let Self::Memory(_) = self { LAKE_EVERY } else { follow }
     }
 }
 
@@ -243,7 +280,7 @@ fn tell_model(
 
 struct Following {
     scorer: Arc<Scorer>,
-    follower: Arc<LakeFollower>,
+    past: Past,
     readiness: Option<Readiness>,
     metrics: Arc<assay::telemetry::Metrics>,
     every: Duration,
@@ -254,28 +291,41 @@ struct Following {
 
 impl Following {
     fn run(mut self) {
-        let mut since_lake = LAKE_EVERY;
+        let lake_every = self.past.every(self.every);
+        let mut since_lake = lake_every;
         while !self.done.load(Ordering::Relaxed) {
-            if since_lake >= LAKE_EVERY {
+            if since_lake >= lake_every {
                 since_lake = Duration::ZERO;
-                self.look_at_lake();
+                match &self.past {
+                    Past::Memory(follower) => self.look_at_lake(&Arc::clone(follower)),
+                    Past::Redis(reader) => self.look_at_redis(&Arc::clone(reader)),
+                }
+                if let (true, Some(key)) = (self.scorer.traces.is_on(), self.past.lake_key()) {
+                    self.scorer.traces.follow_lake(EpochTraces::of_lake(key));
+                }
             }
             since_lake += self.every;
             nap(self.every);
         }
     }
 
-    fn look_at_lake(&mut self) {
-        let followed = self.follower.follow();
-        if let (true, Some(key)) = (self.scorer.traces.is_on(), self.follower.lake_key()) {
-            self.scorer.traces.follow_lake(EpochTraces::of_lake(key));
+    fn look_at_redis(&mut self, reader: &OnlineReader) {
+        match reader.follow() {
+            Ok(epoch) => {
+                self.metrics.set_features_epoch(epoch);
+                self.tell("features", Ok(()));
+            }
+            Err(error) => self.tell("features", Err(error.to_string())),
         }
-        match followed {
+    }
+
+    fn look_at_lake(&mut self, follower: &LakeFollower) {
+        match follower.follow() {
             Ok(Followed::Unchanged) => self.tell("features", Ok(())),
             Ok(Followed::Empty) => self.tell("features", Err("the lake has no complete epoch yet".to_owned())),
             Ok(Followed::To(epoch)) => {
                 self.metrics.set_features_epoch(epoch);
-                self.metrics.set_cache("serving", self.follower.bytes());
+                self.metrics.set_cache("serving", follower.bytes());
                 self.tell("features", Ok(()));
             }
             Err(error @ (LakeError::NoLake { .. } | LakeError::Missing { .. })) => {

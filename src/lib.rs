@@ -8,6 +8,7 @@ pub mod features;
 pub mod generate;
 pub mod lake;
 pub mod model;
+pub mod online;
 pub mod pipeline;
 pub mod query;
 pub mod refine;

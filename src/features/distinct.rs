@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::columns::{Column, Inputs};
 use super::plan::{BLOCK, RowKind, Rows, Table};
+use super::words::is_ascending;
 
 /// Pairs of value and pane by entity, eight bytes each: 44 bits of the value's hash and 20 of the pane's number, which
 /// are a century of hours. That one of ten million values of an entity with twenty meets another has a chance of one in
@@ -232,6 +233,26 @@ impl Table for Distinct {
 
     fn bytes(&self) -> usize {
         self.bytes + self.entities.capacity() * size_of::<Values>()
+    }
+
+    fn state(&self, entity: u32, words: &mut Vec<u64>) {
+        words.extend(self.entities.get(entity as usize).into_iter().flat_map(|values| values.pairs.all()));
+    }
+
+    fn restore(&mut self, entity: u32, words: &[u64]) -> bool {
+        let fits = is_ascending(words.iter(), |a, b| a < b);
+        if let (true, Some(values)) = (fits, self.entities.get_mut(entity as usize)) {
+            let before = values.pairs.bytes();
+            let few = words.len() <= FEW;
+            let pairs = if few { Pairs::Few(words.to_vec()) } else { Pairs::Many(words.iter().copied().collect()) };
+            *values = Values { pairs, counted: (NEVER, 0) };
+            self.bytes = self.bytes + values.pairs.bytes() - before;
+        }
+        fits
+    }
+
+    fn stride(&self) -> usize {
+        1
     }
 
     fn pass(&mut self, rows: &Rows<'_>, out: &mut [Column]) {

@@ -4,6 +4,7 @@ use ahash::{AHashMap, AHashSet};
 
 use super::columns::{Column, Inputs};
 use super::plan::{NOBODY, Planned, PlannedEntity, Rows, STRANGER, Table};
+use super::state::{read, write};
 
 /// Entities by their keys, numbered densely, and tables by these numbers.
 #[derive(Debug)]
@@ -153,6 +154,44 @@ impl Entities {
                 is_known
             });
         }
+    }
+
+    /// The longest that a table looks back, and the pane that it is rounded to.
+    pub(super) fn reach_us(&self) -> i64 {
+        self.tables.iter().map(|covered| covered.reach_us.saturating_add(covered.grain_us)).max().unwrap_or(0)
+    }
+
+    /// The key of each row's entity; none where it has none, or no event time.
+    pub(super) fn keys(&self, inputs: &Inputs) -> Vec<Option<u64>> {
+        let Some(keys) = inputs.values.get(self.value) else { return vec![None; inputs.len()] };
+        (0..inputs.len()).map(|row| keys.get(row).filter(|_| inputs.is_timed(row))).collect()
+    }
+
+    /// The keys of all that are known.
+    pub(super) fn known(&self) -> impl Iterator<Item = u64> {
+        self.numbers.keys().copied()
+    }
+
+    /// What is known of an entity.
+    pub(super) fn state(&self, key: u64, out: &mut Vec<u8>) {
+        let number = self.numbers.get(&key).copied().unwrap_or(STRANGER);
+        write(self.tables.iter().map(|covered| covered.table.as_ref()), number, out);
+    }
+
+    /// Knows of an entity what [`state`](Self::state) said.
+    ///
+    /// # Errors
+    /// In words, when that is no state of these tables; nothing is known of the entity then.
+    pub(super) fn restore(&mut self, key: u64, state: &[u8]) -> Result<(), String> {
+        let next = u32::try_from(self.numbers.len() + self.free.len()).unwrap_or(NOBODY);
+        let number = *self.numbers.entry(key).or_insert_with(|| self.free.pop().unwrap_or(next));
+        let entities = self.numbers.len() + self.free.len();
+        self.tables.iter_mut().for_each(|covered| covered.table.grow(entities));
+        let restored = read(self.tables.iter_mut().map(|covered| covered.table.as_mut()), number, state);
+        if restored.is_err() {
+            self.tables.iter_mut().for_each(|covered| _ = covered.table.restore(number, &[]));
+        }
+        restored
     }
 
     pub(super) fn forget(&mut self) {

@@ -2,7 +2,7 @@
 
 use super::columns::{Column, Inputs};
 use super::plan::{Output, SUMS_MAX, Table};
-use super::words::{Words, open_at};
+use super::words::{Words, is_ascending, open_at};
 
 /// Features over `(t - window, t]`.
 #[derive(Debug)]
@@ -27,10 +27,6 @@ pub(super) struct Log {
 impl Log {
     pub(super) fn new(measures: Vec<usize>, windows: Vec<LogWindow>) -> Self {
         Self { measures, windows, entities: Words::new() }
-    }
-
-    fn stride(&self) -> usize {
-        1 + self.measures.len()
     }
 }
 
@@ -120,5 +116,25 @@ impl Table for Log {
 
     fn bytes(&self) -> usize {
         self.entities.bytes()
+    }
+
+    fn state(&self, entity: u32, words: &mut Vec<u64>) {
+        words.extend(self.entities.get(entity).iter().map(|word| word.cast_unsigned()));
+    }
+
+    fn restore(&mut self, entity: u32, words: &[u64]) -> bool {
+        let stride = self.stride();
+        let log: Vec<i64> = words.iter().map(|word| word.cast_signed()).collect();
+        let times = log.chunks_exact(stride).filter_map(|event| event.first().copied());
+        let ends = log.is_empty() || log.len() > stride && times.clone().next_back() == Some(i64::MAX);
+        let fits = log.len().is_multiple_of(stride) && ends && is_ascending(times, |a, b| a <= b);
+        if fits {
+            self.entities.put(entity, log);
+        }
+        fits
+    }
+
+    fn stride(&self) -> usize {
+        1 + self.measures.len()
     }
 }

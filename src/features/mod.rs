@@ -30,6 +30,7 @@ mod panes;
 mod plan;
 mod recent;
 mod settings;
+mod state;
 #[cfg(test)]
 mod tests;
 mod words;

@@ -31,6 +31,8 @@ pub struct Features {
     /// Rows that look back further than this before what is held are [`Far`].
     far_us: i64,
     declared: Vec<Feature>,
+    /// How many of them are counts over any time.
+    counts: usize,
     schema: SchemaRef,
     event_time: String,
 }
@@ -42,6 +44,8 @@ struct Turn {
     rows: usize,
     oldest_us: i64,
     oldest_before_us: i64,
+    /// Rows from here on may be looked up, whether any came or not.
+    held_us: i64,
 }
 
 /// Rows after which is looked at what is not needed any more.
@@ -60,7 +64,21 @@ impl Features {
     /// # Errors
     /// In words, when a declaration does not fit the columns or its own parts.
     pub fn new(declared: &[Feature], schema: &SchemaRef, event_time: &str, hash_key: [u8; 16]) -> Result<Self, String> {
-        let plan = Plan::new(declared, schema, event_time)?;
+        Self::with_counts(declared, 0, schema, event_time, hash_key)
+    }
+
+    /// As [`Features::new`], where the first `counts` of the declarations may be exact over any time.
+    ///
+    /// # Errors
+    /// As [`Features::new`].
+    pub fn with_counts(
+        declared: &[Feature],
+        counts: usize,
+        schema: &SchemaRef,
+        event_time: &str,
+        hash_key: [u8; 16],
+    ) -> Result<Self, String> {
+        let plan = Plan::new(declared, counts, schema, event_time)?;
         Ok(Self {
             names: declared.iter().map(|feature| feature.column.clone()).collect(),
             keys: Keys::new(hash_key),
@@ -68,9 +86,16 @@ impl Features {
             kinds: plan.kinds,
             nullable: plan.nullable,
             entities: plan.entities.into_iter().map(Entities::new).collect(),
-            turn: Turn { length: TURN_ROWS, rows: 0, oldest_us: i64::MAX, oldest_before_us: i64::MAX },
+            turn: Turn {
+                length: TURN_ROWS,
+                rows: 0,
+                oldest_us: i64::MAX,
+                oldest_before_us: i64::MAX,
+                held_us: i64::MAX,
+            },
             far_us: FAR_US,
             declared: declared.to_vec(),
+            counts,
             schema: Arc::clone(schema),
             event_time: event_time.to_owned(),
         })
@@ -145,6 +170,52 @@ impl Features {
         self.cover(at_us, history)
     }
 
+    /// Loads what rows at `at_us` need, and keeps it for lookups until a later instant is held.
+    ///
+    /// # Errors
+    /// When the past cannot be read; everything is forgotten then.
+    pub fn hold(&mut self, at_us: i64, history: &dyn History) -> Result<(), HistoryError> {
+        self.turn.held_us = at_us;
+        self.cover(at_us, history)
+    }
+
+    /// How far a row may look back.
+    #[must_use]
+    pub fn reach_us(&self) -> i64 {
+        self.entities.iter().map(Entities::reach_us).max().unwrap_or(0)
+    }
+
+    /// The key of each row's entity, for each kind of entity; none where a row has none, or no event time.
+    ///
+    /// # Errors
+    /// When the batch is not of the source.
+    pub fn keys(&self, batch: &RecordBatch) -> Result<Vec<Vec<Option<u64>>>, HistoryError> {
+        let inputs = self.inputs(batch)?;
+        Ok(self.entities.iter().map(|entities| entities.keys(&inputs)).collect())
+    }
+
+    /// The keys of all entities that are known, for each kind.
+    #[must_use]
+    pub fn known_keys(&self) -> Vec<Vec<u64>> {
+        self.entities.iter().map(|entities| entities.known().collect()).collect()
+    }
+
+    /// Appends what is known of an entity as bytes, for [`Features::restore`].
+    pub fn state(&self, kind: usize, key: u64, out: &mut Vec<u8>) {
+        if let Some(entities) = self.entities.get(kind) {
+            entities.state(key, out);
+        }
+    }
+
+    /// Knows of an entity what [`Features::state`] of the same declarations said. To be [looked up](Self::lookup) only:
+    /// whose state was not restored is a stranger.
+    ///
+    /// # Errors
+    /// In words, when the bytes are no state of these declarations; nothing is known of the entity then.
+    pub fn restore(&mut self, kind: usize, key: u64, state: &[u8]) -> Result<(), String> {
+        self.entities.get_mut(kind).ok_or("there is no such kind of entity")?.restore(key, state)
+    }
+
     /// Forgets everything; it is loaded again when needed.
     pub fn forget(&mut self) {
         self.entities.iter_mut().for_each(Entities::forget);
@@ -198,7 +269,7 @@ impl Features {
 
     /// The same features without a memory.
     fn apart(&self) -> Result<Self, HistoryError> {
-        let apart = Self::new(&self.declared, &self.schema, &self.event_time, [0; 16]);
+        let apart = Self::with_counts(&self.declared, self.counts, &self.schema, &self.event_time, [0; 16]);
         let mut apart = apart.map_err(unreadable)?;
         apart.keys = self.keys.clone();
         Ok(apart)
@@ -254,7 +325,7 @@ impl Features {
         if self.turn.rows < self.turn.length {
             return;
         }
-        let needed_us = self.turn.oldest_us.min(self.turn.oldest_before_us);
+        let needed_us = self.turn.oldest_us.min(self.turn.oldest_before_us).min(self.turn.held_us);
         self.entities.iter_mut().for_each(|entities| entities.trim(needed_us));
         self.turn.oldest_before_us = std::mem::replace(&mut self.turn.oldest_us, i64::MAX);
         self.turn.rows = 0;

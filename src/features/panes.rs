@@ -2,7 +2,7 @@
 
 use super::columns::{Column, Inputs};
 use super::plan::{Output, SUMS_MAX, Table};
-use super::words::{Words, open_at};
+use super::words::{Words, is_ascending, open_at};
 
 /// Features over so many panes: those up to the one of `t`, or those before the one of `t - delay`.
 #[derive(Debug)]
@@ -25,10 +25,6 @@ pub(super) struct Panes {
 impl Panes {
     pub(super) fn new(grain_us: i64, measures: Vec<usize>, windows: Vec<PaneWindow>) -> Self {
         Self { grain_us, measures, windows, entities: Words::new() }
-    }
-
-    fn stride(&self) -> usize {
-        1 + self.measures.len()
     }
 }
 
@@ -134,5 +130,22 @@ impl Table for Panes {
 
     fn bytes(&self) -> usize {
         self.entities.bytes()
+    }
+
+    fn state(&self, entity: u32, words: &mut Vec<u64>) {
+        words.extend_from_slice(self.entities.get(entity));
+    }
+
+    fn restore(&mut self, entity: u32, words: &[u64]) -> bool {
+        let numbers = words.chunks_exact(self.stride()).filter_map(|pane| pane.first()).map(|word| word >> 32);
+        let fits = words.len().is_multiple_of(self.stride()) && is_ascending(numbers, |a, b| a < b);
+        if fits {
+            self.entities.put(entity, words.to_vec());
+        }
+        fits
+    }
+
+    fn stride(&self) -> usize {
+        1 + self.measures.len()
     }
 }

@@ -33,6 +33,15 @@ pub(super) trait Table: std::fmt::Debug + Send + Sync {
     /// Memory held, in bytes.
     fn bytes(&self) -> usize;
 
+    /// Appends what is known of an entity, as records of [`stride`](Self::stride) words.
+    fn state(&self, entity: u32, words: &mut Vec<u64>);
+
+    /// Knows this of an entity and nothing else, where it is a [`state`](Self::state) that there can be.
+    fn restore(&mut self, entity: u32, words: &[u64]) -> bool;
+
+    /// Words of a record.
+    fn stride(&self) -> usize;
+
     /// [`read`](Self::read) and [`add`](Self::add) for each row that has an entity, one after the other. Of rows that look
     /// further back than what is held, nothing is read.
     fn pass(&mut self, rows: &Rows<'_>, out: &mut [Column]) {
@@ -187,9 +196,11 @@ impl Output {
 pub(super) const SUMS_MAX: usize = 8;
 
 impl Plan {
+    /// The first `counts` of the features may be exact over any time.
+    ///
     /// # Errors
     /// In words, when a declaration does not fit the columns.
-    pub(super) fn new(features: &[Feature], schema: &Schema, event_time: &str) -> Result<Self, String> {
+    pub(super) fn new(features: &[Feature], counts: usize, schema: &Schema, event_time: &str) -> Result<Self, String> {
         let event_time = Source::find(schema, event_time)?;
         if !is_instant(event_time.kind()) {
             return Err(format!("the column `{}` is not a timestamp", event_time.name));
@@ -201,8 +212,9 @@ impl Plan {
             if schema.column_with_name(&feature.column).is_some() {
                 return Err(format!("the source has a column `{}` already", feature.column));
             }
-            let kind = planner
-                .place(column, feature)
+            let checked = if column < counts { Ok(()) } else { feature.check() };
+            let kind = checked
+                .and_then(|()| planner.place(column, feature))
                 .map_err(|problem| format!("the feature `{}` cannot be kept: {problem}", feature.column))?;
             kinds.push(kind);
         }
@@ -249,7 +261,6 @@ struct Recents {
 
 impl Planner<'_> {
     fn place(&mut self, column: usize, feature: &Feature) -> Result<Kind, String> {
-        feature.check()?;
         let value = self.value(&feature.entity)?;
         let at = match self.entities.iter().position(|draft| draft.value == value) {
             Some(at) => at,

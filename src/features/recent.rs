@@ -2,7 +2,7 @@
 
 use super::columns::{Column, Inputs};
 use super::plan::Table;
-use super::words::{Words, open_at};
+use super::words::{Words, is_ascending, open_at};
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum RecentTake {
@@ -34,10 +34,6 @@ pub(super) struct Recent {
 impl Recent {
     pub(super) fn new(last: usize, values: Vec<usize>, outputs: Vec<RecentOutput>) -> Self {
         Self { last, values, outputs, entities: Words::new() }
-    }
-
-    fn stride(&self) -> usize {
-        1 + self.values.len().div_ceil(2)
     }
 
     #[inline]
@@ -152,6 +148,27 @@ impl Table for Recent {
 
     fn bytes(&self) -> usize {
         self.entities.bytes()
+    }
+
+    fn state(&self, entity: u32, words: &mut Vec<u64>) {
+        words.extend(self.entities.get(entity).iter().map(|word| word.cast_unsigned()));
+    }
+
+    fn restore(&mut self, entity: u32, words: &[u64]) -> bool {
+        let stride = self.stride();
+        let events: Vec<i64> = words.iter().map(|word| word.cast_signed()).collect();
+        let times = events.chunks_exact(stride).filter_map(|event| event.first().copied());
+        let fits = events.len().is_multiple_of(stride)
+            && events.len() <= (self.last + 1) * stride
+            && is_ascending(times, |a, b| a <= b);
+        if fits {
+            self.entities.put(entity, events);
+        }
+        fits
+    }
+
+    fn stride(&self) -> usize {
+        1 + self.values.len().div_ceil(2)
     }
 }
 

@@ -12,6 +12,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::domain::{History, HistoryError, schema};
 
+mod state;
+
 const MINUTE_US: i64 = 60_000_000;
 const HOUR_US: i64 = 60 * MINUTE_US;
 const DAY_US: i64 = 24 * HOUR_US;

@@ -54,6 +54,11 @@ impl<T: Copy + Default + BitXor<Output = T>> Words<T> {
         }
     }
 
+    /// Puts a list in the place of that of an entity.
+    pub(super) fn put(&mut self, entity: u32, list: Vec<T>) {
+        self.change(entity, |words| *words = list);
+    }
+
     pub(super) fn is_empty(&self, entity: u32) -> bool {
         self.get(entity).is_empty()
     }
@@ -73,4 +78,10 @@ pub(super) fn open_at<T: Copy + Default>(words: &mut Vec<T>, place: usize, strid
     let end = words.len();
     words.resize(end + stride, T::default());
     words.copy_within(place..end, place + stride);
+}
+
+/// Whether each is before the next one.
+pub(super) fn is_ascending<T: Copy>(mut all: impl Iterator<Item = T>, before: impl Fn(T, T) -> bool) -> bool {
+    let Some(mut last) = all.next() else { return true };
+    all.all(|next| before(std::mem::replace(&mut last, next), next))
 }

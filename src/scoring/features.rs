@@ -7,7 +7,7 @@ use crate::domain::TableName;
 /// What is known of the past when a transaction comes by request.
 ///
 /// Rows are told apart from each other: what stands beside a row in a batch is not its past. Nothing here may wait for
-/// a disk or a network: what is not in memory is not known.
+/// a disk: what is not in memory is not known. A source that asks over a network has a bound of its own, of milliseconds.
 pub trait FeatureSource: Send + Sync {
     /// The columns that a table's header adds to rows of silver: its trailing counts, then its features, in the order of
     /// the header.
@@ -15,6 +15,12 @@ pub trait FeatureSource: Send + Sync {
     /// # Errors
     /// Why none can be told.
     fn added(&self, table: &TableName, silver: &RecordBatch) -> Result<Added, String>;
+
+    /// All that is known of rows, fetched at once; it is asked in the place of this source then. `None` of a source that
+    /// holds everything in memory.
+    fn fetch(&self, _silver: &RecordBatch) -> Option<Box<dyn FeatureSource>> {
+        None
+    }
 
     /// Which state of the lake it knows.
     fn standing(&self) -> Standing;

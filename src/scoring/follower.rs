@@ -280,7 +280,7 @@ impl LakeFollower {
             let State { kept, history, .. } = &mut state;
             if let Some(history) = history {
                 for features in kept.values_mut().filter_map(|kept| kept.features.as_mut()) {
-                    features.warm_up(newest, history).map_err(error)?;
+                    features.hold(from_us, history).map_err(error)?;
                 }
             }
         }
@@ -328,7 +328,7 @@ impl LakeFollower {
             let (from_us, to_us) = (state.floor_us, state.newest_us);
             state.warm(self, from_us, to_us).map_err(error)?;
         }
-        let State { kept, history, .. } = &mut *state;
+        let State { kept, history, floor_us, .. } = &mut *state;
         for batch in &new {
             for count in kept.values_mut().flat_map(|kept| &mut kept.counts) {
                 count.record(batch).map_err(error)?;
@@ -338,6 +338,7 @@ impl LakeFollower {
             // As one batch: the history has none of them yet.
             let all = concat_batches(&first.schema(), &new).map_err(|error| LakeError::read(table.name(), error))?;
             for features in kept.values_mut().filter_map(|kept| kept.features.as_mut()) {
+                features.hold(*floor_us, history).map_err(error)?;
                 features.compute(&all, history).map_err(error)?;
             }
         }

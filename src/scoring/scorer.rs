@@ -152,8 +152,19 @@ impl Scorer {
     fn refine_chunk(&self, rows: &RecordBatch, messages: &[u32], scores: &mut Scores) -> Result<(), ScoringError> {
         let watch = scores.watch.as_deref();
         let screened = Stopwatch::time(watch, "refine", || self.pipeline.refine(rows, scores.now_us))?;
-        let features = TimedFeatures { source: self.features.as_ref(), watch };
-        let following = Stopwatch::time(watch, "rules", || self.pipeline.follow(&screened.rows, &features))?;
+        let (standing, following) = Stopwatch::time(watch, "rules", || {
+            let began_us = self.traces.now_us();
+            let fetched = self.features.fetch(&screened.rows);
+            if let (Some(watch), Some(_)) = (watch, &fetched) {
+                watch.took("features", began_us, self.traces.now_us());
+            }
+            let source = fetched.as_deref().unwrap_or(self.features.as_ref());
+            let following = self.pipeline.follow(&screened.rows, &TimedFeatures { source, watch })?;
+            Ok::<_, ScoringError>((fetched.map(|fetched| fetched.standing()), following))
+        })?;
+        if let Some(standing) = standing {
+            scores.standing = standing;
+        }
         let message = |row: usize| messages.get(row).map_or(usize::MAX, |message| *message as usize);
         for (row, broken) in screened.refused {
             scores.set(message(row), Item::Refused(self.refusal(broken)));

@@ -11,6 +11,7 @@ use crate::features::FeatureSettings;
 use crate::lake::{CompactionSettings, LakeSettings};
 use crate::model::drift::DriftSettings;
 use crate::model::{ModelSettings, TrainJobSettings};
+use crate::online::OnlineSettings;
 use crate::pipeline::EpochSettings;
 use crate::refine::RefineSettings;
 use crate::refine::window::WindowSettings;
@@ -36,13 +37,14 @@ pub const DEFAULTS: &str = include_str!("default.toml");
 /// Variables that begin so are settings.
 const PREFIX: &str = "ASSAY_";
 /// Passwords come from variables or files only.
-const SECRETS: [&str; 7] = [
+const SECRETS: [&str; 8] = [
     "REGISTRY_PASSWORD",
     "KAFKA_PASSWORD",
     "SERVE_API_KEY",
     "SERVE_ADMIN_KEY",
     "POSTGRES_PASSWORD",
     "WAREHOUSE_PASSWORD",
+    "ONLINE_PASSWORD",
     "TRACES_HEADERS",
 ];
 
@@ -66,6 +68,7 @@ pub struct Settings {
     pub train: TrainJobSettings,
     pub drift: DriftSettings,
     pub scoring: ScoringSettings,
+    pub online: OnlineSettings,
     pub serve: ServeSettings,
     pub console: ConsoleSettings,
     pub postgres: PostgresSettings,
@@ -136,6 +139,7 @@ impl Default for Settings {
             train: TrainJobSettings::default(),
             drift: DriftSettings::default(),
             scoring: ScoringSettings::default(),
+            online: OnlineSettings::default(),
             serve: ServeSettings::default(),
             console: ConsoleSettings::default(),
             postgres: PostgresSettings::default(),
@@ -242,6 +246,7 @@ impl Settings {
                 "SERVE_API_KEY" => settings.serve.api_keys.push(ApiKeys::hash(&value)),
                 "TRACES_HEADERS" => settings.traces.headers = Some(value),
                 "WAREHOUSE_PASSWORD" => settings.warehouse.password = Some(Secret(value)),
+                "ONLINE_PASSWORD" => settings.online.password = Some(Secret(value)),
                 "SERVE_ADMIN_KEY" => settings.serve.admin_keys.push(ApiKeys::hash(&value)),
                 "POSTGRES_PASSWORD" => settings.postgres.password = Some(Passwords::hash(&value)),
                 _ => {
@@ -254,7 +259,7 @@ impl Settings {
         if let Some(folder) = file.and_then(Path::parent) {
             let (serve, warehouse) = (&mut settings.serve, &mut settings.warehouse);
             let (postgres, flight) = (&mut settings.postgres, &mut settings.flight);
-            let traces = &mut settings.traces;
+            let (traces, online) = (&mut settings.traces, &mut settings.online);
             for path in [
                 &mut settings.contract.folder,
                 &mut settings.sql.folder,
@@ -269,6 +274,8 @@ impl Settings {
                 &mut flight.key_file,
                 &mut warehouse.password_file,
                 &mut warehouse.ca_file,
+                &mut online.password_file,
+                &mut online.ca_file,
                 &mut traces.headers_file,
             ] {
                 if path.as_os_str().is_empty() || path.is_absolute() {
@@ -376,6 +383,9 @@ impl Settings {
         }
         if let Some((key, cause)) = self.scoring.problem() {
             return Some((format!("scoring.{key}"), cause.to_owned()));
+        }
+        if let Some((key, cause)) = self.online.problem() {
+            return Some((format!("online.{key}"), cause));
         }
         if let Some((key, cause)) = self.serve.problem() {
             return Some((format!("serve.{key}"), cause.to_owned()));

@@ -8,7 +8,7 @@ use prometheus::{
     TextEncoder,
 };
 
-use super::{RoleMetrics, resident_memory_bytes};
+use super::{OnlineMetrics, RoleMetrics, resident_memory_bytes};
 use crate::domain::{Clock, EpochRecord, Partition, Reason, Stage, TableName};
 
 /// Stages and commits: from a millisecond (one small file) to a minute (a store that struggles).
@@ -72,6 +72,7 @@ pub struct Metrics {
     stream_scored: IntCounterVec,
     stream_score_seconds: Histogram,
     features_epoch: IntGauge,
+    online: OnlineMetrics,
     sql_connections: IntGaugeVec,
     sql_statements: IntCounterVec,
     sql_errors: IntCounterVec,
@@ -130,6 +131,7 @@ impl Metrics {
             stream_scored: make.counters("assay_stream_scored_total", "Transactions of the stream that were scored as they came, by who decided: the model, or the rules alone.", &["decided_by"])?,
             stream_score_seconds: make.histogram("assay_stream_score_seconds", "Seconds from the production of the oldest event of a micro-batch to its score, handed to the topic of predictions.", WORK_BUCKETS)?,
             features_epoch: make.gauge("assay_features_epoch", "The epoch of the lake that requests are scored with.")?,
+            online: OnlineMetrics::make(&mut make)?,
             sql_connections: make.gauges("assay_sql_connections", "Connections of clients that ask in SQL, by how they speak: `postgres` or `flight`.", &["protocol"])?,
             sql_statements: make.counters("assay_sql_statements_total", "Queries of clients, by how they ended.", &["outcome", "protocol"])?,
             sql_errors: make.counters("assay_sql_errors_total", "Errors told to clients, by SQLSTATE.", &["protocol", "sqlstate"])?,
@@ -313,6 +315,12 @@ impl Metrics {
         self.predictions_degraded.inc_by(transactions);
     }
 
+    /// The features in Redis.
+    #[must_use]
+    pub fn online(&self) -> &OnlineMetrics {
+        &self.online
+    }
+
     /// The versions of a model, by the roles that they answer in.
     #[must_use]
     pub fn roles(&self) -> &RoleMetrics {
@@ -403,7 +411,7 @@ impl Maker {
         self.keep(IntCounterVec::new(Opts::new(name, help), labels))
     }
 
-    fn gauge(&mut self, name: &str, help: &str) -> Result<IntGauge, MetricsError> {
+    pub(super) fn gauge(&mut self, name: &str, help: &str) -> Result<IntGauge, MetricsError> {
         self.keep(IntGauge::new(name, help))
     }
 

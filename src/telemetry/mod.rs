@@ -45,6 +45,10 @@
 //! | `assay_shadow_shed_total` | counter | | transactions | that the challenger was not asked about in the shadow, because too many waited |
 //! | `assay_receipts_total` | counter | `outcome` | transactions | receipts of decisions: `kept` in gold.predictions, `shed` because too many waited, `lost` because the lake took none |
 //! | `assay_features_epoch` | gauge | | number | the epoch of the lake that requests are scored with |
+//! | `assay_online_ask_seconds` | histogram | `outcome` | seconds | that Redis took to tell what it knows of transactions that came together: `answered`, `empty` (it holds nothing of the lake), `failed`, `late` |
+//! | `assay_online_fed_epoch` | gauge | | number | the epoch of the lake up to which this process has fed Redis |
+//! | `assay_online_states_written_total` | counter | | states | of entities, written to Redis |
+//! | `assay_online_states_removed_total` | counter | | states | removed from Redis because nothing of them mattered any more |
 //! | `assay_sql_connections` | gauge | `protocol` | connections | of clients that ask in SQL, by `postgres` or `flight` |
 //! | `assay_sql_statements_total` | counter | `outcome`, `protocol` | queries | of these clients: ok, error, cancelled (timeouts too), abandoned |
 //! | `assay_sql_errors_total` | counter | `protocol`, `sqlstate` | errors | told to these clients |
@@ -57,6 +61,7 @@
 mod logging;
 mod memory;
 mod metrics;
+mod online;
 mod roles;
 #[cfg(test)]
 mod tests;
@@ -65,4 +70,5 @@ pub mod traces;
 pub use logging::{LogFormat, LoggingError, check_filter, init_logging, init_logging_to, subscriber};
 pub use memory::resident_memory_bytes;
 pub use metrics::{Metrics, MetricsError};
+pub use online::OnlineMetrics;
 pub use roles::RoleMetrics;

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import yaml
 
-BINARY = ("assay-run", "assay-serve", "assay")
+BINARY = ("assay-run", "assay-serve", "assay-feed", "assay")
 SECRET = re.compile(r"PASSWORD|SECRET|ACCESS_KEY|API_KEY|SQL_ALCHEMY_CONN|MC_HOST")
 REFERENCE = re.compile(r"\$\$|\$\{(\w+)(?::([-?])([^}]*))?\}")
 

@@ -20,7 +20,7 @@ cleanup() {
     # Only while it is still ours: the number may have gone to another process.
     [ "$(cut -d ' ' -f 4 "/proc/$pid/stat" 2>/dev/null)" != "$$" ] || kill -s KILL "$pid" 2>/dev/null || true
   done
-  for service in kafka s3 registry postgresql; do
+  for service in kafka s3 registry postgresql redis; do
     [ ! -e "$WORK/$service/pid" ] || "$SERVICES_DIR/$service" stop "$WORK/$service" || true
   done
   if [ "$status" -eq 0 ] || [ "$status" -eq "$SKIPPED" ] || [ -z "${KEEP:-}" ]; then
