@@ -24,7 +24,7 @@ use prost::Message;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use crate::kit::{Cut, Lab, Msg, RUNTIME, Tx, messages, wait_for};
+use crate::kit::{Cut, Lab, Msg, Tx, messages, wait_for};
 use crate::listening::{Listening, engine};
 
 /// So many transactions of two users, one an hour.

@@ -215,13 +215,10 @@ fn a_model_goes_out_as_onnx_and_what_holds_no_model_leaves_none_behind() {
     let [one, two] = ["one.onnx", "two.onnx"].map(|name| std::fs::read(desk.path(name)).unwrap());
     assert!(one == two, "the same version gives the same bytes");
     assert_eq!(told["blake3"], blake3::hash(&one).to_hex().to_string());
-    let model = desk
-        .registry()
-        .path(
-            &ModelName::parse("fraud").unwrap(),
-            &desk.registry().versions(&ModelName::parse("fraud").unwrap()).unwrap()[0],
-        )
-        .join(MODEL_FILE);
+    let name = ModelName::parse("fraud").unwrap();
+    let registry = desk.registry();
+    let version = &registry.versions(&name).unwrap()[0];
+    let model = std::path::Path::new(&registry.location_of(&name, version)).join(MODEL_FILE);
     let checksum = blake3::hash(&std::fs::read(model).unwrap()).to_hex().to_string();
     for word in ["fraud_probability", "assay.threshold", "country=NG", "visits is missing", checksum.as_str()] {
         assert!(one.windows(word.len()).any(|bytes| bytes == word.as_bytes()), "{word}");
