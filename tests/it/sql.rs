@@ -9,7 +9,7 @@ use assay::serve::postgres::Postgres;
 use assay::serve::sql::{Passwords, PostgresSettings, Role};
 use assay::telemetry::Metrics;
 
-use crate::kit::{Cut, Lab, Tx, messages, wait_for};
+use crate::kit::{Cut, Lab, Tx, messages};
 use crate::listening::{Listening, engine};
 
 /// Four transactions of two users, each an epoch.
