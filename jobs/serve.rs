@@ -186,6 +186,7 @@ impl Scoring {
             every,
             done: Arc::clone(&done),
             awaits_lake: false,
+            answers: None,
         };
         let thread = std::thread::Builder::new().name("assay-features".to_owned()).spawn(move || following.run())?;
         Ok(Self { predict, _models: models, done, thread: Some(thread), _shadow: shadow, _keeper: keeper })
@@ -287,6 +288,8 @@ struct Following {
     done: Arc<AtomicBool>,
     /// Whether it was said already that there is no lake.
     awaits_lake: bool,
+    /// Whether Redis does, since it did for the first time.
+    answers: Option<bool>,
 }
 
 impl Following {
@@ -312,10 +315,20 @@ impl Following {
     fn look_at_redis(&mut self, reader: &OnlineReader) {
         match reader.follow() {
             Ok(epoch) => {
+                self.answers = Some(true);
                 self.metrics.set_features_epoch(epoch);
                 self.tell("features", Ok(()));
             }
-            Err(error) => self.tell("features", Err(error.to_string())),
+            Err(error) => match self.answers {
+                None => self.tell("features", Err(error.to_string())),
+                // All servers share it: while the rules decide, none of them is to be taken out of turn.
+                Some(was) => {
+                    if was {
+                        tracing::warn!(%error, "Redis does not answer; the rules decide");
+                    }
+                    self.answers = Some(false);
+                }
+            },
         }
     }
 
