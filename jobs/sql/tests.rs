@@ -4,10 +4,8 @@ use arrow::array::{
     ArrayRef, Decimal128Array, Int64Array, ListArray, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
 use arrow::datatypes::Int32Type;
-use datafusion::catalog::MemorySchemaProvider;
-use datafusion::datasource::MemTable;
-use futures::FutureExt;
-use futures::future::BoxFuture;
+use datafusion::{catalog::MemorySchemaProvider, datasource::MemTable};
+use futures::{FutureExt, future::BoxFuture};
 use proptest::prelude::*;
 
 use super::output::{Target, write_to};
