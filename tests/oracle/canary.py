@@ -19,6 +19,8 @@ import ssl
 import time
 import urllib.parse
 
+from leaving import leave
+
 USERS = 3000
 
 
@@ -172,4 +174,4 @@ def kept(args):
 
 
 if __name__ == "__main__":
-    main()
+    leave(main())

@@ -15,6 +15,8 @@ import deltalake
 import numpy as np
 from scipy.spatial.distance import jensenshannon
 
+from leaving import leave
+
 SCORE = "(score)"
 TOLERANCE = 1e-9
 
@@ -113,4 +115,4 @@ def learned_from(baseline, columns, event_us):
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    leave(main(*sys.argv[1:]))

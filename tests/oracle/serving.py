@@ -16,6 +16,8 @@ import urllib.parse
 import pyarrow as pa
 from deltalake import DeltaTable
 
+from leaving import leave
+
 COLUMNS = ["transaction_id", "user_id", "amount", "merchant", "timestamp", "payment_method", "location", "device_id", "merchant_id"]
 
 
@@ -137,4 +139,4 @@ def points(lake, ids):
 
 
 if __name__ == "__main__":
-    main()
+    leave(main())

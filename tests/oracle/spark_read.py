@@ -7,10 +7,11 @@ Runs under the Python of `tests/services/python lake`, and starts itself again u
 """
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
+
+from leaving import leave
 
 SERVICES = Path(__file__).resolve().parents[1] / "services"
 SKIPPED = 77
@@ -88,8 +89,4 @@ def digest(lake: str, jars: Path) -> int:
 
 
 if __name__ == "__main__":
-    code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # As in tables.leave, which the Python of Spark cannot import.
-    os._exit(code)
+    leave(main())

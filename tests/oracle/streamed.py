@@ -10,7 +10,6 @@ transaction says what the table says, to the bit. Exits 1 with what differs.
 import argparse
 import json
 import struct
-import sys
 from collections import Counter
 
 import tables
@@ -66,4 +65,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    tables.leave(main())

@@ -1,11 +1,11 @@
 """Reads the Delta tables of a lake without a line of assay's: through the `deltalake` package, or Polars, or DuckDB."""
 
-import os
-import sys
 from pathlib import Path
 
 import deltalake
 import duckdb
+
+from leaving import leave
 
 BRONZE = "bronze.transactions"
 DEAD_LETTERS = "bronze.dead_letters"
@@ -62,10 +62,3 @@ def database() -> duckdb.DuckDBPyConnection:
     con.execute("SET TimeZone = 'UTC'")
     con.execute("SET threads = 2")
     return con
-
-
-def leave(code: int) -> None:
-    """Ends the process at once: the thread pools of several Delta readers in one process may abort a normal exit."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)

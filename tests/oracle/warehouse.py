@@ -7,7 +7,6 @@ The lake is read with deltalake and DuckDB, PostgreSQL with psycopg; assay is no
 """
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 
@@ -123,4 +122,4 @@ def lines(pairs: list[tuple]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    tables.leave(main())

@@ -155,11 +155,13 @@ decided="$(awk '/^assay_predictions_total/ { n += $2 } END { print n }' "$WORK/a
 shed="$(awk '/^assay_receipts_total\{outcome="shed"\}/ { n += $2 } END { print n + 0 }' "$WORK/answer")"
 kill -s TERM "$SERVER"
 finish "$SERVER" 20 serve
-kept="$("$PYTHON" -c 'import sys
+kept="$(PYTHONPATH="$ORACLE" "$PYTHON" -c 'import sys
 from deltalake import DeltaTable
+from leaving import leave
 ids = DeltaTable(sys.argv[1] + "/gold/predictions").to_pyarrow_table(columns=["prediction_id"])["prediction_id"].to_pylist()
 assert len(set(ids)) == len(ids), "an id stands twice"
-print(len(ids))' "$LAKE")"
+print(len(ids))
+leave(0)' "$LAKE")"
 [ $((kept + shed)) -eq "$decided" ] && [ "$kept" -gt 1000 ] || die "$decided decisions, $kept receipts and $shed shed"
 say "$decided decisions, $kept receipts, $shed shed"
 
