@@ -1,5 +1,6 @@
 //! Writes what is new in a lake to Redis.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -147,10 +148,13 @@ impl Feeder {
             })?;
             let mut keys = 0;
             if wipe {
-                keys = feeder.remove(&names.lake, |key| *key == names.feeder() || *key == names.generations())?;
+                // Without the marker nobody takes what is still there for all there is.
+                keys = feeder.handle.block_on(link.remove(&names, &feeder.id, &[names.marker()]))?;
+                keys += feeder.remove(names.own(), |key| is_fixed(&names, key))?;
             }
             let fed = feeder.feed(true)?;
-            keys += feeder.remove_others(&names.lake, fed.generation)?;
+            keys += feeder.remove_others(names.own(), fed.generation)?;
+            keys += feeder.remove_unfed()?;
             Ok((fed, Removed { keys }))
         })
     }
@@ -176,7 +180,6 @@ impl Feeder {
                 (false, false) => others += 1,
                 (false, true) => {}
             }
-            false
         })?;
         let epoch = held.map_or(0, |held| held.epoch);
         Ok(Status {
@@ -228,9 +231,17 @@ impl Feeder {
         let memory = self.memory()?;
         let news = memory.follow(&lake, from, now_us / 1000)?;
         let bytes = memory.bytes();
-        if anew {
-            // The lake may have taken longer to read than a feeder that says nothing is waited for.
-            self.handle.block_on(link.depose(&names, &self.id))?;
+        // The lake may have taken longer to read than a feeder that says nothing is waited for: somebody else may have fed.
+        let now = self.handle.block_on(async {
+            if anew {
+                link.depose(&names, &self.id).await?;
+            } else {
+                link.lease(&names, &self.id).await?;
+            }
+            link.held(&names).await
+        })?;
+        if now != held && !anew {
+            return Err(OnlineError::Fenced);
         }
         self.metrics.set_cache("online", bytes);
         let fed = match (news, held) {
@@ -255,8 +266,10 @@ impl Feeder {
         let places = news.changed.unwrap_or_else(|| memory.all());
         let (generation, complete, floor_us) = match held {
             Some(held) if !anew => (held.generation, held.epoch, news.floor_us.max(held.floor_us)),
-            _ => {
+            held => {
                 self.handle.block_on(link.check_policy())?;
+                // What earlier tries left would pile up, and nobody reads it.
+                self.remove_others(names.own(), held.map_or(0, |held| held.generation))?;
                 (self.handle.block_on(link.next_generation(names))?, 0, news.floor_us)
             }
         };
@@ -290,25 +303,48 @@ impl Feeder {
         self.remove(begin, |key| key.starts_with(&own) || is_fixed(names, key))
     }
 
-    fn remove(&self, begin: &str, keep: impl Fn(&str) -> bool) -> Result<u64, OnlineError> {
-        self.pages(begin, |key| !keep(key))
+    /// Removes what other definitions left that nobody feeds: the marker first, so that nobody takes what is still there for
+    /// all there is.
+    fn remove_unfed(&self) -> Result<u64, OnlineError> {
+        let (Some(link), Some((_, names))) = (&self.link, &self.lake) else { return Ok(0) };
+        let (mut fed, mut markers) = (BTreeSet::from([names.own().to_owned()]), Vec::new());
+        self.pages(&names.lake, |key| {
+            if let Some(own) = key.strip_suffix("feeder") {
+                fed.insert(own.to_owned());
+            } else if key.ends_with(":marker") {
+                markers.push(key.to_owned());
+            }
+        })?;
+        let is_fed = |key: &str| fed.iter().any(|own| key.starts_with(own));
+        markers.retain(|marker| !is_fed(marker));
+        let removed = self.handle.block_on(link.remove(names, &self.id, &markers))?;
+        Ok(removed + self.remove(&names.lake, |key| is_fed(key) || key.ends_with(":generations"))?)
     }
 
-    /// Shows each key that begins so, and removes those of which it is said so. A key may be shown twice.
-    fn pages(&self, begin: &str, mut remove: impl FnMut(&str) -> bool) -> Result<u64, OnlineError> {
+    /// Removes what begins so, but for what is kept; stays the feeder all the while, or removes nothing more.
+    fn remove(&self, begin: &str, keep: impl Fn(&str) -> bool) -> Result<u64, OnlineError> {
         let (Some(link), Some((_, names))) = (&self.link, &self.lake) else { return Ok(0) };
         let (mut cursor, mut removed) = ("0".to_owned(), 0);
         loop {
             let (next, keys) = self.handle.block_on(link.page(begin, &cursor))?;
-            let gone: Vec<String> = keys.into_iter().filter(|key| remove(key)).collect();
-            removed += self.handle.block_on(async {
-                if !gone.is_empty() {
-                    link.lease(names, &self.id).await?;
-                }
-                link.remove(&gone).await
-            })?;
+            let gone: Vec<String> = keys.into_iter().filter(|key| !keep(key)).collect();
+            removed += self.handle.block_on(link.remove(names, &self.id, &gone))?;
             if next == "0" {
                 return Ok(removed);
+            }
+            cursor = next;
+        }
+    }
+
+    /// Shows each key that begins so. One may be shown twice.
+    fn pages(&self, begin: &str, mut show: impl FnMut(&str)) -> Result<(), OnlineError> {
+        let Some(link) = &self.link else { return Ok(()) };
+        let mut cursor = "0".to_owned();
+        loop {
+            let (next, keys) = self.handle.block_on(link.page(begin, &cursor))?;
+            keys.iter().for_each(|key| show(key));
+            if next == "0" {
+                return Ok(());
             }
             cursor = next;
         }
@@ -323,9 +359,7 @@ impl Feeder {
         let mut cursor = "0".to_owned();
         loop {
             let (next, keys) = self.handle.block_on(link.page(&own, &cursor))?;
-            if !keys.is_empty() {
-                removed += self.handle.block_on(link.sweep(names, &self.id, held.floor_us, &keys))?;
-            }
+            removed += self.handle.block_on(link.sweep(names, &self.id, held.floor_us, &keys))?;
             if next == "0" {
                 break;
             }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::TimestampMicrosecondType;
 use tokio::runtime::Handle;
+use tokio::time::error::Elapsed;
 
 use super::layout::{Layout, Names, Place, hash_key};
 use super::store::{Held, Link};
@@ -50,6 +51,10 @@ struct Opened {
 
 /// Answers in a row that are late before the connection is given up.
 const LATE_MAX: u32 = 3;
+/// States that Redis is asked for at a time: it answers nobody else meanwhile.
+const ASKED: usize = 256;
+/// The marker moves once a second, or less.
+const MOVES_MAX: usize = 3;
 /// Memories kept for the next request.
 const FREE_MAX: usize = 16;
 /// How long the thread that looks after the connection waits.
@@ -195,20 +200,8 @@ impl OnlineReader {
     fn fetch(&self, names: &Names, places: &[Place]) -> Result<(Held, Vec<Vec<u8>>), String> {
         let link = locked(&self.link).clone()?;
         let began_us = self.clock.now_us();
-        let asked = async {
-            let generation = self.generation.load(Ordering::Relaxed);
-            let mut told = link.read(names, generation, places).await;
-            if let Ok(Some((held, _))) = &told
-                && held.generation != generation
-            {
-                // It was written anew since the last look.
-                told = link.read(names, held.generation, places).await;
-            }
-            told
-        };
-        let timeout = Duration::from_millis(self.settings.timeout_ms);
-        let told =
-            tokio::task::block_in_place(|| self.handle.block_on(async { tokio::time::timeout(timeout, asked).await }));
+        let asked = self.ask_in_parts(&link, names, places);
+        let told = tokio::task::block_in_place(|| self.handle.block_on(asked));
         let took_us = u64::try_from(self.clock.now_us().saturating_sub(began_us)).unwrap_or(0);
         let tell = |outcome: &str| self.metrics.online().asked(outcome, Duration::from_micros(took_us));
         match told {
@@ -235,12 +228,48 @@ impl OnlineReader {
             Err(_) => {
                 tell("late");
                 let late = format!("Redis did not answer within {} ms", self.settings.timeout_ms);
-                if self.late.fetch_add(1, Ordering::Relaxed) + 1 >= LATE_MAX {
+                // A batch asks for much, and its being late says little.
+                let is_small = places.len() <= ASKED;
+                if is_small && self.late.fetch_add(1, Ordering::Relaxed) + 1 >= LATE_MAX {
                     self.give_up(late.clone());
                 }
                 Err(late)
             }
         }
+    }
+
+    /// The states of one moment, part by part: each within the time that one request waits, and all anew when the marker moved
+    /// meanwhile. Without states when it moved too often.
+    async fn ask_in_parts(
+        &self,
+        link: &Link,
+        names: &Names,
+        places: &[Place],
+    ) -> Result<Result<Option<(Held, Vec<Vec<u8>>)>, OnlineError>, Elapsed> {
+        let timeout = Duration::from_millis(self.settings.timeout_ms);
+        let parts = if places.is_empty() { vec![places] } else { places.chunks(ASKED).collect() };
+        let mut generation = self.generation.load(Ordering::Relaxed);
+        let mut moved = None;
+        for _ in 0..MOVES_MAX {
+            let mut states = Vec::with_capacity(places.len());
+            let mut first: Option<Held> = None;
+            for part in &parts {
+                let (held, told) = match tokio::time::timeout(timeout, link.read(names, generation, part)).await? {
+                    Ok(Some(told)) => told,
+                    other => return Ok(other),
+                };
+                if held.generation != generation || *first.get_or_insert(held) != held {
+                    (generation, moved) = (held.generation, Some(held));
+                    first = None;
+                    break;
+                }
+                states.extend(told);
+            }
+            if let Some(held) = first {
+                return Ok(Ok(Some((held, states))));
+            }
+        }
+        Ok(Ok(moved.map(|held| (held, Vec::new()))))
     }
 
     fn give_up(&self, cause: String) {

@@ -7,18 +7,26 @@
 pub(super) const LEASE: &str = r"
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return {holder, redis.call('PTTL', KEYS[1])} end
+redis.call('DEL', KEYS[1])
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return {}";
+
+/// Who feeds, from now on, whoever did. As above, removing first: a Redis that is full refuses what begins with a write
+/// of something, and a feeder must get in to remove.
+pub(super) const DEPOSE: &str = r"
+redis.call('DEL', KEYS[1])
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1";
 
 /// Lets it go.
 pub(super) const RELEASE: &str = r"
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 return 1";
 
-/// Writes states of an epoch where older ones stand. Gives how many, or -1 to who is no feeder any more.
+/// Writes states of an epoch where older ones stand. Gives how many, or -1 to who is no feeder any more. A state is the first
+/// thing written, so that a Redis without room for it refuses all of the script.
 pub(super) const WRITE: &str = r"
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return -1 end
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
 local epoch, complete, written = tonumber(ARGV[3]), tonumber(ARGV[4]), 0
 for i = 2, #KEYS do
   local found = tonumber(redis.call('HGET', KEYS[i], 'v') or '-1')
@@ -30,12 +38,15 @@ for i = 2, #KEYS do
     written = written + 1
   end
 end
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return written";
 
-/// Moves the marker. Gives 1, or -1 to who is no feeder any more.
+/// Moves the marker, never back within a generation. Gives 1 when it moved, or -1 to who is no feeder any more.
 pub(super) const MARK: &str = r"
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return -1 end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
+if redis.call('HGET', KEYS[2], 'generation') == ARGV[3]
+  and tonumber(redis.call('HGET', KEYS[2], 'epoch') or '-1') >= tonumber(ARGV[4]) then return 0 end
 redis.call('HSET', KEYS[2], 'generation', ARGV[3], 'epoch', ARGV[4], 'published_at_us', ARGV[5], 'floor_us', ARGV[6])
 return 1";
 
@@ -63,4 +74,12 @@ for i = 2, #KEYS do
     removed = removed + redis.call('UNLINK', KEYS[i])
   end
 end
+return removed";
+
+/// Removes keys. Gives how many, or -1 to who is no feeder any more; without keys the feeder only stays it.
+pub(super) const REMOVE: &str = r"
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return -1 end
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+local removed = 0
+for i = 2, #KEYS do removed = removed + redis.call('UNLINK', KEYS[i]) end
 return removed";

@@ -35,15 +35,27 @@ pub(super) struct Link {
     connection: MultiplexedConnection,
     /// The address without a password, for people.
     pub(super) place: String,
-    scripts: [String; 6],
+    scripts: [String; SCRIPTS.len()],
 }
 
+const SCRIPTS: [&str; 8] = [
+    scripts::LEASE,
+    scripts::DEPOSE,
+    scripts::RELEASE,
+    scripts::WRITE,
+    scripts::MARK,
+    scripts::READ,
+    scripts::SWEEP,
+    scripts::REMOVE,
+];
 const LEASE_SCRIPT: usize = 0;
-const RELEASE: usize = 1;
-const WRITE: usize = 2;
-const MARK: usize = 3;
-const READ: usize = 4;
-const SWEEP: usize = 5;
+const DEPOSE: usize = 1;
+const RELEASE: usize = 2;
+const WRITE: usize = 3;
+const MARK: usize = 4;
+const READ: usize = 5;
+const SWEEP: usize = 6;
+const REMOVE: usize = 7;
 
 impl Link {
     /// # Errors
@@ -68,8 +80,7 @@ impl Link {
             AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(Some(PATIENCE));
         let connection = client.get_multiplexed_async_connection_with_config(&config).await.map_err(failed)?;
         let mut link = Self { connection, place: place.clone(), scripts: Default::default() };
-        let sources = [scripts::LEASE, scripts::RELEASE, scripts::WRITE, scripts::MARK, scripts::READ, scripts::SWEEP];
-        for (at, source) in sources.into_iter().enumerate() {
+        for (at, source) in SCRIPTS.into_iter().enumerate() {
             let mut load = redis::cmd("SCRIPT");
             load.arg("LOAD").arg(source);
             let sha = link.ask("loading a script", &load).await?;
@@ -113,9 +124,9 @@ impl Link {
 
     /// Takes the place of whoever feeds.
     pub(super) async fn depose(&self, names: &Names, feeder: &str) -> Result<(), OnlineError> {
-        let mut set = redis::cmd("SET");
-        set.arg(names.feeder()).arg(feeder).arg("PX").arg(lease_ms());
-        self.ask("becoming the feeder", &set).await.map(|_| ())
+        let mut call = self.script(DEPOSE, &[names.feeder()]);
+        call.arg(feeder).arg(lease_ms());
+        self.ask("becoming the feeder", &call).await.map(|_| ())
     }
 
     pub(super) async fn release(&self, names: &Names, feeder: &str) -> Result<(), OnlineError> {
@@ -224,13 +235,15 @@ impl Link {
         counted(&self.ask("removing states", &call).await?, "removing states")
     }
 
-    pub(super) async fn remove(&self, keys: &[String]) -> Result<u64, OnlineError> {
-        if keys.is_empty() {
-            return Ok(0);
-        }
-        let mut unlink = redis::cmd("UNLINK");
-        unlink.arg(keys);
-        counted(&self.ask("removing keys", &unlink).await?, "removing keys")
+    /// Removes these; without any, the feeder only stays it.
+    ///
+    /// # Errors
+    /// When Redis does not, or this is no feeder any more.
+    pub(super) async fn remove(&self, names: &Names, feeder: &str, keys: &[String]) -> Result<u64, OnlineError> {
+        let keys: Vec<String> = std::iter::once(names.feeder()).chain(keys.iter().cloned()).collect();
+        let mut call = self.script(REMOVE, &keys);
+        call.arg(feeder).arg(lease_ms());
+        counted(&self.ask("removing keys", &call).await?, "removing keys")
     }
 
     fn script(&self, number: usize, keys: &[String]) -> Cmd {

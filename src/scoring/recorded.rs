@@ -24,9 +24,16 @@ pub async fn record(lake: &Lake, records: Records, now_ms: i64) -> Result<Put, L
 /// # Errors
 /// When the registry cannot be read.
 pub fn lake_versions(registry: &Registry, name: &ModelName, pipeline: &str) -> Result<Vec<Manifest>, RegistryError> {
-    let read = registry.versions(name)?.into_iter().filter_map(|version| registry.manifest(name, &version).ok());
     let is_ours = |of: &Manifest| of.data.lake.as_ref().is_some_and(|lake| lake.pipeline == pipeline);
-    Ok(read.filter(is_ours).collect())
+    let mut ours = Vec::new();
+    for version in registry.versions(name)? {
+        match registry.manifest(name, &version) {
+            Ok(manifest) => ours.extend(Some(manifest).filter(is_ours)),
+            Err(error @ RegistryError::Io { .. }) => return Err(error),
+            Err(_) => {}
+        }
+    }
+    Ok(ours)
 }
 
 /// Writes versions, with the aliases that they have now, into `ml.models`.

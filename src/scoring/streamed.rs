@@ -14,7 +14,7 @@ use super::pipeline::Followed;
 use super::scorer::{Rules, decided, key_of};
 use super::{DecidedBy, ModelFollower, Models, RuleScore, ScoringPipeline, ScoringSettings, Served};
 use crate::domain::{Clock, TableName, schema};
-use crate::model::registry::{ModelName, Registry, Version};
+use crate::model::registry::{CHAMPION, ModelName, Registry, Version};
 use crate::pipeline::{PipelineError, Publish, RowScorer};
 use crate::telemetry::Metrics;
 
@@ -128,12 +128,19 @@ impl StreamScorer {
     /// Chooses the champion of now for all that comes, as a rebuild needs it: its chunks are no epochs.
     ///
     /// # Errors
-    /// When the registry cannot be read: all rows would be without an answer.
+    /// When the registry cannot be read, or its champion cannot be asked: all rows would lose their answers.
     pub fn with_one_champion(mut self) -> Result<Self, String> {
+        let aliases = self.models.registry().aliases(self.models.name()).map_err(|error| error.to_string())?;
         self.models.follow(&self.pipeline);
         let chosen = self.models.chosen();
         if let Some(cause) = chosen.unreadable {
             return Err(cause);
+        }
+        if let (None, Some(version)) = (&chosen.champion, aliases.get(CHAMPION)) {
+            let (name, cause) = (self.models.name(), chosen.problem.unwrap_or_default());
+            return Err(format!(
+                "the champion {name}@{version} cannot be asked: {cause}; assay rollback {name} returns to the one before"
+            ));
         }
         (self.model, self.is_fixed) = (chosen.champion, true);
         Ok(self)

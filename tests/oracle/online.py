@@ -25,6 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("what", choices=["compare", "load", "wait"])
     parser.add_argument("--url", action="append", required=True)
+    parser.add_argument("--memory", help="a server that answers from memory, of a lake that stands still")
     parser.add_argument("--rows", help="JSON lines: transactions of the lake")
     parser.add_argument("--newest", help="the newest event time")
     parser.add_argument("--epoch", type=int, default=0)
@@ -127,9 +128,11 @@ def load(args):
         args_of = argparse.Namespace(**vars(args))
         args_of.seed = args.seed + number
         rows = list(questions(args_of))
+        memory = connect(args.memory)
+        expected = [post(memory, "/predict", row)[1]["fraud_probability"] for row in rows]
         connection = connect(args.url[number % len(args.url)])
         while not ended.is_set():
-            for row in rows:
+            for row, probability in zip(rows, expected):
                 status, told = post(connection, "/predict", row)
                 if status != 200:
                     failures.append((status, told))
@@ -139,6 +142,8 @@ def load(args):
                     assert told["rules"] is not None, told
                 else:
                     counts["whole"] += 1
+                    if told["fraud_probability"] != probability:
+                        failures.append((row, told["fraud_probability"], probability))
                 if ended.is_set():
                     break
 

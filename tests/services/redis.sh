@@ -131,7 +131,7 @@ assay explain kept --lake "$LAKE" >"$WORK/explained" 2>&1 || { cat "$WORK/explai
 grep -q "what the lake says of the past" "$WORK/explained" || die "the past was not compared: $(cat "$WORK/explained")"
 
 say "wiped under load: no request fails, and one command makes it whole"
-background asked python3 "$ORACLE/online.py" load --url "${URLS[1]}" --url "${URLS[2]}" --rows "$WORK/rows" --newest "$newest" \
+background asked python3 "$ORACLE/online.py" load --memory "${URLS[0]}" --url "${URLS[1]}" --url "${URLS[2]}" --rows "$WORK/rows" --newest "$newest" \
   --seed "$RANDOM" --until "$WORK/enough"
 ASKED=$CHILD
 sleep 2
@@ -140,6 +140,15 @@ finish "$FEED" 30 feed
 redis FLUSHALL >/dev/null
 ask wait --url "${URLS[1]}" --url "${URLS[2]}" --degraded yes
 online rebuild
+# What other definitions are fed with stays, and goes when nobody feeds it any more.
+marker="$(redis --scan --pattern '*:marker' | head -n 1)"
+other="${marker%:*:marker}:other"
+redis SET "$other:feeder" somebody PX 600000 >/dev/null
+redis HSET "$other:marker" generation 1 >/dev/null
+redis HSET "$other:1:0.0:00" v 1 >/dev/null
+online rebuild
+[ "$(redis EXISTS "$other:feeder" "$other:marker" "$other:1:0.0:00")" = 3 ] || die "what somebody else feeds is gone"
+redis DEL "$other:feeder" >/dev/null
 compare
 background feed "$ASSAY" online feed --lake "$LAKE" --redis "$REDIS"
 FEED=$CHILD

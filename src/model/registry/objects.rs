@@ -22,6 +22,8 @@ const CLAIM_FILE: &str = ".claim";
 const PROBE: &str = "_assay/conditions";
 /// How often a change that others came before is tried anew; with the pauses that is some ten seconds.
 const TRIES: u32 = 24;
+/// How often a put is made of which nobody heard.
+const PUTS: u32 = 4;
 /// A look that takes longer has failed: whoever looks goes on with what it has.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -76,15 +78,23 @@ impl Objects {
         Ok(())
     }
 
-    /// Puts what only one may put. Of a put that failed nothing is known: what stands there tells.
+    /// Puts what only one may put. Of a put that failed nothing is known: what stands there tells, and where nothing does, the
+    /// same bytes may be put again.
     fn create(&self, name: &str, bytes: &[u8]) -> Result<bool, RegistryError> {
-        match self.calls.create(name, bytes.to_vec()) {
-            Ok(true) => Ok(true),
-            Ok(false) => Ok(false),
-            Err(error) => match self.calls.get(name) {
-                Ok(Some(found)) => Ok(found.bytes == bytes),
-                Ok(None) | Err(_) => Err(self.failed("written", name, &error)),
-            },
+        let mut tried = 0;
+        loop {
+            let error = match self.calls.create(name, bytes.to_vec()) {
+                Ok(won) if won || tried == 0 => return Ok(won),
+                Ok(_) => None,
+                Err(error) => Some(error),
+            };
+            tried += 1;
+            match (self.calls.get(name), error) {
+                (Ok(Some(found)), _) => return Ok(found.bytes == bytes),
+                (_, Some(_)) if tried < PUTS => self.calls.pause(tried),
+                (_, Some(error)) | (Err(error), None) => return Err(self.failed("written", name, &error)),
+                (Ok(None), None) => return Err(RegistryError::Unknown { path: self.place(name) }),
+            }
         }
     }
 
@@ -221,7 +231,7 @@ impl Objects {
             }
             tried += 1;
             match error {
-                Some(_) if now.as_ref() == before && tried < 4 => self.calls.pause(tried),
+                Some(_) if now.as_ref() == before && tried < PUTS => self.calls.pause(tried),
                 Some(error) if now.as_ref() == before => return Err(self.failed("replaced", name, &error)),
                 _ => return Err(RegistryError::Unknown { path: self.place(name) }),
             }

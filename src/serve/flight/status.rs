@@ -26,7 +26,8 @@ impl From<Failure> for Status {
 fn end_of(text: &str) -> Option<usize> {
     let mut bytes = 0;
     let mut is_too_long = |character: char| {
-        let is_plain = matches!(character, ' '..='~') && character != '%';
+        let is_plain =
+            matches!(character, '!'..='~') && !matches!(character, '%' | '"' | '#' | '<' | '>' | '`' | '?' | '{' | '}');
         bytes += if is_plain { 1 } else { 3 * character.len_utf8() };
         bytes > MESSAGE_BYTES_MAX
     };
@@ -88,6 +89,8 @@ mod tests {
         assert_eq!(status.message().chars().count(), MESSAGE_BYTES_MAX / 6 + 1);
         let status = Status::from(Failure::new(state::SYNTAX, "u".repeat(5000)));
         assert_eq!(status.message().chars().count(), MESSAGE_BYTES_MAX + 1);
+        let status = Status::from(Failure::new(state::SYNTAX, format!("x{}", " {".repeat(5000))));
+        assert_eq!(status.message().chars().count(), 1 + (MESSAGE_BYTES_MAX - 1) / 3 + 1);
         let status = Status::from(Failure::new(state::SYNTAX, "ü".repeat(600)));
         assert_eq!(status.message(), "ü".repeat(600));
     }
