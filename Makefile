@@ -5,7 +5,7 @@ ASSAY ?= cargo run --release --locked --
 EVENTS ?= 200000
 SET ?= fraud_features
 
-.PHONY: help up seed run train serve drift-check warehouse verify test-latency demo health logs down
+.PHONY: help up seed run train serve drift-check replay warehouse verify test-latency demo health logs down
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target says; do printf '  %-14s %s\n' "$$target" "$$says"; done
@@ -30,6 +30,9 @@ serve: .env ## start the service that scores
 
 drift-check: .env ## compare the newest days with what the champion learned from
 	$(COMPOSE) run --rm assay drift
+
+replay: .env ## send dead letters to their topic again (REPLAY="--dry-run" says how many, REPLAY="--reason unknown_schema_id" picks)
+	$(COMPOSE) run --rm assay replay $(REPLAY)
 
 warehouse: .env ## bring the tables of PostgreSQL to the newest epoch
 	$(COMPOSE) up -d --wait warehouse

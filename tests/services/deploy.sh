@@ -93,7 +93,7 @@ for target in $(sed -n 's/^\.PHONY: //p' Makefile); do
   make -n -C "$WORK/copy" "$target" >/dev/null || die "make -n $target"
   grep -q "^  $target " "$WORK/help" || die "make help does not tell of $target"
 done
-for target in up seed run train serve drift-check warehouse verify logs down; do $make "$target" SERVICE=assay-run; done
+for target in up seed run train serve drift-check replay warehouse verify logs down; do $make "$target" SERVICE=assay-run; done
 [ "$(stat -c %a "$WORK/copy/.env")" = 600 ] || die ".env can be read by others"
 before="$(sha256sum <"$WORK/copy/.env")"
 touch "$WORK/copy/.env.example"
