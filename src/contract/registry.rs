@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::fs;
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,6 +74,20 @@ impl RegistrySettings {
 /// A text that is never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub String);
+
+impl Secret {
+    /// The one that is given, or else what stands in a file, without the end of its line; `None` without either.
+    ///
+    /// # Errors
+    /// In words, when the file cannot be read.
+    pub fn given_or_in(given: Option<&Self>, file: &Path) -> Result<Option<Self>, String> {
+        if given.is_some() || file.as_os_str().is_empty() {
+            return Ok(given.cloned());
+        }
+        let text = fs::read_to_string(file).map_err(|cause| format!("{}: {cause}", file.display()))?;
+        Ok(Some(Self(text.trim_end_matches(['\r', '\n']).to_owned())))
+    }
+}
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -104,18 +104,9 @@ impl OnlineSettings {
     }
 
     pub(super) fn password(&self) -> Result<Option<String>, OnlineError> {
-        if let Some(Secret(password)) = &self.password {
-            return Ok(Some(password.clone()));
-        }
-        let path = &self.password_file;
-        if path.as_os_str().is_empty() {
-            return Ok(None);
-        }
-        let text = std::fs::read_to_string(path).map_err(|cause| OnlineError::Setting {
-            key: "password_file",
-            cause: format!("{}: {cause}", path.display()),
-        })?;
-        Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
+        let password = Secret::given_or_in(self.password.as_ref(), &self.password_file);
+        let password = password.map_err(|cause| OnlineError::Setting { key: "password_file", cause })?;
+        Ok(password.map(|Secret(password)| password))
     }
 }
 

@@ -35,27 +35,40 @@ pub(super) struct Link {
     connection: MultiplexedConnection,
     /// The address without a password, for people.
     pub(super) place: String,
-    scripts: [String; SCRIPTS.len()],
+    /// By what Redis knows each script, in the order of [`Script::ALL`].
+    scripts: [String; Script::ALL.len()],
 }
 
-const SCRIPTS: [&str; 8] = [
-    scripts::LEASE,
-    scripts::DEPOSE,
-    scripts::RELEASE,
-    scripts::WRITE,
-    scripts::MARK,
-    scripts::READ,
-    scripts::SWEEP,
-    scripts::REMOVE,
-];
-const LEASE_SCRIPT: usize = 0;
-const DEPOSE: usize = 1;
-const RELEASE: usize = 2;
-const WRITE: usize = 3;
-const MARK: usize = 4;
-const READ: usize = 5;
-const SWEEP: usize = 6;
-const REMOVE: usize = 7;
+/// What Redis does in one step.
+#[derive(Debug, Clone, Copy)]
+enum Script {
+    Lease,
+    Depose,
+    Release,
+    Write,
+    Mark,
+    Read,
+    Sweep,
+    Remove,
+}
+
+impl Script {
+    const ALL: [Self; 8] =
+        [Self::Lease, Self::Depose, Self::Release, Self::Write, Self::Mark, Self::Read, Self::Sweep, Self::Remove];
+
+    const fn source(self) -> &'static str {
+        match self {
+            Self::Lease => scripts::LEASE,
+            Self::Depose => scripts::DEPOSE,
+            Self::Release => scripts::RELEASE,
+            Self::Write => scripts::WRITE,
+            Self::Mark => scripts::MARK,
+            Self::Read => scripts::READ,
+            Self::Sweep => scripts::SWEEP,
+            Self::Remove => scripts::REMOVE,
+        }
+    }
+}
 
 impl Link {
     /// # Errors
@@ -80,11 +93,11 @@ impl Link {
             AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(Some(PATIENCE));
         let connection = client.get_multiplexed_async_connection_with_config(&config).await.map_err(failed)?;
         let mut link = Self { connection, place: place.clone(), scripts: Default::default() };
-        for (at, source) in SCRIPTS.into_iter().enumerate() {
+        for script in Script::ALL {
             let mut load = redis::cmd("SCRIPT");
-            load.arg("LOAD").arg(source);
+            load.arg("LOAD").arg(script.source());
             let sha = link.ask("loading a script", &load).await?;
-            if let Some(known) = link.scripts.get_mut(at) {
+            if let Some(known) = link.scripts.get_mut(script as usize) {
                 *known = text(sha).ok_or_else(|| strange("loading a script"))?;
             }
         }
@@ -110,7 +123,7 @@ impl Link {
     /// # Errors
     /// When there is another one.
     pub(super) async fn lease(&self, names: &Names, feeder: &str) -> Result<(), OnlineError> {
-        let mut call = self.script(LEASE_SCRIPT, &[names.feeder()]);
+        let mut call = self.script(Script::Lease, &[names.feeder()]);
         call.arg(feeder).arg(lease_ms());
         match list(self.ask("becoming the feeder", &call).await?).as_deref() {
             Some([]) => Ok(()),
@@ -124,13 +137,13 @@ impl Link {
 
     /// Takes the place of whoever feeds.
     pub(super) async fn depose(&self, names: &Names, feeder: &str) -> Result<(), OnlineError> {
-        let mut call = self.script(DEPOSE, &[names.feeder()]);
+        let mut call = self.script(Script::Depose, &[names.feeder()]);
         call.arg(feeder).arg(lease_ms());
         self.ask("becoming the feeder", &call).await.map(|_| ())
     }
 
     pub(super) async fn release(&self, names: &Names, feeder: &str) -> Result<(), OnlineError> {
-        let mut call = self.script(RELEASE, &[names.feeder()]);
+        let mut call = self.script(Script::Release, &[names.feeder()]);
         call.arg(feeder);
         self.ask("letting go", &call).await.map(|_| ())
     }
@@ -171,7 +184,7 @@ impl Link {
     ) -> Result<u64, OnlineError> {
         let keys = states.iter().map(|(place, _)| names.state(of.generation, *place));
         let keys: Vec<String> = std::iter::once(names.feeder()).chain(keys).collect();
-        let mut call = self.script(WRITE, &keys);
+        let mut call = self.script(Script::Write, &keys);
         call.arg(feeder).arg(lease_ms()).arg(of.epoch).arg(of.complete).arg(of.until_us);
         for (_, state) in states {
             call.arg(state.as_slice());
@@ -182,7 +195,7 @@ impl Link {
     /// # Errors
     /// When Redis does not take it, or this is no feeder any more.
     pub(super) async fn mark(&self, names: &Names, feeder: &str, held: Held) -> Result<(), OnlineError> {
-        let mut call = self.script(MARK, &[names.feeder(), names.marker()]);
+        let mut call = self.script(Script::Mark, &[names.feeder(), names.marker()]);
         call.arg(feeder).arg(lease_ms());
         call.arg(held.generation).arg(held.epoch).arg(held.published_at_us).arg(held.floor_us);
         counted(&self.ask("moving the marker", &call).await?, "moving the marker").map(|_| ())
@@ -200,7 +213,7 @@ impl Link {
     ) -> Result<Option<(Held, Vec<Vec<u8>>)>, OnlineError> {
         let keys = places.iter().map(|place| names.state(generation, *place));
         let keys: Vec<String> = std::iter::once(names.marker()).chain(keys).collect();
-        let mut call = self.script(READ, &keys);
+        let mut call = self.script(Script::Read, &keys);
         call.arg(generation);
         let told = list(self.ask("asking", &call).await?).ok_or_else(|| strange("asking"))?;
         let Some(held) = marker(&told) else { return Ok(None) };
@@ -230,7 +243,7 @@ impl Link {
         states: &[String],
     ) -> Result<u64, OnlineError> {
         let keys: Vec<String> = std::iter::once(names.feeder()).chain(states.iter().cloned()).collect();
-        let mut call = self.script(SWEEP, &keys);
+        let mut call = self.script(Script::Sweep, &keys);
         call.arg(feeder).arg(lease_ms()).arg(floor_us);
         counted(&self.ask("removing states", &call).await?, "removing states")
     }
@@ -241,14 +254,14 @@ impl Link {
     /// When Redis does not, or this is no feeder any more.
     pub(super) async fn remove(&self, names: &Names, feeder: &str, keys: &[String]) -> Result<u64, OnlineError> {
         let keys: Vec<String> = std::iter::once(names.feeder()).chain(keys.iter().cloned()).collect();
-        let mut call = self.script(REMOVE, &keys);
+        let mut call = self.script(Script::Remove, &keys);
         call.arg(feeder).arg(lease_ms());
         counted(&self.ask("removing keys", &call).await?, "removing keys")
     }
 
-    fn script(&self, number: usize, keys: &[String]) -> Cmd {
+    fn script(&self, script: Script, keys: &[String]) -> Cmd {
         let mut call = redis::cmd("EVALSHA");
-        call.arg(self.scripts.get(number).map_or("", String::as_str)).arg(keys.len()).arg(keys);
+        call.arg(self.scripts.get(script as usize).map_or("", String::as_str)).arg(keys.len()).arg(keys);
         call
     }
 

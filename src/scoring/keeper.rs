@@ -1,4 +1,7 @@
-//! Keeps receipts beside the requests: a queue that is bounded, and a thread that writes.
+//! Keeps receipts beside the requests: a queue that is bounded, a thread that makes rows, and one that stores them. A store
+//! that is slow holds up rows, which are small, and not what they are made from.
+
+mod storer;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,14 +12,15 @@ use arrow::array::RecordBatch;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use tokio::runtime::Handle;
 
-use super::receipts::{receipts, receipts_table};
+use self::storer::Storer;
+use super::receipts::receipts;
 use super::{Scorer, Scores};
-use crate::lake::{Lake, LakeError, LakeSettings, append_records};
+use crate::lake::LakeSettings;
 use crate::telemetry::Metrics;
 
 /// What waits may hold so much memory; what comes beyond it is shed and counted.
 const QUEUE_BYTES_MAX: usize = 64 << 20;
-/// Rows that the store does not take may hold so much.
+/// Rows that the store has not taken yet may hold so much; what comes beyond it is lost and counted.
 const UNSTORED_BYTES_MAX: usize = 128 << 20;
 /// Rounds are made into rows after so long at most.
 const GATHER: Duration = Duration::from_millis(100);
@@ -53,17 +57,18 @@ pub struct ReceiptPlace {
     pub every: Duration,
 }
 
-/// The thread that writes receipts.
+/// The threads that write receipts.
 #[derive(Debug)]
 pub struct Keeper {
     receipts: Receipts,
     done: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    /// In the order in which they end.
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Keeper {
     /// # Errors
-    /// When no thread can be started.
+    /// When a thread cannot be started.
     pub fn start(
         place: ReceiptPlace,
         scorer: &Arc<Scorer>,
@@ -74,20 +79,14 @@ impl Keeper {
         let bytes = Arc::new(AtomicUsize::new(0));
         let receipts = Receipts { queue, bytes: Arc::clone(&bytes), metrics: Arc::clone(&metrics) };
         let done = Arc::new(AtomicBool::new(false));
-        let writer = Writer {
-            place,
-            scorer: Arc::clone(scorer),
-            taken,
-            bytes,
-            metrics,
-            handle,
-            done: Arc::clone(&done),
-            lake: None,
-            unstored: Vec::new(),
-            has_failed: false,
-        };
-        let thread = std::thread::Builder::new().name("assay-receipts".to_owned()).spawn(move || writer.run())?;
-        Ok(Self { receipts, done, thread: Some(thread) })
+        let (rows, made) = unbounded();
+        let unstored = Arc::new(AtomicUsize::new(0));
+        let storer = Storer::new(place, Arc::clone(&scorer.clock), made, Arc::clone(&unstored), Arc::clone(&metrics), handle);
+        let storer = std::thread::Builder::new().name("assay-store".to_owned()).spawn(move || storer.run())?;
+        let scorer = Arc::clone(scorer);
+        let maker = Maker { scorer, taken, bytes, metrics, done: Arc::clone(&done), rows, unstored };
+        let thread = std::thread::Builder::new().name("assay-receipts".to_owned()).spawn(move || maker.run())?;
+        Ok(Self { receipts, done, threads: vec![thread, storer] })
     }
 
     /// Where to offer scores.
@@ -101,56 +100,43 @@ impl Drop for Keeper {
     /// Waits until what was taken is stored, or was tried to be.
     fn drop(&mut self) {
         self.done.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
+        for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
     }
 }
 
-struct Writer {
-    place: ReceiptPlace,
+/// Makes rows of scores.
+struct Maker {
     scorer: Arc<Scorer>,
     taken: Receiver<Arc<Scores>>,
+    /// What waits in `taken`.
     bytes: Arc<AtomicUsize>,
     metrics: Arc<Metrics>,
-    handle: Handle,
     done: Arc<AtomicBool>,
-    /// Opened by the first rows that go there.
-    lake: Option<Lake>,
-    /// Rows that are not in the lake yet.
-    unstored: Vec<RecordBatch>,
-    has_failed: bool,
+    rows: Sender<RecordBatch>,
+    /// What was sent to `rows` and is not stored.
+    unstored: Arc<AtomicUsize>,
 }
 
-impl Writer {
-    fn run(mut self) {
-        let mut stored_us = self.now_us();
+impl Maker {
+    fn run(self) {
         loop {
             let is_done = self.done.load(Ordering::Relaxed);
             let gathered = self.gather();
-            self.make_rows(&gathered);
             if is_done && gathered.is_empty() {
                 break;
             }
-            if self.now_us().saturating_sub(stored_us) >= micros(self.place.every) {
-                self.store();
-                stored_us = self.now_us();
-            }
-        }
-        self.store();
-        let lost: usize = self.unstored.iter().map(RecordBatch::num_rows).sum();
-        if lost > 0 {
-            tracing::error!(receipts = lost, "the process ends before they could be stored");
-            self.metrics.receipts("lost", lost as u64);
+            self.make_rows(&gathered);
         }
     }
 
     /// What comes within a while: rows are made of many rounds together.
     fn gather(&self) -> Vec<Arc<Scores>> {
         let (mut gathered, mut rows) = (Vec::new(), 0);
-        let until_us = self.now_us() + micros(GATHER);
+        let until_us = self.scorer.clock.now_us() + micros(GATHER);
         while rows < GATHER_ROWS {
-            let left = u64::try_from(until_us - self.now_us()).unwrap_or(0);
+            let left = u64::try_from(until_us - self.scorer.clock.now_us()).unwrap_or(0);
             let Ok(scores) = self.taken.recv_timeout(Duration::from_micros(left)) else { break };
             rows += scores.rows();
             gathered.push(scores);
@@ -158,67 +144,35 @@ impl Writer {
         gathered
     }
 
-    fn make_rows(&mut self, gathered: &[Arc<Scores>]) {
+    fn make_rows(&self, gathered: &[Arc<Scores>]) {
         if gathered.is_empty() {
             return;
         }
-        let rows: usize = gathered.iter().map(|scores| scores.rows()).sum();
+        let count: usize = gathered.iter().map(|scores| scores.rows()).sum();
         match receipts(&self.scorer, gathered) {
-            Ok(made) => self.unstored.push(made),
+            Ok(made) => self.hand_over(made),
             Err(error) => {
-                tracing::error!(%error, receipts = rows, "they could not be written down");
-                self.metrics.receipts("lost", rows as u64);
+                tracing::error!(%error, receipts = count, "they could not be written down");
+                self.metrics.receipts("lost", count as u64);
             }
         }
         self.bytes.fetch_sub(gathered.iter().map(|scores| scores.bytes()).sum(), Ordering::Relaxed);
-        while self.unstored.iter().map(RecordBatch::get_array_memory_size).sum::<usize>() > UNSTORED_BYTES_MAX {
-            let oldest = self.unstored.remove(0);
-            tracing::error!(
-                receipts = oldest.num_rows(),
-                "they are dropped: the lake takes none, and memory is bounded"
-            );
-            self.metrics.receipts("lost", oldest.num_rows() as u64);
-        }
     }
 
-    /// What the store does not take now is tried again.
-    fn store(&mut self) {
-        let rows: usize = self.unstored.iter().map(RecordBatch::num_rows).sum();
-        if rows == 0 {
-            return;
+    fn hand_over(&self, made: RecordBatch) {
+        let (count, bytes) = (made.num_rows(), made.get_array_memory_size());
+        let waiting = self.unstored.fetch_add(bytes, Ordering::Relaxed);
+        if waiting + bytes > UNSTORED_BYTES_MAX || self.rows.send(made).is_err() {
+            self.unstored.fetch_sub(bytes, Ordering::Relaxed);
+            tracing::error!(receipts = count, "they are dropped: the lake takes none, and memory is bounded");
+            self.metrics.receipts("lost", count as u64);
         }
-        match self.append() {
-            Ok(()) => {
-                self.unstored.clear();
-                self.has_failed = false;
-                self.metrics.receipts("kept", rows as u64);
-            }
-            Err(error) => {
-                if !std::mem::replace(&mut self.has_failed, true) {
-                    tracing::warn!(%error, receipts = rows, "they could not be stored; this is tried again");
-                }
-            }
-        }
-    }
-
-    fn append(&mut self) -> Result<(), LakeError> {
-        let now_ms = self.now_us() / 1000;
-        let lake = match &self.lake {
-            Some(lake) => lake,
-            None => {
-                let found = self.handle.block_on(Lake::open(&self.place.lake, &self.place.pipeline, false))?;
-                self.lake.insert(found)
-            }
-        };
-        self.handle.block_on(append_records(lake, &receipts_table(), &self.unstored, now_ms))?;
-        Ok(())
-    }
-
-    fn now_us(&self) -> i64 {
-        self.scorer.clock.now_us()
     }
 }
 
 fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

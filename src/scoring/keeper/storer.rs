@@ -1,0 +1,104 @@
+//! Stores the rows of receipts.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use tokio::runtime::Handle;
+
+use super::{ReceiptPlace, micros};
+use crate::domain::Clock;
+use crate::lake::{Lake, LakeError, append_records};
+use crate::scoring::receipts::receipts_table;
+use crate::telemetry::Metrics;
+
+pub(super) struct Storer {
+    place: ReceiptPlace,
+    clock: Arc<dyn Clock>,
+    made: Receiver<RecordBatch>,
+    /// Bytes of rows that were made and are not stored.
+    bytes: Arc<AtomicUsize>,
+    metrics: Arc<Metrics>,
+    handle: Handle,
+    /// Opened by the first rows that go there.
+    lake: Option<Lake>,
+    /// Rows that are not in the lake yet.
+    unstored: Vec<RecordBatch>,
+    has_failed: bool,
+}
+
+impl Storer {
+    pub fn new(
+        place: ReceiptPlace,
+        clock: Arc<dyn Clock>,
+        made: Receiver<RecordBatch>,
+        bytes: Arc<AtomicUsize>,
+        metrics: Arc<Metrics>,
+        handle: Handle,
+    ) -> Self {
+        Self { place, clock, made, bytes, metrics, handle, lake: None, unstored: Vec::new(), has_failed: false }
+    }
+
+    /// Until nobody makes rows any more.
+    pub fn run(mut self) {
+        let mut due_us = self.clock.now_us() + micros(self.place.every);
+        loop {
+            let left = u64::try_from(due_us - self.clock.now_us()).unwrap_or(0);
+            match self.made.recv_timeout(Duration::from_micros(left)) {
+                Ok(rows) => self.unstored.push(rows),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.store();
+                    due_us = self.clock.now_us() + micros(self.place.every);
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        self.store();
+        let lost = rows(&self.unstored);
+        if lost > 0 {
+            tracing::error!(receipts = lost, "the process ends before they could be stored");
+            self.metrics.receipts("lost", lost);
+        }
+    }
+
+    /// What the store does not take now is tried again.
+    fn store(&mut self) {
+        self.unstored.extend(self.made.try_iter());
+        if self.unstored.is_empty() {
+            return;
+        }
+        match self.append() {
+            Ok(()) => {
+                self.metrics.receipts("kept", rows(&self.unstored));
+                let bytes = self.unstored.drain(..).map(|rows| rows.get_array_memory_size()).sum();
+                self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+                self.has_failed = false;
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.has_failed, true) {
+                    let receipts = rows(&self.unstored);
+                    tracing::warn!(%error, receipts, "they could not be stored; this is tried again");
+                }
+            }
+        }
+    }
+
+    fn append(&mut self) -> Result<(), LakeError> {
+        let now_ms = self.clock.now_us() / 1000;
+        let lake = match &self.lake {
+            Some(lake) => lake,
+            None => {
+                let found = self.handle.block_on(Lake::open(&self.place.lake, &self.place.pipeline, false))?;
+                self.lake.insert(found)
+            }
+        };
+        self.handle.block_on(append_records(lake, &receipts_table(), &self.unstored, now_ms))?;
+        Ok(())
+    }
+}
+
+fn rows(batches: &[RecordBatch]) -> u64 {
+    batches.iter().map(|batch| batch.num_rows() as u64).sum()
+}
