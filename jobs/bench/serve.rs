@@ -1,9 +1,10 @@
 //! Scoring by HTTP over loopback: latency at a given rate, what is reached at saturation, batches, and the model alone.
 
 mod client;
+mod load;
 mod model;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,11 +21,12 @@ use serde_json::json;
 
 use super::machine::{Cpu, Machine, peak_rss_mib};
 use super::scratch::{Scratch, ScratchArgs};
-use crate::app::{App, nap, usage};
+use crate::app::{App, usage};
 use crate::exit::Exit;
 use crate::run::Server;
 use crate::ui::thousands;
 use client::{Connection, Request};
+use load::{Answers, Load, Pace};
 
 /// Requests a second, their latency, and rows a second of batches, with a client on this machine
 #[derive(Debug, Clone, Args)]
@@ -38,7 +40,7 @@ pub struct ServeArgs {
     #[arg(long, default_value_t = 10)]
     pub seconds: u64,
     /// Connections of the client, kept alive
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 64)]
     pub connections: usize,
     /// Transactions of a batch
     #[arg(long, default_value_t = 20_000)]
@@ -52,6 +54,8 @@ pub struct ServeArgs {
 
 /// Transactions that the model learns from and that are sent.
 const EVENTS: u64 = 60_000;
+/// CPU time for which the scorer is asked by itself.
+const ALONE_NS: u64 = 500_000_000;
 
 pub fn run(args: &ServeArgs, mut app: App) -> anyhow::Result<Exit> {
     let machine = Machine::look();
@@ -85,8 +89,11 @@ pub fn run(args: &ServeArgs, mut app: App) -> anyhow::Result<Exit> {
     let requests: Vec<Request> = payloads.iter().take(4096).map(|text| Request::json("/predict", text)).collect();
     let alone = model::evaluate(args.seed)?;
     let inline = score_alone(&app, &scorer, &payloads)?;
-    let steady = steady(args, &app, &server, &requests)?;
-    let full = saturated(args, &app, &server, &requests)?;
+    let nothing = [Request::get("/health")];
+    let idle_steady = measured(args, &app, &server, &nothing, Pace::Rate(args.rate))?;
+    let idle_full = measured(args, &app, &server, &nothing, Pace::Saturated)?;
+    let steady = measured(args, &app, &server, &requests, Pace::Rate(args.rate))?;
+    let full = measured(args, &app, &server, &requests, Pace::Saturated)?;
     let batch = batch_json(args, &payloads);
     let json_rows_s = batches(args, &app, &server, &Request::json("/predict/batch", &batch))?;
     let arrow = batch_arrow(args, &pipeline, &payloads)?;
@@ -109,6 +116,12 @@ pub fn run(args: &ServeArgs, mut app: App) -> anyhow::Result<Exit> {
             args.connections,
             thousands(full.per_s),
             full.p99_us
+        ),
+        format!(
+            "/health, which computes nothing: p50 {} µs, p99 {} µs at that rate; {} requests/s at saturation",
+            idle_steady.p50_us,
+            idle_steady.p99_us,
+            thousands(idle_full.per_s)
         ),
         format!(
             "/predict/batch of {} transactions: JSON {} rows/s, Arrow {} rows/s",
@@ -137,6 +150,7 @@ pub fn run(args: &ServeArgs, mut app: App) -> anyhow::Result<Exit> {
         "rate": args.rate, "connections": args.connections, "batch_rows": args.batch_rows,
         "steady": {"p50_us": steady.p50_us, "p99_us": steady.p99_us, "max_us": steady.max_us, "answers": steady.answers},
         "saturated": {"requests_s": full.per_s, "p99_us": full.p99_us},
+        "health": {"p50_us": idle_steady.p50_us, "p99_us": idle_steady.p99_us, "requests_s": idle_full.per_s},
         "batch_json_rows_s": json_rows_s, "batch_arrow_rows_s": arrow_rows_s,
         "scorer_ns_a_row": {"1": inline[0], "64": inline[1], "4096": inline[2]},
         "model_ns_a_row": {"batch": alone.batch_ns, "single": alone.single_ns, "trees": alone.trees},
@@ -238,17 +252,15 @@ impl FeatureSource for Past {
 /// Nanoseconds of CPU a row, for 1, 64 and 4,096 rows at a time.
 fn score_alone(app: &App, scorer: &Scorer, payloads: &[Vec<u8>]) -> anyhow::Result<[f64; 3]> {
     let mut figures = [0.0; 3];
-    for (figure, (rows, rounds)) in figures.iter_mut().zip([(1, 4000), (64, 400), (4096, 12)]) {
-        let before = Cpu::Thread.ns();
-        for round in 0..rounds {
-            let from = (round * rows) % (payloads.len().saturating_sub(rows)).max(1);
+    for (figure, rows) in figures.iter_mut().zip([1, 64, 4096]) {
+        let (before, mut rounds) = (Cpu::Thread.ns(), 0);
+        while Cpu::Thread.ns() - before < ALONE_NS && !app.stop.load(Ordering::Relaxed) {
+            let from = (rounds * rows) % (payloads.len().saturating_sub(rows)).max(1);
             let part = payloads.get(from..from + rows).unwrap_or_default();
             std::hint::black_box(scorer.score_json(part.iter().map(Vec::as_slice))?);
-            if app.stop.load(Ordering::Relaxed) {
-                break;
-            }
+            rounds += 1;
         }
-        *figure = (Cpu::Thread.ns() - before) as f64 / (rounds * rows) as f64;
+        *figure = (Cpu::Thread.ns() - before) as f64 / (rounds * rows).max(1) as f64;
     }
     Ok(figures)
 }
@@ -263,7 +275,8 @@ struct Latency {
 }
 
 impl Latency {
-    fn of(mut times_us: Vec<i64>, due: u64, elapsed_us: i64) -> Self {
+    fn of(answers: Answers) -> Self {
+        let Answers { mut times_us, due, elapsed_us } = answers;
         times_us.sort_unstable();
         let at = |share: f64| {
             let place = (times_us.len() as f64 * share) as usize;
@@ -281,92 +294,31 @@ impl Latency {
     }
 }
 
-/// Requests are due at even times, whether or not those before were answered: a late answer makes the next ones late.
-fn steady(args: &ServeArgs, app: &App, server: &Server, requests: &[Request]) -> anyhow::Result<Latency> {
-    let began_us = app.clock.now_us() + 100_000;
-    let due = args.rate * args.seconds;
-    let times = on_connections(args, server, |number, connection| {
-        let mut times = Vec::new();
-        for request in (number as u64..due).step_by(args.connections) {
-            let due_us = began_us + i64::try_from(request * 1_000_000 / args.rate).unwrap_or(i64::MAX);
-            loop {
-                let left_us = due_us - app.clock.now_us();
-                if left_us <= 0 || app.stop.load(Ordering::Relaxed) {
-                    break;
-                }
-                nap(Duration::from_micros(u64::try_from(left_us).unwrap_or(0)));
-            }
-            connection.ask(&requests[request as usize % requests.len()])?;
-            times.push(app.clock.now_us() - due_us);
-        }
-        Ok(times)
-    })?;
-    Ok(Latency::of(times, due, app.clock.now_us() - began_us))
-}
-
-/// As fast as answers come.
-fn saturated(args: &ServeArgs, app: &App, server: &Server, requests: &[Request]) -> anyhow::Result<Latency> {
-    let began_us = app.clock.now_us();
-    let until_us = began_us + i64::try_from(args.seconds).unwrap_or(10) * 1_000_000;
-    let times = on_connections(args, server, |number, connection| {
-        let mut times = Vec::new();
-        for request in (number..).step_by(args.connections) {
-            let sent_us = app.clock.now_us();
-            if sent_us >= until_us || app.stop.load(Ordering::Relaxed) {
-                break;
-            }
-            connection.ask(&requests[request % requests.len()])?;
-            times.push(app.clock.now_us() - sent_us);
-        }
-        Ok(times)
-    })?;
-    let answers = times.len() as u64;
-    Ok(Latency::of(times, answers, app.clock.now_us() - began_us))
+fn measured(args: &ServeArgs, app: &App, server: &Server, requests: &[Request], pace: Pace) -> anyhow::Result<Latency> {
+    let load = Load { pace, connections: args.connections, seconds: args.seconds };
+    Ok(Latency::of(load.run(server.address, requests, app.clock.as_ref(), &app.stop)?))
 }
 
 /// Rows a second of one batch, sent over two connections for the time of a measurement.
 fn batches(args: &ServeArgs, app: &App, server: &Server, batch: &Request) -> anyhow::Result<u64> {
     let began_us = app.clock.now_us();
     let until_us = began_us + i64::try_from(args.seconds).unwrap_or(10) * 1_000_000;
-    let two = ServeArgs { connections: 2, ..args.clone() };
-    let times = on_connections(&two, server, |_, connection| {
-        let mut times = Vec::new();
-        while app.clock.now_us() < until_us && !app.stop.load(Ordering::Relaxed) {
-            connection.ask(batch)?;
-            times.push(0);
-        }
-        Ok(times)
-    })?;
-    let elapsed_us = app.clock.now_us() - began_us;
-    Ok((times.len() as f64 * args.batch_rows as f64 * 1e6 / elapsed_us.max(1) as f64) as u64)
-}
-
-fn on_connections(
-    args: &ServeArgs,
-    server: &Server,
-    each: impl Fn(usize, &mut Connection) -> anyhow::Result<Vec<i64>> + Sync,
-) -> anyhow::Result<Vec<i64>> {
-    let failed = AtomicBool::new(false);
-    let all = std::thread::scope(|scope| {
-        let (each, failed) = (&each, &failed);
-        let threads: Vec<_> = (0..args.connections)
-            .map(|number| {
-                scope.spawn(move || {
-                    let done = Connection::open(server.address).and_then(|mut open| each(number, &mut open));
-                    if done.is_err() {
-                        failed.store(true, Ordering::Relaxed);
-                    }
-                    done
-                })
-            })
-            .collect();
-        threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect::<Vec<_>>()
+    let batches: Vec<anyhow::Result<u64>> = std::thread::scope(|scope| {
+        let ask = || {
+            let (mut connection, mut asked) = (Connection::open(server.address)?, 0);
+            while app.clock.now_us() < until_us && !app.stop.load(Ordering::Relaxed) {
+                connection.ask(batch)?;
+                asked += 1;
+            }
+            Ok(asked)
+        };
+        let threads = [scope.spawn(ask), scope.spawn(ask)];
+        let stopped = |_| Err(anyhow::anyhow!("a client stopped without a word"));
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(stopped)).collect()
     });
-    let mut times = Vec::new();
-    for done in all {
-        times.extend(done.map_err(|_| anyhow::anyhow!("a client stopped without a word"))??);
-    }
-    Ok(times)
+    let batches: u64 = batches.into_iter().sum::<anyhow::Result<u64>>()?;
+    let elapsed_us = app.clock.now_us() - began_us;
+    Ok((batches as f64 * args.batch_rows as f64 * 1e6 / elapsed_us.max(1) as f64) as u64)
 }
 
 fn batch_json(args: &ServeArgs, payloads: &[Vec<u8>]) -> Vec<u8> {

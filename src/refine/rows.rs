@@ -1,3 +1,5 @@
+mod settled;
+
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
@@ -9,6 +11,7 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use datafusion::physical_expr::PhysicalExpr;
 
+use self::settled::settle;
 use super::{Mode, References, RefineError, SqlFileError, TableDef, planning};
 use crate::domain::schema;
 
@@ -24,6 +27,8 @@ pub struct RowsTable {
     scanned: SchemaRef,
     stages: Vec<Stage>,
     schema: SchemaRef,
+    /// Whether the last stage has the lake's types already.
+    is_of_lake: bool,
 }
 
 /// One projection. What several expressions share was moved to the stage before by the optimiser.
@@ -59,6 +64,7 @@ impl RowsTable {
         let Compiler { columns, scanned, stages, .. } = compiler;
         let last = stages.last().map_or(&scanned, |stage| &stage.schema);
         let schema = lake_schema(last).map_err(at_sql)?;
+        let is_of_lake = *last == schema;
         check_columns(def, &schema)?;
         Ok(Self {
             table: def.table.to_string(),
@@ -68,6 +74,7 @@ impl RowsTable {
             scanned,
             stages,
             schema,
+            is_of_lake,
         })
     }
 
@@ -126,6 +133,9 @@ impl RowsTable {
     }
 
     fn check(&self, input: &RecordBatch) -> Result<(), RefineError> {
+        if Arc::ptr_eq(&self.source, input.schema_ref()) {
+            return Ok(());
+        }
         let expected = self.source.fields().iter().map(|field| (field.name(), field.data_type()));
         let found = input.schema_ref().fields().iter().map(|field| (field.name(), field.data_type()));
         if expected.clone().eq(found.clone()) {
@@ -148,7 +158,7 @@ impl RowsTable {
             let columns = stage.expressions.iter().map(evaluate).collect::<PlanResult<_>>()?;
             batch = build(&stage.schema, columns, rows)?;
         }
-        if batch.schema_ref() == &self.schema {
+        if self.is_of_lake {
             return Ok(batch);
         }
         let lake =
@@ -200,7 +210,7 @@ impl Compiler<'_> {
                     let physical = self.state.create_physical_expr(expression.clone(), projection.input.schema())?;
                     let nullable = physical.nullable(&below)?;
                     fields.push(Field::new(field.name(), physical.data_type(&below)?, nullable));
-                    expressions.push(physical);
+                    expressions.push(settle(physical, &below)?);
                 }
                 self.stages.push(Stage { expressions, schema: Arc::new(Schema::new(fields)) });
                 Ok(())

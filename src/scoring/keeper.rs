@@ -81,7 +81,8 @@ impl Keeper {
         let done = Arc::new(AtomicBool::new(false));
         let (rows, made) = unbounded();
         let unstored = Arc::new(AtomicUsize::new(0));
-        let storer = Storer::new(place, Arc::clone(&scorer.clock), made, Arc::clone(&unstored), Arc::clone(&metrics), handle);
+        let storer =
+            Storer::new(place, Arc::clone(&scorer.clock), made, Arc::clone(&unstored), Arc::clone(&metrics), handle);
         let storer = std::thread::Builder::new().name("assay-store".to_owned()).spawn(move || storer.run())?;
         let scorer = Arc::clone(scorer);
         let maker = Maker { scorer, taken, bytes, metrics, done: Arc::clone(&done), rows, unstored };

@@ -12,7 +12,7 @@ use crate::scoring::{Part, Role, Scores, Served};
 /// Rows that are scored together without leaving the executor: about 200 µs.
 const TOGETHER_MAX: usize = 64;
 
-/// Whoever comes first scores what waits; who comes meanwhile is scored together by the next round.
+/// Whoever comes first has a task score what waits; who comes meanwhile is scored together by its next round.
 pub(super) struct Batching {
     asking: Arc<Asking>,
     waiting: Mutex<Waiting>,
@@ -52,35 +52,32 @@ impl Batching {
             !std::mem::replace(&mut waiting.led, true)
         };
         if leads {
-            self.lead();
+            // Not here: a request may be given up, and the others still want their answers.
+            let batching = Arc::clone(self);
+            tokio::spawn(async move { batching.lead().await });
         }
         answered.await.unwrap_or_else(|_| Err("the scorer ended without an answer; the log says more".to_owned()))
     }
 
-    /// One round here; what came meanwhile goes to a task of its own, so that nobody works for others for ever.
-    fn lead(self: &Arc<Self>) {
-        let jobs = {
-            let mut waiting = self.waiting();
-            if waiting.jobs.is_empty() {
-                waiting.led = false;
-                return;
+    /// Rounds until nobody waits. Before each, whoever is about to ask may: a round costs little more for many than for one.
+    async fn lead(&self) {
+        loop {
+            tokio::task::yield_now().await;
+            let jobs = {
+                let mut waiting = self.waiting();
+                if waiting.jobs.is_empty() {
+                    waiting.led = false;
+                    return;
+                }
+                let rest = waiting.jobs.len().min(TOGETHER_MAX);
+                let later = waiting.jobs.split_off(rest);
+                std::mem::replace(&mut waiting.jobs, later)
+            };
+            // A panic must not leave the others waiting.
+            if std::panic::catch_unwind(AssertUnwindSafe(|| self.round(jobs))).is_err() {
+                tracing::error!("the scorer panicked");
             }
-            let rest = waiting.jobs.len().min(TOGETHER_MAX);
-            let later = waiting.jobs.split_off(rest);
-            std::mem::replace(&mut waiting.jobs, later)
-        };
-        // A panic must not leave the others waiting.
-        if std::panic::catch_unwind(AssertUnwindSafe(|| self.round(jobs))).is_err() {
-            tracing::error!("the scorer panicked");
         }
-        let mut waiting = self.waiting();
-        if waiting.jobs.is_empty() {
-            waiting.led = false;
-            return;
-        }
-        drop(waiting);
-        let next = Arc::clone(self);
-        tokio::spawn(async move { next.lead() });
     }
 
     fn round(&self, jobs: Vec<Job>) {

@@ -59,7 +59,15 @@ impl Listener for BoundedListener {
         let deadline = Box::pin(tokio::time::sleep(self.idle));
         #[expect(clippy::disallowed_methods, reason = "the deadline of a login")]
         let login = self.login.map(|within| (Login::default(), Box::pin(tokio::time::sleep(within))));
-        let stream = BoundedStream { stream, idle: self.idle, deadline, login, _permit: permit, _counted: counted };
+        let stream = BoundedStream {
+            stream,
+            idle: self.idle,
+            moved: Instant::now(),
+            deadline,
+            login,
+            _permit: permit,
+            _counted: counted,
+        };
         (Connection::new(stream, self.tls.as_ref().map(|tls| &tls.0)), address)
     }
 
@@ -86,6 +94,9 @@ impl Login {
 pub(super) struct BoundedStream {
     stream: TcpStream,
     idle: Duration,
+    /// When something moved last.
+    moved: Instant,
+    /// Not later than `idle` after it.
     deadline: Pin<Box<Sleep>>,
     /// Until somebody is let in; absent where everybody is.
     login: Option<(Login, Pin<Box<Sleep>>)>,
@@ -135,14 +146,18 @@ impl BoundedStream {
 
     fn bound<T>(&mut self, context: &mut Context<'_>, progress: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if progress.is_ready() {
-            let deadline = Instant::now() + self.idle;
-            self.deadline.as_mut().reset(deadline);
+            self.moved = Instant::now();
             return progress;
         }
-        match self.deadline.as_mut().poll(context) {
-            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            Poll::Pending => Poll::Pending,
+        // The timer is set anew when it fires, not with every byte.
+        while self.deadline.as_mut().poll(context).is_ready() {
+            let deadline = self.moved + self.idle;
+            if deadline <= Instant::now() {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            self.deadline.as_mut().reset(deadline);
         }
+        Poll::Pending
     }
 }
 

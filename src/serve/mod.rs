@@ -153,7 +153,7 @@ impl ServeSettings {
 }
 
 /// What the routes answer from.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct ServeState {
     pub metrics: Arc<Metrics>,
     pub readiness: Readiness,

@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::http::{HeaderName, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
+use std::sync::Arc;
 
 use super::predict::missing;
 use super::{ApiKeys, ServeSettings, ServeState};
@@ -34,7 +35,7 @@ pub(super) fn document(scorer: &Scorer, settings: &ServeSettings, keys: &ApiKeys
 }
 
 /// The page that shows the description; all of it comes from here.
-pub(super) async fn page(State(state): State<ServeState>) -> Response {
+pub(super) async fn page(State(state): State<Arc<ServeState>>) -> Response {
     if state.predict.is_none() {
         return missing().into_response();
     }

@@ -89,7 +89,7 @@ impl std::fmt::Debug for Predict {
 }
 
 /// The routes of a process that scores.
-pub(super) fn routes() -> Router<ServeState> {
+pub(super) fn routes() -> Router<Arc<ServeState>> {
     Router::new()
         .route("/predict", post(one))
         .route("/predict/batch", post(many))
@@ -109,7 +109,7 @@ pub(super) fn is_batch(path: &str) -> bool {
     path == "/predict/batch"
 }
 
-async fn one(State(state): State<ServeState>, request: Request) -> Response {
+async fn one(State(state): State<Arc<ServeState>>, request: Request) -> Response {
     let began = Instant::now();
     let answer = match &state.predict {
         Some(predict) => score_one(predict, &state, request, began, One::Transaction).await,
@@ -118,7 +118,7 @@ async fn one(State(state): State<ServeState>, request: Request) -> Response {
     finish(&state.metrics, "/predict", began, answer)
 }
 
-async fn question(State(state): State<ServeState>, request: Request) -> Response {
+async fn question(State(state): State<Arc<ServeState>>, request: Request) -> Response {
     let began = Instant::now();
     let answer = match &state.predict {
         Some(predict) => score_one(predict, &state, request, began, One::Question).await,
@@ -193,7 +193,7 @@ async fn score_one(
     }
 }
 
-async fn many(State(state): State<ServeState>, request: Request) -> Response {
+async fn many(State(state): State<Arc<ServeState>>, request: Request) -> Response {
     let began = Instant::now();
     let answer = match &state.predict {
         Some(predict) => score_many(predict, &state, request).await,
@@ -244,7 +244,7 @@ fn parse_query(query: &str) -> Result<BatchQuery, Problem> {
     })
 }
 
-async fn list(State(state): State<ServeState>, headers: HeaderMap) -> Response {
+async fn list(State(state): State<Arc<ServeState>>, headers: HeaderMap) -> Response {
     let Some(predict) = &state.predict else { return missing().into_response() };
     if let Err(problem) = predict.0.keys.admit(&headers) {
         return problem.into_response();
@@ -262,7 +262,7 @@ async fn list(State(state): State<ServeState>, headers: HeaderMap) -> Response {
     }
 }
 
-async fn document(State(state): State<ServeState>) -> Response {
+async fn document(State(state): State<Arc<ServeState>>) -> Response {
     match &state.predict {
         Some(predict) => ([(header::CONTENT_TYPE, "application/json")], predict.0.openapi.clone()).into_response(),
         None => missing().into_response(),

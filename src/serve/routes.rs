@@ -1,4 +1,5 @@
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
@@ -31,9 +32,15 @@ const INDEX: &str = concat!(
 
 /// All routes, with their bounds, for [`serve`](super::serve) or for a test to call.
 pub fn router(state: ServeState) -> Router {
+    let state = Arc::new(state);
     let index = if state.predict.is_some() { format!("{INDEX}{SCORING}") } else { INDEX.to_owned() };
     let routes = Router::new()
-        .route("/", get(move |State(state): State<ServeState>, headers: HeaderMap| root(state, headers, index)))
+        .route(
+            "/",
+            get(move |State(state): State<Arc<ServeState>>, headers: HeaderMap| async move {
+                root(&state, &headers, index)
+            }),
+        )
         .route("/metrics", get(metrics))
         .route("/health", get(|| async { Json(json!({ "status": "live" })) }))
         .route("/ready", get(ready))
@@ -45,19 +52,19 @@ pub fn router(state: ServeState) -> Router {
 }
 
 /// Gives routes their limits and their state.
-pub(super) fn bounded(routes: Router<ServeState>, state: ServeState) -> Router {
-    routes.layer(middleware::from_fn_with_state(state.clone(), within_bounds)).with_state(state)
+pub(super) fn bounded(routes: Router<Arc<ServeState>>, state: Arc<ServeState>) -> Router {
+    routes.layer(middleware::from_fn_with_state(Arc::clone(&state), within_bounds)).with_state(state)
 }
 
 /// A browser gets the console; who asks by hand gets a list.
-async fn root(state: ServeState, headers: HeaderMap, index: String) -> Response {
-    if state.console.is_some() && console::wants_page(&headers) {
-        return console::index(&headers);
+fn root(state: &ServeState, headers: &HeaderMap, index: String) -> Response {
+    if state.console.is_some() && console::wants_page(headers) {
+        return console::index(headers);
     }
     ([(header::VARY, "Accept")], index).into_response()
 }
 
-async fn metrics(State(state): State<ServeState>) -> Response {
+async fn metrics(State(state): State<Arc<ServeState>>) -> Response {
     match state.metrics.render() {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
         Err(error) => {
@@ -68,7 +75,7 @@ async fn metrics(State(state): State<ServeState>) -> Response {
     }
 }
 
-async fn ready(State(state): State<ServeState>) -> Response {
+async fn ready(State(state): State<Arc<ServeState>>) -> Response {
     let missing = state.readiness.missing();
     if missing.is_empty() {
         return Json(json!({ "status": "ready" })).into_response();
@@ -88,11 +95,11 @@ async fn wrong_method(method: Method, uri: Uri) -> Problem {
 }
 
 /// Tells the request, where somebody wants to know.
-async fn within_bounds(State(state): State<ServeState>, request: Request, next: Next) -> Response {
+async fn within_bounds(State(state): State<Arc<ServeState>>, request: Request, next: Next) -> Response {
     let scheme = if state.settings.certificate_file.as_os_str().is_empty() { "http" } else { "https" };
     let traced = Traced::begin(&state.traces, &request, scheme);
     let unanswered = Unanswered(traced.clone());
-    let response = traced::within(traced.as_ref(), answered(state, request, next)).await;
+    let response = traced::within(traced.as_ref(), answered(&state, request, next)).await;
     if let Some(traced) = &traced {
         traced.end(response.status());
     }
@@ -101,7 +108,7 @@ async fn within_bounds(State(state): State<ServeState>, request: Request, next: 
 }
 
 /// No request takes for ever, none brings the service down, and no answer is kept by a cache in between.
-async fn answered(state: ServeState, request: Request, next: Next) -> Response {
+async fn answered(state: &ServeState, request: Request, next: Next) -> Response {
     let began = Instant::now();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     // Routes count what they answer; what is answered in their place is counted here.

@@ -145,7 +145,7 @@ async fn a_handler_that_hangs_or_panics_gets_an_answer() {
         .route("/panics", axum::routing::get(|| async { if true { panic!("on purpose") } else { "" } }));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(axum::serve(listener, routes::bounded(routes, state)).into_future());
+    tokio::spawn(axum::serve(listener, routes::bounded(routes, Arc::new(state))).into_future());
     let ask =
         async |path: &str| raw(address, &format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).await;
     let slow = ask("/hangs").await;

@@ -17,6 +17,15 @@ impl Request {
         Self::new(path, "application/vnd.apache.arrow.stream", body)
     }
 
+    /// What asks for nothing that must be computed.
+    pub fn get(path: &str) -> Self {
+        Self(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").into_bytes())
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     fn new(path: &str, kind: &str, body: &[u8]) -> Self {
         let head = format!(
             "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n",

@@ -23,6 +23,8 @@ pub const FEATURES_MAX: usize = 1 << (32 - LEFT_BITS);
 const LANES: usize = 8;
 /// How many rows are taken through one tree while it is in the cache.
 const BLOCK: usize = 256;
+/// A tree of one leaf, for a lane that has none.
+static STILL: [Node; 1] = [Node { threshold: f32::INFINITY, link: 0 }];
 
 impl Node {
     pub fn leaf(index: usize) -> Self {
@@ -134,8 +136,9 @@ impl Trees {
     pub fn sums(&self, records: ArrayView2<'_, f32>) -> Vec<f64> {
         assert_eq!(records.ncols(), self.width, "rows of another width than the model");
         let mut sums = vec![0.0; records.nrows()];
+        let rows_max = sums.len().min(BLOCK);
         sums.par_chunks_mut(BLOCK).enumerate().for_each_init(
-            || vec![0.0; BLOCK * self.width],
+            || vec![0.0; rows_max * self.width],
             |rows, (block, sums)| {
                 let start = block * BLOCK;
                 let part = records.slice(ndarray::s![start..start + sums.len(), ..]);
@@ -170,23 +173,33 @@ impl Trees {
     /// What each step on the way to the leaves adds to the mean, by the feature that the step asked for (the method of
     /// Saabas): a pass over the trees, where exact Shapley values would cost a thousand times as much.
     pub fn contributions(&self, row: &[f32]) -> Contributions {
-        let mut base = 0.0;
-        let mut features = vec![0.0; self.width];
-        for bounds in self.starts.windows(2) {
-            let tree = &self.nodes[bounds[0]..bounds[1]];
-            let values = &self.values[bounds[0]..bounds[1]];
-            base += f64::from(values[0]);
-            let mut at = 0;
-            loop {
-                let next = tree[at].next(row);
-                if next == at {
-                    break;
-                }
-                features[tree[at].feature()] += f64::from(values[next]) - f64::from(values[at]);
-                at = next;
+        let mut told = Contributions { base: 0.0, features: vec![0.0; self.width] };
+        let mut steps: Vec<[usize; LANES]> = Vec::new();
+        let mut starts = self.starts.as_slice();
+        while let Some((first, rest)) = starts.split_first()
+            && !rest.is_empty()
+        {
+            let count = rest.len().min(LANES);
+            let mut trees: [&[Node]; LANES] = [&STILL; LANES];
+            for (tree, bounds) in trees.iter_mut().zip(starts.windows(2)) {
+                *tree = &self.nodes[bounds[0]..bounds[1]];
             }
+            steps.clear();
+            walk_trees_by(trees, row, |at| steps.push(*at));
+            for (lane, start) in std::iter::once(first).chain(rest).take(count).enumerate() {
+                told.base += f64::from(self.values[*start]);
+                for step in steps.windows(2) {
+                    let (at, next) = (start + step[0][lane], start + step[1][lane]);
+                    if at == next {
+                        break;
+                    }
+                    let feature = self.nodes[at].feature();
+                    told.features[feature] += f64::from(self.values[next]) - f64::from(self.values[at]);
+                }
+            }
+            starts = &starts[count..];
         }
-        Contributions { base, features }
+        told
     }
 }
 
@@ -203,8 +216,15 @@ fn walk(tree: &[Node], row: &[f32]) -> usize {
 
 #[inline]
 fn walk_trees(trees: [&[Node]; LANES], row: &[f32]) -> [usize; LANES] {
+    walk_trees_by(trees, row, |_| ())
+}
+
+/// `each` is told where all walks are before the first step and after every one.
+#[inline]
+fn walk_trees_by(trees: [&[Node]; LANES], row: &[f32], mut each: impl FnMut(&[usize; LANES])) -> [usize; LANES] {
     let mut at = [0; LANES];
     loop {
+        each(&at);
         let mut moved = 0;
         for (at, tree) in at.iter_mut().zip(trees) {
             let next = tree[*at].next(row);

@@ -5,6 +5,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use std::sync::Arc;
 
 use super::super::{Problem, ServeState};
 
@@ -48,7 +49,7 @@ static ASSETS: [Asset; 16] = [
 const POLICY: &str =
     "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'";
 
-pub(super) fn routes() -> Router<ServeState> {
+pub(super) fn routes() -> Router<Arc<ServeState>> {
     Router::new().route("/console/page/{name}", get(file))
 }
 
@@ -63,7 +64,7 @@ pub(in crate::serve) fn wants_page(headers: &HeaderMap) -> bool {
     accepted.flat_map(|value| value.split(',')).any(|kind| kind.trim().starts_with("text/html"))
 }
 
-async fn file(State(state): State<ServeState>, Path(name): Path<String>, headers: HeaderMap) -> Response {
+async fn file(State(state): State<Arc<ServeState>>, Path(name): Path<String>, headers: HeaderMap) -> Response {
     match ASSETS.iter().find(|asset| asset.name == name).filter(|_| state.console.is_some()) {
         Some(asset) => asset.answer(&headers),
         None => Problem::new(StatusCode::NOT_FOUND, "the page has no such file").into_response(),

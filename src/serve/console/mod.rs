@@ -151,7 +151,7 @@ impl Console {
 }
 
 /// The routes of the console.
-pub(super) fn routes() -> Router<ServeState> {
+pub(super) fn routes() -> Router<Arc<ServeState>> {
     Router::new()
         .merge(assets::routes())
         .route("/console/about", get(views::about))

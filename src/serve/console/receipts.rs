@@ -23,7 +23,11 @@ struct Wanted {
 
 /// Computed again from what the receipt holds. What the lake says of the past as of its epoch is read by `assay explain`:
 /// that takes the memory of a scorer.
-pub(super) async fn one(State(state): State<ServeState>, uri: Uri, headers: HeaderMap) -> Result<Json<Value>, Problem> {
+pub(super) async fn one(
+    State(state): State<Arc<ServeState>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Json<Value>, Problem> {
     let console = Console::reading(&state, &headers)?;
     let Wanted { id } = query_of(&uri, "id=PREDICTION or id=TRANSACTION")?;
     let unknown = || {

@@ -5,6 +5,7 @@ use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 use super::super::body::{self, BodyKind};
 use super::super::{Problem, ServeState};
@@ -17,7 +18,7 @@ use crate::model::registry::{CHAMPION, Manifest, ModelName, REPORT_FILE, Registr
 use crate::scoring::{lake_versions, record_versions};
 
 /// All models, the newest version of each first.
-pub(super) async fn list(State(state): State<ServeState>, headers: HeaderMap) -> Result<Json<Value>, Problem> {
+pub(super) async fn list(State(state): State<Arc<ServeState>>, headers: HeaderMap) -> Result<Json<Value>, Problem> {
     let console = Console::reading(&state, &headers)?;
     let folder = console.0.registry.location();
     let served = state.predict.as_ref().map(|predict| {
@@ -82,7 +83,7 @@ fn outline(manifest: &Manifest) -> Value {
 
 /// One version, with what its card is drawn from.
 pub(super) async fn version(
-    State(state): State<ServeState>,
+    State(state): State<Arc<ServeState>>,
     Path((name, version)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Json<Value>, Problem> {
@@ -119,7 +120,7 @@ struct Promotion {
 
 /// Gives a version an alias, as `assay promote` does.
 pub(super) async fn promote(
-    State(state): State<ServeState>,
+    State(state): State<Arc<ServeState>>,
     Path(name): Path<String>,
     request: Request,
 ) -> Result<Json<Value>, Problem> {
@@ -147,7 +148,7 @@ pub(super) async fn promote(
 
 /// Makes the previous champion the champion again, as `assay rollback` does.
 pub(super) async fn rollback(
-    State(state): State<ServeState>,
+    State(state): State<Arc<ServeState>>,
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Result<Json<Value>, Problem> {

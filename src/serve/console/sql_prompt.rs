@@ -1,5 +1,6 @@
 //! The SQL prompt.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -24,7 +25,7 @@ struct Asked {
 }
 
 /// The tables and their columns, for those who write SQL.
-pub(super) async fn names(State(state): State<ServeState>, headers: HeaderMap) -> Result<Json<Value>, Problem> {
+pub(super) async fn names(State(state): State<Arc<ServeState>>, headers: HeaderMap) -> Result<Json<Value>, Problem> {
     let console = Console::reading(&state, &headers)?;
     let session = console.0.asking.session(None).await?;
     let names = Names::load(&session.context).await;
@@ -39,7 +40,7 @@ pub(super) async fn names(State(state): State<ServeState>, headers: HeaderMap) -
 }
 
 /// One question, answered as of the newest complete epoch, or the one that it names.
-pub(super) async fn ask(State(state): State<ServeState>, request: Request) -> Result<Json<Value>, Problem> {
+pub(super) async fn ask(State(state): State<Arc<ServeState>>, request: Request) -> Result<Json<Value>, Problem> {
     let began = Instant::now();
     let console = Console::reading(&state, request.headers())?;
     access::own(request.headers())?;

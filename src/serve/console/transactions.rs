@@ -38,7 +38,7 @@ struct Wanted {
 
 /// The newest scored rows, or the newest rows of silver where nothing is scored.
 pub(super) async fn newest(
-    State(state): State<ServeState>,
+    State(state): State<Arc<ServeState>>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Json<Value>, Problem> {
@@ -203,7 +203,7 @@ impl Sought {
 
 /// All that the lake knows of a row: where it came from, what became of it, and where it counts.
 pub(super) async fn story(
-    State(state): State<ServeState>,
+    State(state): State<Arc<ServeState>>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Json<Value>, Problem> {

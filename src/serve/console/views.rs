@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 use super::super::{Problem, ServeState};
 use super::asking::Question;
@@ -20,7 +21,7 @@ const DRIFT_DAYS: &str = include_str!("sql/drift_days.sql");
 const PERFORMANCE_DAYS: &str = include_str!("sql/performance_days.sql");
 
 /// What this process is, and what its lake has.
-pub(super) async fn about(State(state): State<ServeState>, headers: HeaderMap) -> Result<Json<Value>, Problem> {
+pub(super) async fn about(State(state): State<Arc<ServeState>>, headers: HeaderMap) -> Result<Json<Value>, Problem> {
     let console = Console::reading(&state, &headers)?;
     let lineup = &console.0.lineup;
     let names = |tables: &[super::lineup::Derived]| -> Vec<Value> {
@@ -58,7 +59,7 @@ pub(super) async fn about(State(state): State<ServeState>, headers: HeaderMap) -
 }
 
 /// How fresh the lake is: asked every few seconds.
-pub(super) async fn pulse(State(state): State<ServeState>, headers: HeaderMap) -> Result<Json<Value>, Problem> {
+pub(super) async fn pulse(State(state): State<Arc<ServeState>>, headers: HeaderMap) -> Result<Json<Value>, Problem> {
     let console = Console::reading(&state, &headers)?;
     let read = console.0.ledger.read(0).await?;
     let published_at = read.published_at_us.map(ledger::instant);
@@ -66,7 +67,7 @@ pub(super) async fn pulse(State(state): State<ServeState>, headers: HeaderMap) -
 }
 
 /// The newest epochs, and the sum of all.
-pub(super) async fn flow(State(state): State<ServeState>, headers: HeaderMap) -> Result<Json<Value>, Problem> {
+pub(super) async fn flow(State(state): State<Arc<ServeState>>, headers: HeaderMap) -> Result<Json<Value>, Problem> {
     let console = Console::reading(&state, &headers)?;
     let read = console.0.ledger.read(ledger::PAGE).await?;
     let missing: Vec<Value> = state.readiness.missing().iter().map(|missing| json!(missing)).collect();
@@ -87,7 +88,7 @@ struct Before {
 
 /// A page of the ledger.
 pub(super) async fn epochs(
-    State(state): State<ServeState>,
+    State(state): State<Arc<ServeState>>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Json<Value>, Problem> {
@@ -102,7 +103,7 @@ pub(super) async fn epochs(
 }
 
 /// Dead letters and quarantine: why, how many, and the newest.
-pub(super) async fn rejects(State(state): State<ServeState>, headers: HeaderMap) -> Result<Json<Value>, Problem> {
+pub(super) async fn rejects(State(state): State<Arc<ServeState>>, headers: HeaderMap) -> Result<Json<Value>, Problem> {
     let console = Console::reading(&state, &headers)?;
     let (asking, lineup) = (&console.0.asking, &console.0.lineup);
     let mut told = json!({"epoch": 0, "dead_letters": null, "quarantine": null});
@@ -124,7 +125,7 @@ pub(super) async fn rejects(State(state): State<ServeState>, headers: HeaderMap)
 }
 
 /// What `assay drift` has found.
-pub(super) async fn drift(State(state): State<ServeState>, headers: HeaderMap) -> Result<Json<Value>, Problem> {
+pub(super) async fn drift(State(state): State<Arc<ServeState>>, headers: HeaderMap) -> Result<Json<Value>, Problem> {
     let console = Console::reading(&state, &headers)?;
     let asking = &console.0.asking;
     let mut told = json!({"now": null, "days": null, "performance": null, "is_cut": false, "rows_max": null});

@@ -44,6 +44,20 @@ fn plainly(trees: &Trees, row: &[f32]) -> f64 {
     sum
 }
 
+fn contributions_plainly(trees: &Trees, row: &[f32]) -> Contributions {
+    let mut told = Contributions { base: 0.0, features: vec![0.0; trees.width] };
+    for (nodes, values) in trees.iter() {
+        told.base += f64::from(values[0]);
+        let mut at = 0;
+        while nodes[at].next(row) != at {
+            let next = nodes[at].next(row);
+            told.features[nodes[at].feature()] += f64::from(values[next]) - f64::from(values[at]);
+            at = next;
+        }
+    }
+    told
+}
+
 #[test]
 fn a_row_falls_into_its_leaf() {
     let mut trees = Trees::new(2);
@@ -84,6 +98,7 @@ fn every_way_to_walk_gives_the_same_bits() {
             let row = row.to_vec();
             assert_eq!(sum.to_bits(), plainly(&trees, &row).to_bits());
             assert_eq!(sum.to_bits(), trees.sum(&row).to_bits());
+            assert_eq!(trees.contributions(&row), contributions_plainly(&trees, &row));
             assert!((trees.contributions(&row).total() - sum).abs() < 1e-9);
         }
     }
