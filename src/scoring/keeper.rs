@@ -85,7 +85,7 @@ impl Keeper {
             Storer::new(place, Arc::clone(&scorer.clock), made, Arc::clone(&unstored), Arc::clone(&metrics), handle);
         let storer = std::thread::Builder::new().name("assay-store".to_owned()).spawn(move || storer.run())?;
         let scorer = Arc::clone(scorer);
-        let maker = Maker { scorer, taken, bytes, metrics, done: Arc::clone(&done), rows, unstored };
+        let maker = Maker { scorer, taken, bytes, metrics, done: Arc::clone(&done), rows, unstored, is_full: false };
         let thread = std::thread::Builder::new().name("assay-receipts".to_owned()).spawn(move || maker.run())?;
         Ok(Self { receipts, done, threads: vec![thread, storer] })
     }
@@ -118,10 +118,12 @@ struct Maker {
     rows: Sender<RecordBatch>,
     /// What was sent to `rows` and is not stored.
     unstored: Arc<AtomicUsize>,
+    /// Whether the last rows found no place there.
+    is_full: bool,
 }
 
 impl Maker {
-    fn run(self) {
+    fn run(mut self) {
         loop {
             let is_done = self.done.load(Ordering::Relaxed);
             let gathered = self.gather();
@@ -145,7 +147,7 @@ impl Maker {
         gathered
     }
 
-    fn make_rows(&self, gathered: &[Arc<Scores>]) {
+    fn make_rows(&mut self, gathered: &[Arc<Scores>]) {
         if gathered.is_empty() {
             return;
         }
@@ -160,13 +162,21 @@ impl Maker {
         self.bytes.fetch_sub(gathered.iter().map(|scores| scores.bytes()).sum(), Ordering::Relaxed);
     }
 
-    fn hand_over(&self, made: RecordBatch) {
+    fn hand_over(&mut self, made: RecordBatch) {
         let (count, bytes) = (made.num_rows(), made.get_array_memory_size());
         let waiting = self.unstored.fetch_add(bytes, Ordering::Relaxed);
-        if waiting + bytes > UNSTORED_BYTES_MAX || self.rows.send(made).is_err() {
-            self.unstored.fetch_sub(bytes, Ordering::Relaxed);
-            tracing::error!(receipts = count, "they are dropped: the lake takes none, and memory is bounded");
-            self.metrics.receipts("lost", count as u64);
+        let is_handed_over = waiting + bytes <= UNSTORED_BYTES_MAX && self.rows.send(made).is_ok();
+        let was_full = std::mem::replace(&mut self.is_full, !is_handed_over);
+        if is_handed_over {
+            return;
+        }
+        self.unstored.fetch_sub(bytes, Ordering::Relaxed);
+        self.metrics.receipts("lost", count as u64);
+        if !was_full {
+            tracing::error!(
+                receipts = count,
+                "they are dropped, as all to come until the lake keeps up: memory is bounded"
+            );
         }
     }
 }

@@ -21,8 +21,8 @@ pub const NODES_MAX: usize = LEFT_MAX as usize;
 pub const FEATURES_MAX: usize = 1 << (32 - LEFT_BITS);
 /// How many walks go in step: enough to hide the latency of the loads.
 const LANES: usize = 8;
-/// How many rows are taken through one tree while it is in the cache.
-const BLOCK: usize = 256;
+/// How many rows are taken through one tree while it is in the cache, and they with it.
+const BLOCK: usize = 64;
 /// A tree of one leaf, for a lane that has none.
 static STILL: [Node; 1] = [Node { threshold: f32::INFINITY, link: 0 }];
 
@@ -136,20 +136,21 @@ impl Trees {
     pub fn sums(&self, records: ArrayView2<'_, f32>) -> Vec<f64> {
         assert_eq!(records.ncols(), self.width, "rows of another width than the model");
         let mut sums = vec![0.0; records.nrows()];
-        let rows_max = sums.len().min(BLOCK);
-        sums.par_chunks_mut(BLOCK).enumerate().for_each_init(
-            || vec![0.0; rows_max * self.width],
-            |rows, (block, sums)| {
-                let start = block * BLOCK;
-                let part = records.slice(ndarray::s![start..start + sums.len(), ..]);
-                for (feature, column) in part.axis_iter(Axis(1)).enumerate() {
-                    for (row, &value) in column.iter().enumerate() {
-                        rows[row * self.width + feature] = value;
-                    }
+        sums.par_chunks_mut(BLOCK).enumerate().for_each_init(Vec::new, |copied: &mut Vec<f32>, (block, sums)| {
+            let start = block * BLOCK;
+            let part = records.slice(ndarray::s![start..start + sums.len(), ..]);
+            if let Some(rows) = part.as_slice() {
+                return self.add_block(rows, sums);
+            }
+            // Columns side by side: as many rows as stay in the cache are copied.
+            copied.resize(part.len(), 0.0);
+            for (feature, column) in part.axis_iter(Axis(1)).enumerate() {
+                for (row, &value) in column.iter().enumerate() {
+                    copied[row * self.width + feature] = value;
                 }
-                self.add_block(&rows[..sums.len() * self.width], sums);
-            },
-        );
+            }
+            self.add_block(copied, sums);
+        });
         sums
     }
 

@@ -14,6 +14,9 @@ use crate::lake::{Lake, LakeError, append_records};
 use crate::scoring::receipts::receipts_table;
 use crate::telemetry::Metrics;
 
+/// With so much to store it is not waited for longer.
+const STORE_BYTES: usize = 16 << 20;
+
 pub(super) struct Storer {
     place: ReceiptPlace,
     clock: Arc<dyn Clock>,
@@ -47,13 +50,18 @@ impl Storer {
         loop {
             let left = u64::try_from(due_us - self.clock.now_us()).unwrap_or(0);
             match self.made.recv_timeout(Duration::from_micros(left)) {
-                Ok(rows) => self.unstored.push(rows),
-                Err(RecvTimeoutError::Timeout) => {
-                    self.store();
-                    due_us = self.clock.now_us() + micros(self.place.every);
+                Ok(rows) => {
+                    self.unstored.push(rows);
+                    // A lake that takes none is not asked more often.
+                    if self.has_failed || self.bytes.load(Ordering::Relaxed) < STORE_BYTES {
+                        continue;
+                    }
                 }
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
+            self.store();
+            due_us = self.clock.now_us() + micros(self.place.every);
         }
         self.store();
         let lost = rows(&self.unstored);
