@@ -1,10 +1,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 
@@ -21,6 +21,9 @@ const QUEUE_MESSAGES: u32 = 200_000;
 const MESSAGE_BYTES_MAX: u32 = 1_000_000;
 /// Messages between two looks at delivery reports.
 const POLL_EVERY: u64 = 1_000;
+
+/// Between two looks whether everything is acknowledged.
+const ACKNOWLEDGED: Duration = Duration::from_millis(1);
 
 /// A message to send.
 #[derive(Debug, Clone, Copy)]
@@ -148,7 +151,7 @@ impl Producer {
     /// # Errors
     /// [`SourceError::Undelivered`] when messages were refused.
     pub fn settled(&self, wait: Duration) -> Result<bool, SourceError> {
-        let flushed = self.producer.flush(wait);
+        let flushed = self.acknowledged(wait);
         self.producer.context().result()?;
         Ok(flushed.is_ok())
     }
@@ -158,12 +161,28 @@ impl Producer {
     /// # Errors
     /// [`SourceError::Undelivered`] when messages were refused or are still waiting after `timeout`.
     pub fn flush(&self, timeout: Duration) -> Result<(), SourceError> {
-        let flushed = self.producer.flush(timeout);
+        let flushed = self.acknowledged(timeout);
         self.producer.context().result()?;
         flushed.map_err(|error| SourceError::Undelivered {
             failed: u64::try_from(self.producer.in_flight_count()).unwrap_or(0),
             cause: error.to_string(),
         })
+    }
+
+    /// As rust-rdkafka's `flush`, which looks every 100 ms where only failures are reported.
+    #[expect(clippy::disallowed_methods, reason = "the deadline of a delivery")]
+    fn acknowledged(&self, wait: Duration) -> KafkaResult<()> {
+        let until = Instant::now().checked_add(wait);
+        loop {
+            match self.producer.flush(Duration::ZERO) {
+                Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut))
+                    if until.is_none_or(|until| Instant::now() < until) =>
+                {
+                    self.producer.poll(ACKNOWLEDGED);
+                }
+                done => return done,
+            }
+        }
     }
 }
 
