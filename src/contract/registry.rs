@@ -27,7 +27,7 @@ pub struct RegistrySettings {
     pub url: Option<String>,
     /// The user name of basic authentication.
     pub username: Option<String>,
-    /// A file that holds the password; white space around it is cut.
+    /// A file that holds the password in a line.
     pub password_file: Option<PathBuf>,
     /// The password itself; never read from a file of settings.
     #[serde(skip)]
@@ -417,12 +417,8 @@ fn base_url(settings: &RegistrySettings) -> Result<Url, RegistryError> {
 }
 
 fn password(settings: &RegistrySettings) -> Result<Option<Secret>, RegistryError> {
-    let Some(path) = settings.password_file.as_ref().filter(|_| settings.password.is_none()) else {
-        return Ok(settings.password.clone());
-    };
-    let text =
-        fs::read_to_string(path).map_err(|cause| setting("password_file", format!("{}: {cause}", path.display())))?;
-    Ok(Some(Secret(text.trim().to_owned())))
+    let file = settings.password_file.as_deref().unwrap_or(Path::new(""));
+    Secret::given_or_in(settings.password.as_ref(), file).map_err(|cause| setting("password_file", cause))
 }
 
 const fn setting(key: &'static str, problem: String) -> RegistryError {

@@ -35,7 +35,7 @@ pub(super) struct Link {
     connection: MultiplexedConnection,
     /// The address without a password, for people.
     pub(super) place: String,
-    /// By what Redis knows each script, in the order of [`Script::ALL`].
+    /// By what Redis knows each script, by discriminant.
     scripts: [String; Script::ALL.len()],
 }
 

@@ -5,7 +5,7 @@ mod storer;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -22,16 +22,18 @@ use crate::telemetry::Metrics;
 const QUEUE_BYTES_MAX: usize = 64 << 20;
 /// Rows that the store has not taken yet may hold so much; what comes beyond it is lost and counted.
 const UNSTORED_BYTES_MAX: usize = 128 << 20;
-/// Rounds are made into rows after so long at most.
-const GATHER: Duration = Duration::from_millis(100);
+/// Rounds are made into rows after so long, or when so much waits: to wake a thread for each would cost more than they do.
+const GATHER: Duration = Duration::from_millis(50);
+const GATHER_BYTES: usize = 8 << 20;
 const GATHER_ROWS: usize = 8192;
 
-/// Takes scores and never waits. The thread ends, with all that it took stored if that can be, when [`Keeper`] is dropped.
+/// Takes scores and never waits.
 #[derive(Debug, Clone)]
 pub struct Receipts {
     queue: Sender<Arc<Scores>>,
     bytes: Arc<AtomicUsize>,
     metrics: Arc<Metrics>,
+    maker: Thread,
 }
 
 impl Receipts {
@@ -45,6 +47,8 @@ impl Receipts {
         if waiting + bytes > QUEUE_BYTES_MAX || self.queue.send(Arc::clone(scores)).is_err() {
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
             self.metrics.receipts("shed", rows as u64);
+        } else if waiting + bytes > GATHER_BYTES {
+            self.maker.unpark();
         }
     }
 }
@@ -57,7 +61,7 @@ pub struct ReceiptPlace {
     pub every: Duration,
 }
 
-/// The threads that write receipts.
+/// The threads that write receipts. They end when it is dropped, with all that they took stored if that can be.
 #[derive(Debug)]
 pub struct Keeper {
     receipts: Receipts,
@@ -77,17 +81,25 @@ impl Keeper {
     ) -> std::io::Result<Self> {
         let (queue, taken) = unbounded();
         let bytes = Arc::new(AtomicUsize::new(0));
-        let receipts = Receipts { queue, bytes: Arc::clone(&bytes), metrics: Arc::clone(&metrics) };
         let done = Arc::new(AtomicBool::new(false));
         let (rows, made) = unbounded();
         let unstored = Arc::new(AtomicUsize::new(0));
         let storer =
             Storer::new(place, Arc::clone(&scorer.clock), made, Arc::clone(&unstored), Arc::clone(&metrics), handle);
         let storer = std::thread::Builder::new().name("assay-store".to_owned()).spawn(move || storer.run())?;
-        let scorer = Arc::clone(scorer);
-        let maker = Maker { scorer, taken, bytes, metrics, done: Arc::clone(&done), rows, unstored, is_full: false };
-        let thread = std::thread::Builder::new().name("assay-receipts".to_owned()).spawn(move || maker.run())?;
-        Ok(Self { receipts, done, threads: vec![thread, storer] })
+        let maker = Maker {
+            scorer: Arc::clone(scorer),
+            taken,
+            bytes: Arc::clone(&bytes),
+            metrics: Arc::clone(&metrics),
+            done: Arc::clone(&done),
+            rows,
+            unstored,
+            is_full: false,
+        };
+        let maker = std::thread::Builder::new().name("assay-receipts".to_owned()).spawn(move || maker.run())?;
+        let receipts = Receipts { queue, bytes, metrics, maker: maker.thread().clone() };
+        Ok(Self { receipts, done, threads: vec![maker, storer] })
     }
 
     /// Where to offer scores.
@@ -98,9 +110,10 @@ impl Keeper {
 }
 
 impl Drop for Keeper {
-    /// Waits until what was taken is stored, or was tried to be.
+    /// Waits for that.
     fn drop(&mut self) {
         self.done.store(true, Ordering::Relaxed);
+        self.receipts.maker.unpark();
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
@@ -126,31 +139,35 @@ impl Maker {
     fn run(mut self) {
         loop {
             let is_done = self.done.load(Ordering::Relaxed);
-            let gathered = self.gather();
-            if is_done && gathered.is_empty() {
+            if !is_done {
+                std::thread::park_timeout(GATHER);
+            }
+            // What comes meanwhile is gathered first, unless it is much, or the last.
+            while let Some(gathered) = self.gather() {
+                self.make_rows(&gathered);
+                if !is_done && self.bytes.load(Ordering::Relaxed) < GATHER_BYTES {
+                    break;
+                }
+            }
+            if is_done {
                 break;
             }
-            self.make_rows(&gathered);
         }
     }
 
-    /// What comes within a while: rows are made of many rounds together.
-    fn gather(&self) -> Vec<Arc<Scores>> {
+    /// Rows are made of many rounds together. `None` when nothing waits.
+    fn gather(&self) -> Option<Vec<Arc<Scores>>> {
         let (mut gathered, mut rows) = (Vec::new(), 0);
-        let until_us = self.scorer.clock.now_us() + micros(GATHER);
-        while rows < GATHER_ROWS {
-            let left = u64::try_from(until_us - self.scorer.clock.now_us()).unwrap_or(0);
-            let Ok(scores) = self.taken.recv_timeout(Duration::from_micros(left)) else { break };
+        while rows < GATHER_ROWS
+            && let Ok(scores) = self.taken.try_recv()
+        {
             rows += scores.rows();
             gathered.push(scores);
         }
-        gathered
+        (!gathered.is_empty()).then_some(gathered)
     }
 
     fn make_rows(&mut self, gathered: &[Arc<Scores>]) {
-        if gathered.is_empty() {
-            return;
-        }
         let count: usize = gathered.iter().map(|scores| scores.rows()).sum();
         match receipts(&self.scorer, gathered) {
             Ok(made) => self.hand_over(made),
@@ -175,7 +192,7 @@ impl Maker {
         if !was_full {
             tracing::error!(
                 receipts = count,
-                "they are dropped, as all to come until the lake keeps up: memory is bounded"
+                "they are dropped, as others will be until the lake keeps up: memory is bounded"
             );
         }
     }

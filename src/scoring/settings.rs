@@ -77,6 +77,7 @@ impl ScoringSettings {
         let share = |share: f64| !(0.0..=1.0).contains(&share);
         let own = [
             ("follow_ms", self.follow_ms == 0, "must be at least 1"),
+            ("receipts_every_ms", self.receipts_every_ms == 0, "must be at least 1"),
             ("challenger_share", share(self.challenger_share), "must be a share from 0 to 1"),
             ("challenger_window_s", self.challenger_window_s == 0, "must be at least 1"),
             ("challenger_transactions_min", self.challenger_transactions_min == 0, "must be at least 1"),

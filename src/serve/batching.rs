@@ -59,7 +59,8 @@ impl Batching {
         answered.await.unwrap_or_else(|_| Err("the scorer ended without an answer; the log says more".to_owned()))
     }
 
-    /// Rounds until nobody waits. Before each, whoever is about to ask may: a round costs little more for many than for one.
+    /// Rounds until nobody waits. Before each, tasks that this thread has at hand go on, so that some may ask too: a round costs
+    /// little more for many than for one.
     async fn lead(&self) {
         loop {
             tokio::task::yield_now().await;

@@ -234,6 +234,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_moves_outlives_the_idle_time_and_what_rests_does_not() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut listener = BoundedListener::new(listener, None, 1, Duration::from_millis(500));
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let (mut connection, _) = listener.accept().await;
+        let mut bytes = [0; 4];
+        let mut every = tokio::time::interval(Duration::from_millis(100));
+        for _ in 0..10 {
+            every.tick().await;
+            client.write_all(b"ping").await.unwrap();
+            connection.read_exact(&mut bytes).await.unwrap();
+        }
+        let rested = connection.read_exact(&mut bytes).await;
+        assert_eq!(rested.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
     async fn talking_keeps_no_connection_over_which_nobody_is_let_in() {
         assert_eq!(read_all(false).await, Some(io::ErrorKind::TimedOut));
         assert_eq!(read_all(true).await, None);

@@ -1,11 +1,12 @@
 //! The routes described, for machines and for people.
 
+use std::sync::Arc;
+
 use arrow::datatypes::DataType;
 use axum::extract::State;
 use axum::http::{HeaderName, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
-use std::sync::Arc;
 
 use super::predict::missing;
 use super::{ApiKeys, ServeSettings, ServeState};

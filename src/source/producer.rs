@@ -169,8 +169,9 @@ impl Producer {
         })
     }
 
-    /// As rust-rdkafka's `flush`, which looks every 100 ms where only failures are reported.
-    #[expect(clippy::disallowed_methods, reason = "the deadline of a delivery")]
+    /// As rust-rdkafka's `flush`, which looks every 100 ms where only failures are reported; its `poll` of a millisecond does
+    /// not wait at all.
+    #[expect(clippy::disallowed_methods, reason = "nothing tells of a delivery, and it has a deadline")]
     fn acknowledged(&self, wait: Duration) -> KafkaResult<()> {
         let until = Instant::now().checked_add(wait);
         loop {
@@ -178,7 +179,8 @@ impl Producer {
                 Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut))
                     if until.is_none_or(|until| Instant::now() < until) =>
                 {
-                    self.producer.poll(ACKNOWLEDGED);
+                    std::thread::sleep(ACKNOWLEDGED);
+                    self.producer.poll(Duration::ZERO);
                 }
                 done => return done,
             }

@@ -13,6 +13,9 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::client::Request;
 
+/// So long after the last request was due the last answer may come.
+const PATIENCE_US: i64 = 30_000_000;
+
 /// When requests are sent.
 #[derive(Debug, Clone, Copy)]
 pub enum Pace {
@@ -72,7 +75,7 @@ impl Load {
         };
         loop {
             let now_us = clock.now_us();
-            while let Some(number) = idle.front().copied() {
+            while let Some(number) = idle.front().copied().filter(|_| !stop.load(Ordering::Relaxed)) {
                 let at_us = due_us(sent);
                 if at_us > now_us && matches!(self.pace, Pace::Rate(_)) || at_us >= until_us {
                     break;
@@ -86,6 +89,9 @@ impl Load {
             let is_over = due_us(sent) >= until_us || stop.load(Ordering::Relaxed);
             if is_over && idle.len() == open.len() {
                 break;
+            }
+            if now_us > until_us + PATIENCE_US {
+                bail!("{} requests are not answered", open.len() - idle.len());
             }
             // A sleep is longer than the time between two requests; who needs the core gets it.
             let wait = match self.pace {

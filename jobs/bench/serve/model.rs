@@ -27,7 +27,8 @@ fn family() -> Family {
     Family::Boost(BoostSettings { rounds_max: 100, depth_max: 6, validation_share: 0.0, ..BoostSettings::default() })
 }
 
-/// Takes the transactions in, learns [`family`] from them, and keeps the model whatever its quality.
+/// Takes the transactions in, learns from them, and keeps the model whatever its quality. It has the trees of [`family`]; its
+/// threshold and card are those of the run, which searched for others: what it takes to ask it does not depend on them.
 pub fn learn(
     app: &App,
     registry: &Registry,

@@ -23,6 +23,8 @@ pub const FEATURES_MAX: usize = 1 << (32 - LEFT_BITS);
 const LANES: usize = 8;
 /// How many rows are taken through one tree while it is in the cache, and they with it.
 const BLOCK: usize = 64;
+/// Trees of so many levels are walked to the last one: to look after each step whether all have arrived costs a third more.
+const SHALLOW: usize = 8;
 /// A tree of one leaf, for a lane that has none.
 static STILL: [Node; 1] = [Node { threshold: f32::INFINITY, link: 0 }];
 
@@ -67,6 +69,8 @@ pub struct Trees {
     pub(super) width: usize,
     /// Where each tree starts, and where the last one ends.
     pub(super) starts: Vec<usize>,
+    /// Of each tree the steps from its root to its deepest leaf.
+    depths: Vec<usize>,
     pub(super) nodes: Vec<Node>,
     /// Of a leaf its output, of an inner node the mean over the training rows below it.
     pub(super) values: Vec<f32>,
@@ -74,10 +78,12 @@ pub struct Trees {
 
 impl Trees {
     pub fn new(width: usize) -> Self {
-        Self { width, starts: vec![0], nodes: Vec::new(), values: Vec::new() }
+        Self { width, starts: vec![0], depths: Vec::new(), nodes: Vec::new(), values: Vec::new() }
     }
 
+    /// Adds a tree whose children come after their parents.
     pub fn push(&mut self, nodes: Vec<Node>, values: Vec<f32>) {
+        self.depths.push(depth(&nodes));
         self.nodes.extend(nodes);
         self.values.extend(values);
         self.starts.push(self.nodes.len());
@@ -85,6 +91,7 @@ impl Trees {
 
     pub fn truncate(&mut self, trees: usize) {
         self.starts.truncate(trees + 1);
+        self.depths.truncate(trees);
         let end = self.starts.last().copied().unwrap_or(0);
         self.nodes.truncate(end);
         self.values.truncate(end);
@@ -110,23 +117,28 @@ impl Trees {
     /// The sum over all trees for one row.
     pub fn sum(&self, row: &[f32]) -> f64 {
         let mut sum = 0.0;
-        let mut starts = self.starts.as_slice();
-        while starts.len() > LANES {
-            let mut trees: [&[Node]; LANES] = [&[]; LANES];
-            for (tree, bounds) in trees.iter_mut().zip(starts.windows(2)) {
-                *tree = &self.nodes[bounds[0]..bounds[1]];
-            }
-            let leaves = walk_trees(trees, row);
-            for (start, leaf) in starts.iter().zip(leaves) {
+        for (starts, depths) in self.groups() {
+            let leaves = walk_trees(self.lanes(starts), depths, row, |_| ());
+            for (start, leaf) in starts.iter().zip(leaves).take(depths.len()) {
                 sum += f64::from(self.values[start + leaf]);
             }
-            starts = &starts[LANES..];
-        }
-        for bounds in starts.windows(2) {
-            let leaf = walk(&self.nodes[bounds[0]..bounds[1]], row);
-            sum += f64::from(self.values[bounds[0] + leaf]);
         }
         sum
+    }
+
+    /// Trees that are walked in step: where each starts and the last one ends, and their depths.
+    fn groups(&self) -> impl Iterator<Item = (&[usize], &[usize])> {
+        let groups = self.depths.chunks(LANES).enumerate();
+        groups.map(|(group, depths)| (&self.starts[group * LANES..][..=depths.len()], depths))
+    }
+
+    /// The trees of a group.
+    fn lanes(&self, starts: &[usize]) -> [&[Node]; LANES] {
+        let mut lanes: [&[Node]; LANES] = [&STILL; LANES];
+        for (lane, bounds) in lanes.iter_mut().zip(starts.windows(2)) {
+            *lane = &self.nodes[bounds[0]..bounds[1]];
+        }
+        lanes
     }
 
     /// The sums for many rows: added up in the order of [`Trees::sum`], so to the same bits.
@@ -155,13 +167,11 @@ impl Trees {
     }
 
     fn add_block(&self, rows: &[f32], sums: &mut [f64]) {
-        for bounds in self.starts.windows(2) {
-            let tree = &self.nodes[bounds[0]..bounds[1]];
-            let values = &self.values[bounds[0]..bounds[1]];
+        for ((tree, values), depth) in self.iter().zip(&self.depths) {
             let mut groups = sums.chunks_exact_mut(LANES);
             let mut rows = rows.chunks_exact(self.width * LANES);
             for (sums, rows) in groups.by_ref().zip(rows.by_ref()) {
-                for (sum, leaf) in sums.iter_mut().zip(walk_rows(tree, rows, self.width)) {
+                for (sum, leaf) in sums.iter_mut().zip(walk_rows(tree, *depth, rows, self.width)) {
                     *sum += f64::from(values[leaf]);
                 }
             }
@@ -176,18 +186,11 @@ impl Trees {
     pub fn contributions(&self, row: &[f32]) -> Contributions {
         let mut told = Contributions { base: 0.0, features: vec![0.0; self.width] };
         let mut steps: Vec<[usize; LANES]> = Vec::new();
-        let mut starts = self.starts.as_slice();
-        while let Some((first, rest)) = starts.split_first()
-            && !rest.is_empty()
-        {
-            let count = rest.len().min(LANES);
-            let mut trees: [&[Node]; LANES] = [&STILL; LANES];
-            for (tree, bounds) in trees.iter_mut().zip(starts.windows(2)) {
-                *tree = &self.nodes[bounds[0]..bounds[1]];
-            }
+        for (starts, depths) in self.groups() {
             steps.clear();
-            walk_trees_by(trees, row, |at| steps.push(*at));
-            for (lane, start) in std::iter::once(first).chain(rest).take(count).enumerate() {
+            let leaves = walk_trees(self.lanes(starts), depths, row, |at| steps.push(*at));
+            steps.push(leaves);
+            for (lane, start) in starts.iter().take(depths.len()).enumerate() {
                 told.base += f64::from(self.values[*start]);
                 for step in steps.windows(2) {
                     let (at, next) = (start + step[0][lane], start + step[1][lane]);
@@ -198,10 +201,21 @@ impl Trees {
                     told.features[feature] += f64::from(self.values[next]) - f64::from(self.values[at]);
                 }
             }
-            starts = &starts[count..];
         }
         told
     }
+}
+
+/// Steps from the root to the deepest leaf.
+fn depth(nodes: &[Node]) -> usize {
+    let mut depths = vec![0; nodes.len()];
+    for (at, node) in nodes.iter().enumerate() {
+        let (left, below) = (node.left(), depths[at] + 1);
+        if left != at {
+            depths[left..left + 2].fill(below);
+        }
+    }
+    depths.into_iter().max().unwrap_or(0)
 }
 
 fn walk(tree: &[Node], row: &[f32]) -> usize {
@@ -215,43 +229,48 @@ fn walk(tree: &[Node], row: &[f32]) -> usize {
     }
 }
 
+/// `each` is told where all walks are, before each step.
 #[inline]
-fn walk_trees(trees: [&[Node]; LANES], row: &[f32]) -> [usize; LANES] {
-    walk_trees_by(trees, row, |_| ())
-}
-
-/// `each` is told where all walks are before the first step and after every one.
-#[inline]
-fn walk_trees_by(trees: [&[Node]; LANES], row: &[f32], mut each: impl FnMut(&[usize; LANES])) -> [usize; LANES] {
-    let mut at = [0; LANES];
-    loop {
-        each(&at);
-        let mut moved = 0;
-        for (at, tree) in at.iter_mut().zip(trees) {
-            let next = tree[*at].next(row);
-            moved |= next ^ *at;
-            *at = next;
-        }
-        if moved == 0 {
-            return at;
-        }
-    }
+fn walk_trees(
+    trees: [&[Node]; LANES],
+    depths: &[usize],
+    row: &[f32],
+    mut each: impl FnMut(&[usize; LANES]),
+) -> [usize; LANES] {
+    let deepest = depths.iter().copied().max().unwrap_or(0);
+    in_step(deepest, |at| {
+        each(at);
+        let lanes = at.iter_mut().zip(trees);
+        lanes.fold(0, |moved, (at, tree)| moved | go(at, tree[*at].next(row)))
+    })
 }
 
 #[inline]
-fn walk_rows(tree: &[Node], rows: &[f32], width: usize) -> [usize; LANES] {
+fn walk_rows(tree: &[Node], depth: usize, rows: &[f32], width: usize) -> [usize; LANES] {
+    in_step(depth, |at| {
+        let lanes = at.iter_mut().zip(rows.chunks_exact(width));
+        lanes.fold(0, |moved, (at, row)| moved | go(at, tree[*at].next(row)))
+    })
+}
+
+/// 0 when that is where it was.
+#[inline]
+fn go(at: &mut usize, to: usize) -> usize {
+    std::mem::replace(at, to) ^ to
+}
+
+/// Takes walks to their leaves, which are so many steps away at most. A step gives 0 when nobody moved.
+#[inline]
+fn in_step(depth: usize, mut step: impl FnMut(&mut [usize; LANES]) -> usize) -> [usize; LANES] {
     let mut at = [0; LANES];
-    loop {
-        let mut moved = 0;
-        for (at, row) in at.iter_mut().zip(rows.chunks_exact(width)) {
-            let next = tree[*at].next(row);
-            moved |= next ^ *at;
-            *at = next;
+    if depth <= SHALLOW {
+        for _ in 0..depth {
+            step(&mut at);
         }
-        if moved == 0 {
-            return at;
-        }
+    } else {
+        while step(&mut at) != 0 {}
     }
+    at
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@ use crate::telemetry::Metrics;
 
 /// With so much to store it is not waited for longer.
 const STORE_BYTES: usize = 16 << 20;
+/// A lake that took none is not asked more often.
+const RETRY: Duration = Duration::from_millis(100);
 
 pub(super) struct Storer {
     place: ReceiptPlace,
@@ -46,13 +48,12 @@ impl Storer {
 
     /// Until nobody makes rows any more.
     pub fn run(mut self) {
-        let mut due_us = self.clock.now_us() + micros(self.place.every);
+        let mut due_us = self.due_us();
         loop {
             let left = u64::try_from(due_us - self.clock.now_us()).unwrap_or(0);
             match self.made.recv_timeout(Duration::from_micros(left)) {
                 Ok(rows) => {
                     self.unstored.push(rows);
-                    // A lake that takes none is not asked more often.
                     if self.has_failed || self.bytes.load(Ordering::Relaxed) < STORE_BYTES {
                         continue;
                     }
@@ -61,7 +62,7 @@ impl Storer {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             self.store();
-            due_us = self.clock.now_us() + micros(self.place.every);
+            due_us = self.due_us();
         }
         self.store();
         let lost = rows(&self.unstored);
@@ -69,6 +70,12 @@ impl Storer {
             tracing::error!(receipts = lost, "the process ends before they could be stored");
             self.metrics.receipts("lost", lost);
         }
+    }
+
+    /// When it is stored next.
+    fn due_us(&self) -> i64 {
+        let wait = if self.has_failed { self.place.every.max(RETRY) } else { self.place.every };
+        self.clock.now_us().saturating_add(micros(wait))
     }
 
     /// What the store does not take now is tried again.

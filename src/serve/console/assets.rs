@@ -1,11 +1,12 @@
 //! The page: files that are part of the binary. All of it comes from here.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use std::sync::Arc;
 
 use super::super::{Problem, ServeState};
 

@@ -1,11 +1,12 @@
 //! Models: versions, how good they are, their aliases; promote and rollback.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::sync::Arc;
 
 use super::super::body::{self, BodyKind};
 use super::super::{Problem, ServeState};

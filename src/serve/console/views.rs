@@ -1,11 +1,12 @@
 //! What the page shows of the ledger, of what was refused, and of drift.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::sync::Arc;
 
 use super::super::{Problem, ServeState};
 use super::asking::Question;
