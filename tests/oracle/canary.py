@@ -36,7 +36,8 @@ def main() -> None:
     parser.add_argument("--body")
     parser.add_argument("--pid", type=int)
     parser.add_argument("--lake")
-    parser.add_argument("--shed", type=int)
+    parser.add_argument("--shed", type=int, help="transactions that nobody was asked about in the shadow")
+    parser.add_argument("--without", type=int, help="decisions whose receipts were shed or lost")
     args = parser.parse_args()
     globals()[args.what](args)
 
@@ -153,15 +154,19 @@ def kept(args):
     rows = [row for row in rows if row["transaction_id"].startswith("canary-")]
     by_id = {row["prediction_id"]: row for row in rows}
     assert len(by_id) == len(rows), "an id stands twice"
-    roles = collections.Counter(row["role"] for row in rows)
+    roles, absent = collections.Counter(row["role"] for row in rows), 0
     for row in rows:
         assert (row["shadow_of"] is not None) == (row["role"] == "shadow"), row
         if row["role"] == "shadow":
-            of = by_id[row["shadow_of"]]
+            of = by_id.get(row["shadow_of"])
+            if of is None:
+                absent += 1
+                continue
             assert (of["role"], of["transaction_id"], of["sent"]) == ("champion", row["transaction_id"], row["sent"]), (row, of)
         if row["role"] in ("shadow", "challenger"):
             assert row["model_version"] == args.challenger, row
-    assert roles["shadow"] + args.shed == roles["champion"], (roles, args.shed)
+    assert absent <= args.without, f"{absent} answers have a shadow and no receipt, and {args.without} receipts were shed"
+    assert abs(roles["shadow"] + args.shed - roles["champion"]) <= args.without, (roles, args.shed, args.without)
     assert min(roles[role] for role in ("champion", "challenger", "pinned", "shadow")) > 100, roles
     # What a version says does not depend on its role.
     said = collections.defaultdict(set)

@@ -192,13 +192,14 @@ done
 [ "$(shadows shadow)" -eq "$(shadows champion)" ] || die "after a minute the shadow was asked $(shadows shadow) times, the champion $(shadows champion) times"
 status 200 --cacert "$WORK/certificate.pem" "$URL/metrics"
 shed="$(awk '/^assay_shadow_shed_total/ { print $2 }' "$WORK/answer")"
+without="$(awk '/^assay_receipts_total\{outcome="(shed|lost)"\}/ { n += $2 } END { print n + 0 }' "$WORK/answer")"
 for line in "assay_role_version_info{model=\"fraud\",role=\"champion\",version=\"$CHAMPION\"} 1" \
   "assay_role_version_info{model=\"fraud\",role=\"challenger\",version=\"$CHALLENGER\"} 1" "assay_challenger_share 0.3"; do
   grep -qF "$line" "$WORK/answer" || die "no $line in the metrics"
 done
 canary drain --share 0.3 --pid "$SERVER"
 finish "$SERVER" 20 canary
-mapfile -t KEPT < <("$PYTHON" "$ORACLE/canary.py" kept --lake "$LAKE" --challenger "$CHALLENGER" --shed "$shed")
+mapfile -t KEPT < <("$PYTHON" "$ORACLE/canary.py" kept --lake "$LAKE" --challenger "$CHALLENGER" --shed "$shed" --without "$without")
 [ "${#KEPT[@]}" -eq 4 ] || die "what the lake keeps is not what was answered: ${KEPT[*]}"
 say "kept: ${KEPT[0]}"
 for id in "${KEPT[@]:1}"; do assay explain "$id" --lake "$LAKE" >"$WORK/explained" || { cat "$WORK/explained" >&2 && die "$id is not explained"; }; done
