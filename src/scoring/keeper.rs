@@ -22,7 +22,7 @@ use crate::telemetry::Metrics;
 const QUEUE_BYTES_MAX: usize = 64 << 20;
 /// Rows that the store has not taken yet may hold so much; what comes beyond it is lost and counted.
 const UNSTORED_BYTES_MAX: usize = 128 << 20;
-/// Rounds are made into rows after so long, or when so much waits: to wake a thread for each would cost more than they do.
+/// Rounds are made into rows after so long, or when so much waits; the thread is not woken for each.
 const GATHER: Duration = Duration::from_millis(50);
 const GATHER_BYTES: usize = 8 << 20;
 const GATHER_ROWS: usize = 8192;
@@ -84,8 +84,17 @@ impl Keeper {
         let done = Arc::new(AtomicBool::new(false));
         let (rows, made) = unbounded();
         let unstored = Arc::new(AtomicUsize::new(0));
-        let storer =
-            Storer::new(place, Arc::clone(&scorer.clock), made, Arc::clone(&unstored), Arc::clone(&metrics), handle);
+        let storer = Storer {
+            place,
+            clock: Arc::clone(&scorer.clock),
+            made,
+            bytes: Arc::clone(&unstored),
+            metrics: Arc::clone(&metrics),
+            handle,
+            lake: None,
+            unstored: Vec::new(),
+            has_failed: false,
+        };
         let storer = std::thread::Builder::new().name("assay-store".to_owned()).spawn(move || storer.run())?;
         let maker = Maker {
             scorer: Arc::clone(scorer),

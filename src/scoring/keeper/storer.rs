@@ -19,33 +19,23 @@ const STORE_BYTES: usize = 16 << 20;
 /// A lake that took none is not asked more often.
 const RETRY: Duration = Duration::from_millis(100);
 
+/// Stores what is made.
 pub(super) struct Storer {
-    place: ReceiptPlace,
-    clock: Arc<dyn Clock>,
-    made: Receiver<RecordBatch>,
+    pub place: ReceiptPlace,
+    pub clock: Arc<dyn Clock>,
+    pub made: Receiver<RecordBatch>,
     /// Bytes of rows that were made and are not stored.
-    bytes: Arc<AtomicUsize>,
-    metrics: Arc<Metrics>,
-    handle: Handle,
+    pub bytes: Arc<AtomicUsize>,
+    pub metrics: Arc<Metrics>,
+    pub handle: Handle,
     /// Opened by the first rows that go there.
-    lake: Option<Lake>,
+    pub lake: Option<Lake>,
     /// Rows that are not in the lake yet.
-    unstored: Vec<RecordBatch>,
-    has_failed: bool,
+    pub unstored: Vec<RecordBatch>,
+    pub has_failed: bool,
 }
 
 impl Storer {
-    pub fn new(
-        place: ReceiptPlace,
-        clock: Arc<dyn Clock>,
-        made: Receiver<RecordBatch>,
-        bytes: Arc<AtomicUsize>,
-        metrics: Arc<Metrics>,
-        handle: Handle,
-    ) -> Self {
-        Self { place, clock, made, bytes, metrics, handle, lake: None, unstored: Vec::new(), has_failed: false }
-    }
-
     /// Until nobody makes rows any more.
     pub fn run(mut self) {
         let mut due_us = self.due_us();
