@@ -4,11 +4,11 @@ use arrow::array::{Array, AsArray, BooleanBufferBuilder, RecordBatch, RecordBatc
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use datafusion::common::{DFSchema, ToDFSchema};
+use datafusion::common::{DFSchemaRef, ToDFSchema};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
-use datafusion::physical_expr::PhysicalExpr;
 
+use super::expression::Expression;
 use super::rows::check_expression;
 use super::silver::EVENT_TIME_PRESENT;
 use super::{Expectation, OnFail, References, SqlFileError, TableDef, Told, planning};
@@ -28,7 +28,7 @@ pub(super) struct Checks {
 struct Check {
     name: String,
     on_fail: OnFail,
-    expression: Arc<dyn PhysicalExpr>,
+    expression: Expression,
 }
 
 /// What one expectation says of a batch.
@@ -53,8 +53,9 @@ impl Checks {
         let columns = Arc::new(Schema::new(fields.cloned().collect::<Vec<_>>()));
         let session = planning::session(references);
         let state = session.state();
-        let named = Arc::clone(&columns).to_dfschema().map_err(|error| SqlFileError::in_sql(&def.file, 1, &error))?;
-        let checks = def.expectations.iter().map(|expectation| compile(def, expectation, &state, &named));
+        let named =
+            Arc::clone(&columns).to_dfschema_ref().map_err(|error| SqlFileError::in_sql(&def.file, 1, &error))?;
+        let checks = def.expectations.iter().map(|expectation| compile(def, expectation, &state, &named, references));
         // Without a quarantine there is nowhere to go for a row that windows and partitions cannot place.
         let on_fail = if def.quarantine.is_some() { OnFail::Quarantine } else { OnFail::Fail };
         let event_time = def.event_time.as_deref().and_then(|name| result.column_with_name(name));
@@ -64,6 +65,12 @@ impl Checks {
             from_source,
             event_time: event_time.map(|(index, _)| (index, on_fail)),
         })
+    }
+
+    /// Those for which DataFusion is needed however few the rows are.
+    #[cfg(test)]
+    pub(super) fn slow(&self) -> Vec<&str> {
+        self.checks.iter().filter(|check| !check.expression.is_quick()).map(|check| check.name.as_str()).collect()
     }
 
     /// One outcome for each expectation, in the order of the header, then the built-in one.
@@ -106,26 +113,27 @@ fn compile(
     def: &TableDef,
     expectation: &Expectation,
     state: &SessionState,
-    columns: &DFSchema,
+    columns: &DFSchemaRef,
+    references: &Arc<References>,
 ) -> Result<Check, SqlFileError> {
     let Expectation { name, check, on_fail, line } = expectation;
     let refuse = |problem: String| SqlFileError::new(&def.file, *line, format!("expectation `{name}`: {problem}"));
     let planner = |error: DataFusionError| refuse(Told::new(&error).problem);
     let logical = state.create_logical_expr(check, columns).map_err(planner)?;
     check_expression(&logical).map_err(refuse)?;
+    let logical = planning::simplified(state, logical, Arc::clone(columns)).map_err(planner)?;
     let expression = state.create_physical_expr(logical, columns).map_err(planner)?;
     let kind = expression.data_type(columns.as_arrow()).map_err(planner)?;
     if kind != DataType::Boolean {
         return Err(refuse(format!("the check gives a {kind}, not true or false")));
     }
+    let expression = Expression::new(expression, columns.as_arrow(), references).map_err(planner)?;
     Ok(Check { name: name.clone(), on_fail: *on_fail, expression })
 }
 
 /// The rows for which the check is true: not false, not NULL, not in error. `None` when that is all of them.
-fn holds(expression: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Option<BooleanBuffer> {
-    let rows = batch.num_rows();
-    let computed = expression.evaluate(batch).and_then(|value| value.into_array(rows));
-    let Ok(computed) = computed else { return Some(holds_by_halves(expression, batch)) };
+fn holds(expression: &Expression, batch: &RecordBatch) -> Option<BooleanBuffer> {
+    let Ok(computed) = expression.evaluate(batch) else { return Some(holds_by_halves(expression, batch)) };
     let computed = computed.as_boolean_opt()?;
     match computed.nulls() {
         None => Some(computed.values().clone()),
@@ -133,7 +141,7 @@ fn holds(expression: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Option<Bool
     }
 }
 
-fn holds_by_halves(expression: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> BooleanBuffer {
+fn holds_by_halves(expression: &Expression, batch: &RecordBatch) -> BooleanBuffer {
     let rows = batch.num_rows();
     if rows <= 1 {
         return BooleanBuffer::new_unset(rows);

@@ -26,6 +26,12 @@ use super::event_time::parse_event_time;
 use super::money::{PRECISION, SCALE, hundredths};
 use crate::domain::schema;
 
+pub(super) const EVENT_TIME: &str = "event_time";
+pub(super) const MONEY: &str = "money";
+pub(super) const BEFORE_LAST: &str = "before_last";
+pub(super) const AFTER_LAST: &str = "after_last";
+pub(super) const IS_LISTED: &str = "is_listed";
+
 /// Makes the functions known to a session.
 pub fn register(session: &SessionContext, references: &Arc<References>) {
     for function in all(references) {
@@ -42,10 +48,10 @@ pub fn all(references: &Arc<References>) -> Vec<ScalarUDF> {
         create_udf(name, arguments, result, Volatility::Immutable, Arc::new(run))
     };
     vec![
-        function("event_time", vec![text()], schema::timestamp(), event_time),
-        function("money", vec![DataType::Float64], decimal, money),
-        function("before_last", vec![text(), text()], text(), |args| cut(args, |(before, _)| before)),
-        function("after_last", vec![text(), text()], text(), |args| cut(args, |(_, after)| after)),
+        function(EVENT_TIME, vec![text()], schema::timestamp(), event_time),
+        function(MONEY, vec![DataType::Float64], decimal, money),
+        function(BEFORE_LAST, vec![text(), text()], text(), |args| cut(args, Side::Before)),
+        function(AFTER_LAST, vec![text(), text()], text(), |args| cut(args, Side::After)),
         ScalarUDF::new_from_impl(IsListed::new(Arc::clone(references))),
     ]
 }
@@ -66,24 +72,38 @@ fn money(arguments: &[ColumnarValue]) -> Result<ColumnarValue> {
     })
 }
 
+/// A side of a separator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Before,
+    After,
+}
+
+impl Side {
+    /// What stands on this side of the last separator, trimmed; `None` unless both sides hold text.
+    pub(super) fn of<'a>(self, text: &'a str, separator: &str) -> Option<&'a str> {
+        let mut chars = separator.chars();
+        let (before, after) = match (chars.next(), chars.next()) {
+            // One character is found far faster than a text.
+            (Some(single), None) => text.rsplit_once(single),
+            _ => text.rsplit_once(separator),
+        }?;
+        let (before, after) = (before.trim(), after.trim());
+        let side = if self == Self::Before { before } else { after };
+        (!before.is_empty() && !after.is_empty()).then_some(side)
+    }
+}
+
 /// One side of the last separator of each text.
-fn cut(arguments: &[ColumnarValue], side: for<'a> fn((&'a str, &'a str)) -> &'a str) -> Result<ColumnarValue> {
+fn cut(arguments: &[ColumnarValue], side: Side) -> Result<ColumnarValue> {
     let Some(ColumnarValue::Scalar(ScalarValue::Utf8(Some(separator)))) = arguments.get(1) else {
         return plan_err!("the separator must be a literal text");
     };
-    let mut chars = separator.chars();
-    // One character is found far faster than a text.
-    let single = chars.next().filter(|_| chars.next().is_none());
     mapped(arguments, |texts| {
         let texts = strings(texts)?;
         let mut sides = StringBuilder::with_capacity(texts.len(), texts.value_data().len());
         for text in texts {
-            let parts = text.and_then(|text| match single {
-                Some(single) => text.rsplit_once(single),
-                None => text.rsplit_once(separator.as_str()),
-            });
-            let parts = parts.map(|(before, after)| (before.trim(), after.trim()));
-            sides.append_option(parts.filter(|(before, after)| !before.is_empty() && !after.is_empty()).map(side));
+            sides.append_option(text.and_then(|text| side.of(text, separator)));
         }
         Ok(Arc::new(sides.finish()))
     })
@@ -131,7 +151,7 @@ impl IsListed {
 
 impl ScalarUDFImpl for IsListed {
     fn name(&self) -> &'static str {
-        "is_listed"
+        IS_LISTED
     }
 
     fn signature(&self) -> &Signature {

@@ -14,6 +14,7 @@ mod definition;
 mod duration;
 mod error;
 mod event_time;
+mod expression;
 pub mod functions;
 mod key_hash;
 mod lineage;

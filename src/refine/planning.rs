@@ -5,11 +5,14 @@ use std::task::{Context, Poll, Waker};
 
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::MemorySchemaProvider;
-use datafusion::common::TableReference;
+use datafusion::common::{DFSchemaRef, TableReference};
 use datafusion::datasource::TableProvider;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::error::{DataFusionError, Result};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use super::{References, SqlFileError, TableDef, functions};
@@ -32,6 +35,16 @@ pub(super) fn plan(session: &SessionContext, def: &TableDef, source: &SchemaRef)
     register(session, &def.source, Arc::new(EmptyTable::new(Arc::clone(source)))).map_err(in_sql)?;
     let state = session.state();
     ready(state.create_logical_plan(&def.sql)).map_err(in_sql)
+}
+
+/// An expression over these columns, simplified: some functions, `coalesce` among them, cannot be computed as written.
+pub(super) fn simplified(state: &SessionState, expression: Expr, columns: DFSchemaRef) -> Result<Expr> {
+    let context = SimplifyContext::builder()
+        .with_schema(Arc::clone(&columns))
+        .with_config_options(Arc::clone(state.config_options()))
+        .build();
+    let simplifier = ExprSimplifier::new(context);
+    simplifier.simplify(simplifier.coerce(expression, &columns)?)
 }
 
 /// Makes a table known as `layer.name`, in the place of an earlier one.

@@ -1,5 +1,3 @@
-mod settled;
-
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
@@ -9,9 +7,8 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::{DataFusionError, Result as PlanResult};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
-use datafusion::physical_expr::PhysicalExpr;
 
-use self::settled::settle;
+use super::expression::Expression;
 use super::{Mode, References, RefineError, SqlFileError, TableDef, planning};
 use crate::domain::schema;
 
@@ -34,7 +31,7 @@ pub struct RowsTable {
 /// One projection. What several expressions share was moved to the stage before by the optimiser.
 #[derive(Debug, Clone)]
 struct Stage {
-    expressions: Vec<Arc<dyn PhysicalExpr>>,
+    expressions: Vec<Expression>,
     schema: SchemaRef,
 }
 
@@ -58,8 +55,13 @@ impl RowsTable {
         check_shape(&plan).map_err(at_sql)?;
         let state = session.state();
         let plan = state.optimize(&plan).map_err(in_sql)?;
-        let mut compiler =
-            Compiler { state: &state, columns: Vec::new(), scanned: Arc::clone(source), stages: Vec::new() };
+        let mut compiler = Compiler {
+            state: &state,
+            references,
+            columns: Vec::new(),
+            scanned: Arc::clone(source),
+            stages: Vec::new(),
+        };
         compiler.compile(&plan).map_err(in_sql)?;
         let Compiler { columns, scanned, stages, .. } = compiler;
         let last = stages.last().map_or(&scanned, |stage| &stage.schema);
@@ -154,8 +156,8 @@ impl RowsTable {
         let columns = self.columns.iter().filter_map(|index| input.columns().get(*index).cloned()).collect();
         let mut batch = build(&self.scanned, columns, rows)?;
         for stage in &self.stages {
-            let evaluate = |expression: &Arc<dyn PhysicalExpr>| expression.evaluate(&batch)?.into_array(rows);
-            let columns = stage.expressions.iter().map(evaluate).collect::<PlanResult<_>>()?;
+            let columns = stage.expressions.iter().map(|expression| expression.evaluate(&batch));
+            let columns = columns.collect::<PlanResult<_>>()?;
             batch = build(&stage.schema, columns, rows)?;
         }
         if self.is_of_lake {
@@ -186,6 +188,7 @@ fn build(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> PlanResult<
 /// Cuts an optimised plan into stages, from the scan upwards.
 struct Compiler<'a> {
     state: &'a SessionState,
+    references: &'a Arc<References>,
     columns: Vec<usize>,
     scanned: SchemaRef,
     stages: Vec<Stage>,
@@ -210,7 +213,7 @@ impl Compiler<'_> {
                     let physical = self.state.create_physical_expr(expression.clone(), projection.input.schema())?;
                     let nullable = physical.nullable(&below)?;
                     fields.push(Field::new(field.name(), physical.data_type(&below)?, nullable));
-                    expressions.push(settle(physical, &below)?);
+                    expressions.push(Expression::new(physical, &below, self.references)?);
                 }
                 self.stages.push(Stage { expressions, schema: Arc::new(Schema::new(fields)) });
                 Ok(())

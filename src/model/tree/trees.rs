@@ -27,6 +27,7 @@ const BLOCK: usize = 64;
 const SHALLOW: usize = 8;
 /// A tree of one leaf, for a lane that has none.
 static STILL: [Node; 1] = [Node { threshold: f32::INFINITY, link: 0 }];
+static STILL_VALUES: [f32; 1] = [0.0];
 
 impl Node {
     pub fn leaf(index: usize) -> Self {
@@ -118,7 +119,7 @@ impl Trees {
     pub fn sum(&self, row: &[f32]) -> f64 {
         let mut sum = 0.0;
         for (starts, depths) in self.groups() {
-            let leaves = walk_trees(self.lanes(starts), depths, row, |_| ());
+            let leaves = walk_trees(self.lanes(starts), depths, row);
             for (start, leaf) in starts.iter().zip(leaves).take(depths.len()) {
                 sum += f64::from(self.values[start + leaf]);
             }
@@ -184,25 +185,32 @@ impl Trees {
     /// What each step on the way to the leaves adds to the mean, by the feature that the step asked for (the method of
     /// Saabas): a pass over the trees, where exact Shapley values would cost a thousand times as much.
     pub fn contributions(&self, row: &[f32]) -> Contributions {
-        let mut told = Contributions { base: 0.0, features: vec![0.0; self.width] };
-        let mut steps: Vec<[usize; LANES]> = Vec::new();
+        // Lane by lane, and added up at the end: in one sum each step would wait for the one before.
+        let mut parts = vec![[0.0; LANES]; self.width];
+        let mut base = 0.0;
         for (starts, depths) in self.groups() {
-            steps.clear();
-            let leaves = walk_trees(self.lanes(starts), depths, row, |at| steps.push(*at));
-            steps.push(leaves);
-            for (lane, start) in starts.iter().take(depths.len()).enumerate() {
-                told.base += f64::from(self.values[*start]);
-                for step in steps.windows(2) {
-                    let (at, next) = (start + step[0][lane], start + step[1][lane]);
-                    if at == next {
-                        break;
-                    }
-                    let feature = self.nodes[at].feature();
-                    told.features[feature] += f64::from(self.values[next]) - f64::from(self.values[at]);
-                }
+            let trees = self.lanes(starts);
+            let mut values: [&[f32]; LANES] = [&STILL_VALUES; LANES];
+            for (lane, bounds) in values.iter_mut().zip(starts.windows(2)) {
+                *lane = &self.values[bounds[0]..bounds[1]];
             }
+            let mut means = values.map(|values| f64::from(values[0]));
+            means.iter().for_each(|mean| base += mean);
+            in_step(deepest(depths), |at| {
+                let mut moved = 0;
+                for lane in 0..LANES {
+                    let node = trees[lane][at[lane]];
+                    let next = node.next(row);
+                    let mean = f64::from(values[lane][next]);
+                    // Of a leaf that is nothing: it leads to itself.
+                    parts[node.feature()][lane] += mean - means[lane];
+                    means[lane] = mean;
+                    moved |= go(&mut at[lane], next);
+                }
+                moved
+            });
         }
-        told
+        Contributions { base, features: parts.iter().map(|lanes| lanes.iter().sum()).collect() }
     }
 }
 
@@ -229,17 +237,13 @@ fn walk(tree: &[Node], row: &[f32]) -> usize {
     }
 }
 
-/// `each` is told where all walks are, before each step.
+fn deepest(depths: &[usize]) -> usize {
+    depths.iter().copied().max().unwrap_or(0)
+}
+
 #[inline]
-fn walk_trees(
-    trees: [&[Node]; LANES],
-    depths: &[usize],
-    row: &[f32],
-    mut each: impl FnMut(&[usize; LANES]),
-) -> [usize; LANES] {
-    let deepest = depths.iter().copied().max().unwrap_or(0);
-    in_step(deepest, |at| {
-        each(at);
+fn walk_trees(trees: [&[Node]; LANES], depths: &[usize], row: &[f32]) -> [usize; LANES] {
+    in_step(deepest(depths), |at| {
         let lanes = at.iter_mut().zip(trees);
         lanes.fold(0, |moved, (at, tree)| moved | go(at, tree[*at].next(row)))
     })

@@ -2,6 +2,7 @@ use arrow::array::{AsArray, Int64Array, StringArray, TimestampNanosecondArray};
 use arrow::datatypes::{Int64Type, TimeUnit};
 
 use super::*;
+use crate::refine::checks::Checks;
 use crate::refine::parse;
 use crate::refine::testing::{Sent, bronze, bronze_schema, definition, references, shown};
 
@@ -136,6 +137,45 @@ fn what_expressions_share_is_computed_once() {
     let shown = table.stages.iter().flat_map(|stage| &stage.expressions).map(ToString::to_string).collect::<Vec<_>>();
     let mentions = shown.iter().map(|text| text.matches("event_time(").count()).sum::<usize>();
     assert_eq!(mentions, 1, "{shown:#?}");
+}
+
+#[test]
+fn shipped_sql_is_known_row_by_row() {
+    let silver = RowsTable::compile(&definition("silver.transactions"), &bronze_schema(), &references()).unwrap();
+    let count = |name: &str| Arc::new(Field::new(name, DataType::Int64, true));
+    let scored = silver.schema().fields().iter().cloned().chain([count("user_transactions_30m")]);
+    let features = definition("silver.transaction_features");
+    let double = |name: &str| Arc::new(Field::new(name, DataType::Float64, true));
+    let featured = silver.schema().fields().iter().cloned();
+    let featured = featured.chain(features.features.iter().map(|feature| double(&feature.column)));
+    let scored: SchemaRef = Arc::new(Schema::new(scored.collect::<Vec<_>>()));
+    let featured: SchemaRef = Arc::new(Schema::new(featured.collect::<Vec<_>>()));
+    let scores = RowsTable::compile(&definition("gold.fraud_scores"), &scored, &references()).unwrap();
+    let features = RowsTable::compile(&features, &featured, &references()).unwrap();
+    let def = definition("silver.transactions");
+    let checks = Checks::compile(&def, silver.schema(), &bronze_schema(), &references()).unwrap();
+    assert_eq!(checks.slow(), [""; 0]);
+    for table in [silver, scores, features] {
+        let unknown = table.stages.iter().flat_map(|stage| &stage.expressions).filter(|known| !known.is_quick());
+        assert_eq!(unknown.map(ToString::to_string).collect::<Vec<_>>(), [""; 0], "{}", table.table);
+    }
+}
+
+#[test]
+fn few_rows_and_many_give_the_same() {
+    let table = RowsTable::compile(&definition("silver.transactions"), &bronze_schema(), &references()).unwrap();
+    let locations = ["Paris, France", "Iran", ",", "a, b, c", "", "x, "];
+    let sent = (0..300_u32).map(|number| Sent {
+        amount: [f64::NAN, 0.125, 1e300, f64::from(number) * 7.31][number as usize % 4],
+        at: ["2026-11-20T08:15:30Z", "soon", "1969-12-31T23:59:59.999999Z"][number as usize % 3].to_owned(),
+        location: locations[number as usize % locations.len()],
+        ..Sent::new(&number.to_string())
+    });
+    let input = bronze(&sent.collect::<Vec<_>>());
+    let whole = table.evaluate(&input).unwrap();
+    for row in 0..input.num_rows() {
+        assert_eq!(table.evaluate(&input.slice(row, 1)).unwrap(), whole.slice(row, 1));
+    }
 }
 
 #[test]

@@ -163,6 +163,14 @@ fn a_row_without_an_event_time_never_passes() {
 }
 
 #[test]
+fn a_check_may_use_what_is_computed_as_something_else() {
+    let mut refiner = refiner(|def| def.expectations[1].check = "coalesce(nullif(amount, 1), 2) > 1".into());
+    let input = bronze(&[Sent::new("a"), sent("b", |s| s.amount = 1.0), sent("c", |s| s.amount = 0.5)]);
+    let refined = refiner.refine(&input, &history()).unwrap();
+    assert_eq!(texts(&refined.silver, "transaction_id"), [Some("a".to_owned()), Some("b".to_owned())]);
+}
+
+#[test]
 fn a_check_that_cannot_be_computed_does_not_hold() {
     let dividing = |def: &mut TableDef| def.expectations[1].check = "100 / (user_id - 2) < 1000".to_owned();
     let input = bronze(&[sent("a", |s| s.user = 1), sent("b", |s| s.user = 2), sent("c", |s| s.user = 3)]);

@@ -1,0 +1,172 @@
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanBuilder, PrimitiveArray, PrimitiveBuilder, StringBuilder,
+};
+use arrow::datatypes::{
+    DataType, Date32Type, Decimal128Type, Float64Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType,
+};
+
+/// One value. Its type is known where it is used: whole numbers, instants and days are all integers.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Value<'a> {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Double(f64),
+    Decimal(i128),
+    Text(Cow<'a, str>),
+}
+
+/// DataFusion must be asked: it may say that there is no value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Unsure;
+
+impl<'a> Value<'a> {
+    pub(super) fn borrow(&'a self) -> Self {
+        match self {
+            Self::Text(text) => Self::Text(Cow::Borrowed(text)),
+            other => other.clone(),
+        }
+    }
+
+    /// `None` when one of them is NULL. Where NaN stands is for DataFusion to say.
+    pub(super) fn compare(&self, other: &Self) -> Result<Option<Ordering>, Unsure> {
+        Ok(Some(match (self, other) {
+            (Self::Null, _) | (_, Self::Null) => return Ok(None),
+            (Self::Int(one), Self::Int(other)) => one.cmp(other),
+            (Self::Decimal(one), Self::Decimal(other)) => one.cmp(other),
+            (Self::Text(one), Self::Text(other)) => one.cmp(other),
+            (Self::Double(one), Self::Double(other)) => one.partial_cmp(other).ok_or(Unsure)?,
+            (Self::Bool(one), Self::Bool(other)) => one.cmp(other),
+            _ => return Err(Unsure),
+        }))
+    }
+
+    /// `None` is NULL.
+    pub(super) fn truth(&self) -> Result<Option<bool>, Unsure> {
+        match self {
+            Self::Null => Ok(None),
+            Self::Bool(truth) => Ok(Some(*truth)),
+            _ => Err(Unsure),
+        }
+    }
+}
+
+impl From<Option<bool>> for Value<'_> {
+    fn from(truth: Option<bool>) -> Self {
+        truth.map_or(Self::Null, Self::Bool)
+    }
+}
+
+/// Whether values of this type can be read and made here.
+pub(super) fn is_known(kind: &DataType) -> bool {
+    match kind {
+        DataType::Boolean
+        | DataType::Int32
+        | DataType::Int64
+        | DataType::Float64
+        | DataType::Decimal128(_, _)
+        | DataType::Utf8
+        | DataType::Date32 => true,
+        // Of other time zones the parts of an instant would need their rules.
+        DataType::Timestamp(TimeUnit::Microsecond, Some(zone)) => zone.as_ref() == "UTC",
+        _ => false,
+    }
+}
+
+/// The value of a row of a column of this type.
+pub(super) fn read<'a>(column: &'a dyn Array, kind: &DataType, row: usize) -> Result<Value<'a>, Unsure> {
+    fn primitive<T: ArrowPrimitiveType>(column: &dyn Array, row: usize) -> Result<T::Native, Unsure> {
+        Ok(column.as_primitive_opt::<T>().ok_or(Unsure)?.value(row))
+    }
+    if row >= column.len() {
+        return Err(Unsure);
+    }
+    if column.is_null(row) {
+        return Ok(Value::Null);
+    }
+    Ok(match kind {
+        DataType::Boolean => Value::Bool(column.as_boolean_opt().ok_or(Unsure)?.value(row)),
+        DataType::Int32 => Value::Int(primitive::<Int32Type>(column, row)?.into()),
+        DataType::Int64 => Value::Int(primitive::<Int64Type>(column, row)?),
+        DataType::Date32 => Value::Int(primitive::<Date32Type>(column, row)?.into()),
+        DataType::Timestamp(_, _) => Value::Int(primitive::<TimestampMicrosecondType>(column, row)?),
+        DataType::Float64 => Value::Double(primitive::<Float64Type>(column, row)?),
+        DataType::Decimal128(_, _) => Value::Decimal(primitive::<Decimal128Type>(column, row)?),
+        DataType::Utf8 => Value::Text(Cow::Borrowed(column.as_string_opt::<i32>().ok_or(Unsure)?.value(row))),
+        _ => return Err(Unsure),
+    })
+}
+
+/// A column of this type; `None` when a value is not sure, or is none of this type.
+pub(super) fn array<'a>(
+    kind: &DataType,
+    values: impl Iterator<Item = Result<Value<'a>, Unsure>>,
+    rows: usize,
+) -> Option<ArrayRef> {
+    Some(match kind {
+        DataType::Boolean => {
+            let mut built = BooleanBuilder::with_capacity(rows);
+            for value in values {
+                built.append_option(value.ok()?.truth().ok()?);
+            }
+            Arc::new(built.finish())
+        }
+        DataType::Int32 => Arc::new(primitives::<Int32Type>(kind, values, rows, narrow)?),
+        DataType::Date32 => Arc::new(primitives::<Date32Type>(kind, values, rows, narrow)?),
+        DataType::Int64 => Arc::new(primitives::<Int64Type>(kind, values, rows, whole)?),
+        DataType::Timestamp(_, _) => Arc::new(primitives::<TimestampMicrosecondType>(kind, values, rows, whole)?),
+        DataType::Float64 => Arc::new(primitives::<Float64Type>(kind, values, rows, |value| match value {
+            Value::Double(double) => Some(double),
+            _ => None,
+        })?),
+        DataType::Decimal128(_, _) => {
+            Arc::new(primitives::<Decimal128Type>(kind, values, rows, |value| match value {
+                Value::Decimal(decimal) => Some(decimal),
+                _ => None,
+            })?)
+        }
+        DataType::Utf8 => {
+            let mut built = StringBuilder::with_capacity(rows, rows * 16);
+            for value in values {
+                match value.ok()? {
+                    Value::Null => built.append_null(),
+                    Value::Text(text) => built.append_value(text),
+                    _ => return None,
+                }
+            }
+            Arc::new(built.finish())
+        }
+        _ => return None,
+    })
+}
+
+fn primitives<'a, T: ArrowPrimitiveType>(
+    kind: &DataType,
+    values: impl Iterator<Item = Result<Value<'a>, Unsure>>,
+    rows: usize,
+    native: fn(Value<'a>) -> Option<T::Native>,
+) -> Option<PrimitiveArray<T>> {
+    let mut built = PrimitiveBuilder::<T>::with_capacity(rows).with_data_type(kind.clone());
+    for value in values {
+        match value.ok()? {
+            Value::Null => built.append_null(),
+            value => built.append_value(native(value)?),
+        }
+    }
+    Some(built.finish())
+}
+
+fn whole(value: Value<'_>) -> Option<i64> {
+    match value {
+        Value::Int(whole) => Some(whole),
+        _ => None,
+    }
+}
+
+fn narrow(value: Value<'_>) -> Option<i32> {
+    whole(value).and_then(|whole| i32::try_from(whole).ok())
+}
