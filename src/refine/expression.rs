@@ -19,22 +19,33 @@ use datafusion::physical_expr::expressions::Column;
 
 use self::node::Node;
 use self::settled::settle;
+use self::value::{Texts, Value};
 use super::References;
 
 /// So many rows are few: up to here a row at a time is the faster way.
-const FEW: usize = 16;
+const FEW: usize = 32;
 
 /// An expression, ready for batches of one schema.
 #[derive(Debug, Clone)]
 pub(super) struct Expression {
     by_column: Arc<dyn PhysicalExpr>,
-    by_row: Option<ByRow>,
+    quick: Option<Quick>,
+}
+
+/// What needs no DataFusion.
+#[derive(Debug, Clone)]
+enum Quick {
+    /// A column of the batch, however many its rows.
+    Column(usize),
+    /// Where the rows are few.
+    ByRow(ByRow),
 }
 
 #[derive(Debug, Clone)]
-struct ByRow {
-    node: Node,
-    kind: DataType,
+enum ByRow {
+    Value(Node, DataType),
+    /// The texts that are there, with this one between them.
+    Joined(String, Vec<Node>),
 }
 
 impl Expression {
@@ -45,11 +56,11 @@ impl Expression {
         schema: &Schema,
         references: &Arc<References>,
     ) -> Result<Self> {
-        // A column is there already.
-        let is_computed = !expression.is::<Column>();
-        let known = is_computed.then(|| compile::compile(expression.as_ref(), schema, references)).flatten();
-        let by_row = known.map(|(node, kind)| ByRow { node, kind });
-        Ok(Self { by_column: settle(expression, schema)?, by_row })
+        let quick = match expression.downcast_ref::<Column>() {
+            Some(column) => Some(Quick::Column(column.index())),
+            None => compile::compile(expression.as_ref(), schema, references).map(Quick::ByRow),
+        };
+        Ok(Self { by_column: settle(expression, schema)?, quick })
     }
 
     /// The value for each row.
@@ -57,14 +68,18 @@ impl Expression {
     /// # Errors
     /// When there is none for a row.
     pub(super) fn evaluate(&self, batch: &RecordBatch) -> Result<ArrayRef> {
-        let few = self.by_row.as_ref().filter(|_| batch.num_rows() <= FEW);
-        few.and_then(|by_row| by_row.evaluate(batch)).map_or_else(|| self.evaluate_by_column(batch), Ok)
+        let quick = match &self.quick {
+            Some(Quick::Column(index)) => batch.columns().get(*index).cloned(),
+            Some(Quick::ByRow(by_row)) if batch.num_rows() <= FEW => by_row.evaluate(batch),
+            _ => None,
+        };
+        quick.map_or_else(|| self.evaluate_by_column(batch), Ok)
     }
 
     /// Whether few rows need no DataFusion.
     #[cfg(test)]
     pub(super) fn is_quick(&self) -> bool {
-        self.by_row.is_some() || self.by_column.is::<Column>()
+        self.quick.is_some()
     }
 
     fn evaluate_by_column(&self, batch: &RecordBatch) -> Result<ArrayRef> {
@@ -76,7 +91,35 @@ impl ByRow {
     /// `None` where DataFusion must be asked.
     fn evaluate(&self, batch: &RecordBatch) -> Option<ArrayRef> {
         let (columns, rows) = (batch.columns(), batch.num_rows());
-        value::array(&self.kind, (0..rows).map(|row| self.node.value(columns, row)), rows)
+        match self {
+            Self::Value(node, kind) => {
+                let mut values = [Value::Null; FEW];
+                let values = values.get_mut(..rows)?;
+                for (row, value) in values.iter_mut().enumerate() {
+                    *value = node.value(columns, row).ok()?;
+                }
+                value::array(kind, values)
+            }
+            Self::Joined(separator, texts) => {
+                let mut written = Texts::with_capacity(rows);
+                for row in 0..rows {
+                    let mut is_first = true;
+                    for text in texts {
+                        match text.value(columns, row).ok()? {
+                            Value::Null => {}
+                            Value::Text(text) => {
+                                written.push_str(if is_first { "" } else { separator });
+                                written.push_str(text);
+                                is_first = false;
+                            }
+                            _ => return None,
+                        }
+                    }
+                    written.end()?;
+                }
+                Some(Arc::new(written.finish(None)?))
+            }
+        }
     }
 }
 

@@ -153,8 +153,12 @@ impl RowsTable {
 
     fn run(&self, input: &RecordBatch) -> PlanResult<RecordBatch> {
         let rows = input.num_rows();
-        let columns = self.columns.iter().filter_map(|index| input.columns().get(*index).cloned()).collect();
-        let mut batch = build(&self.scanned, columns, rows)?;
+        let mut batch = if self.columns.iter().copied().eq(0..input.num_columns()) {
+            input.clone()
+        } else {
+            let columns = self.columns.iter().filter_map(|index| input.columns().get(*index).cloned()).collect();
+            build(&self.scanned, columns, rows)?
+        };
         for stage in &self.stages {
             let columns = stage.expressions.iter().map(|expression| expression.evaluate(&batch));
             let columns = columns.collect::<PlanResult<_>>()?;

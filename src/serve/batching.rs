@@ -1,4 +1,4 @@
-//! Requests that come at the same time are scored together: an expression costs as much for one row as for a hundred.
+//! Requests that come at the same time are scored together: much of the work is the same for one row and for many.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

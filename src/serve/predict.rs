@@ -24,6 +24,9 @@ use super::{ApiKeys, Problem, ServeSettings, ServeState, models, openapi, score}
 use crate::scoring::{Item, Receipts, Scorer, Shadows};
 use crate::telemetry::Metrics;
 
+/// Most answers are no longer.
+const ANSWER_BYTES: usize = 2048;
+
 /// What the routes that score answer from. Clones share their state.
 #[derive(Clone)]
 pub struct Predict(Arc<Inner>);
@@ -181,8 +184,9 @@ async fn score_one(
             counts.add(told.counted(), item);
             counts.tell(&state.metrics, &scores);
             let latency_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-            let text = serde_json::to_vec(&told.with_answered(&scores, latency_us));
-            let text = text.map_err(|error| failed(&error.to_string()))?;
+            let mut text = Vec::with_capacity(ANSWER_BYTES);
+            let written = serde_json::to_writer(&mut text, &told.with_answered(&scores, latency_us));
+            written.map_err(|error| failed(&error.to_string()))?;
             Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
         }
         Some(Item::Refused(refusal)) => {

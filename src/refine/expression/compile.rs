@@ -1,4 +1,3 @@
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
@@ -12,16 +11,19 @@ use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 
 use super::super::References;
 use super::super::functions::{self, Side};
+use super::ByRow;
 use super::node::{Calculation, Comparison, Function, Node};
 use super::value::{Value, is_known};
 
-/// The expression and its type; `None` where a part is not known here.
-pub(super) fn compile(
-    expression: &dyn PhysicalExpr,
-    schema: &Schema,
-    references: &Arc<References>,
-) -> Option<(Node, DataType)> {
-    Compiler { schema, references }.node(expression)
+/// `None` where a part is not known here.
+pub(super) fn compile(expression: &dyn PhysicalExpr, schema: &Schema, references: &Arc<References>) -> Option<ByRow> {
+    let compiler = Compiler { schema, references };
+    if let Some(call) = expression.downcast_ref::<ScalarFunctionExpr>()
+        && call.fun().name() == "concat_ws"
+    {
+        return compiler.joined(call);
+    }
+    compiler.node(expression).map(|(node, kind)| ByRow::Value(node, kind))
 }
 
 struct Compiler<'a> {
@@ -38,7 +40,7 @@ impl Compiler<'_> {
         let node = if let Some(column) = expression.downcast_ref::<Column>() {
             Node::Column(column.index(), kind.clone())
         } else if let Some(value) = folded(expression) {
-            Node::Constant(value)
+            value
         } else if let Some(binary) = expression.downcast_ref::<BinaryExpr>() {
             self.binary(binary, &kind)?
         } else if let Some(case) = expression.downcast_ref::<CaseExpr>() {
@@ -154,20 +156,23 @@ impl Compiler<'_> {
         let (value, kind) = self.node(list.expr().as_ref())?;
         // Of doubles NaN would be like no other.
         let is_plain = matches!(kind, DataType::Int32 | DataType::Int64 | DataType::Utf8);
-        let listed = |item: &Arc<dyn PhysicalExpr>| match self.of(item, &kind)? {
-            Node::Constant(constant) => (constant != Value::Null).then_some(constant),
-            _ => None,
+        let listed = |item: &Arc<dyn PhysicalExpr>| {
+            let item = self.of(item, &kind)?;
+            matches!(&item, Node::Text(_) | Node::Constant(Value::Int(_))).then_some(item)
         };
         let values = list.list().iter().map(listed).collect::<Option<_>>()?;
         is_plain.then(|| Node::IsIn { value: Box::new(value), list: values, negated: list.negated() })
     }
 
+    fn joined(&self, call: &ScalarFunctionExpr) -> Option<ByRow> {
+        let (separator, texts) = call.args().split_first()?;
+        let texts = texts.iter().map(|text| self.of(text, &DataType::Utf8)).collect::<Option<_>>()?;
+        (*call.return_type() == DataType::Utf8).then_some(ByRow::Joined(text(separator.as_ref())?, texts))
+    }
+
     fn call(&self, call: &ScalarFunctionExpr) -> Option<Node> {
         let args = call.args();
-        let text = |index: usize| match constant(args.get(index)?.downcast_ref::<Literal>()?.value())? {
-            Value::Text(text) => Some(text.into_owned()),
-            _ => None,
-        };
+        let text = |index: usize| text(args.get(index)?.as_ref());
         let (function, of) = match call.fun().name() {
             functions::EVENT_TIME => (Function::EventTime, self.boxed(args.first()?, &DataType::Utf8)?),
             functions::MONEY => (Function::Money, self.boxed(args.first()?, &DataType::Float64)?),
@@ -190,10 +195,6 @@ impl Compiler<'_> {
                 let (at, kind) = self.node(args.get(1)?.as_ref())?;
                 (function, matches!(kind, DataType::Timestamp(_, _)).then(|| Box::new(at))?)
             }
-            "concat_ws" => {
-                let texts = args.iter().skip(1).map(|text| self.of(text, &DataType::Utf8)).collect::<Option<_>>()?;
-                return Some(Node::Join(text(0)?, texts));
-            }
             _ => return None,
         };
         Some(Node::Apply(function, of))
@@ -201,7 +202,7 @@ impl Compiler<'_> {
 }
 
 /// What is the same for all rows is computed once, by DataFusion.
-fn folded(expression: &dyn PhysicalExpr) -> Option<Value<'static>> {
+fn folded(expression: &dyn PhysicalExpr) -> Option<Node> {
     fn is_constant(expression: &dyn PhysicalExpr) -> bool {
         let parts = expression.children();
         expression.is::<Literal>() || (!parts.is_empty() && parts.iter().all(|part| is_constant(part.as_ref())))
@@ -226,19 +227,24 @@ fn microseconds(expression: &dyn PhysicalExpr) -> Option<i64> {
     is_fixed.then_some(span.nanoseconds / 1_000)
 }
 
-fn constant(value: &ScalarValue) -> Option<Value<'static>> {
+/// A literal text.
+fn text(expression: &dyn PhysicalExpr) -> Option<String> {
+    expression.downcast_ref::<Literal>()?.value().try_as_str().flatten().map(str::to_owned)
+}
+
+fn constant(value: &ScalarValue) -> Option<Node> {
     let kind = value.data_type();
     if value.is_null() {
-        return is_known(&kind).then_some(Value::Null);
+        return is_known(&kind).then_some(Node::Constant(Value::Null));
     }
-    Some(match value {
+    Some(Node::Constant(match value {
         ScalarValue::Boolean(Some(truth)) => Value::Bool(*truth),
         ScalarValue::Int32(Some(whole)) | ScalarValue::Date32(Some(whole)) => Value::Int((*whole).into()),
         ScalarValue::Int64(Some(whole)) => Value::Int(*whole),
         ScalarValue::TimestampMicrosecond(Some(at), _) if is_known(&kind) => Value::Int(*at),
         ScalarValue::Float64(Some(double)) => Value::Double(*double),
         ScalarValue::Decimal128(Some(decimal), _, _) => Value::Decimal(*decimal),
-        ScalarValue::Utf8(Some(text)) => Value::Text(Cow::Owned(text.clone())),
+        ScalarValue::Utf8(Some(text)) => return Some(Node::Text(text.clone())),
         _ => return None,
-    })
+    }))
 }

@@ -1,4 +1,3 @@
-use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
@@ -22,6 +21,7 @@ const CALENDAR_US: std::ops::RangeInclusive<i64> = -62_135_596_800 * SECOND_US..
 pub(super) enum Node {
     Column(usize, DataType),
     Constant(Value<'static>),
+    Text(String),
     Compare(Comparison, Box<[Node; 2]>),
     And(Box<[Node; 2]>),
     Or(Box<[Node; 2]>),
@@ -30,14 +30,13 @@ pub(super) enum Node {
     Calculate(Calculation, Box<[Node; 2]>),
     /// The first value whose condition is true, or else the last.
     Case(Vec<(Node, Node)>, Box<Node>),
+    /// Of constants.
     IsIn {
         value: Box<Node>,
-        list: Vec<Value<'static>>,
+        list: Vec<Node>,
         negated: bool,
     },
     Apply(Function, Box<Node>),
-    /// The texts that are there, with this one between them.
-    Join(String, Vec<Node>),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -90,18 +89,19 @@ impl Node {
         let truth = |node: &'a Self| node.value(columns, row)?.truth();
         Ok(match self {
             Self::Column(index, kind) => read(columns.get(*index).ok_or(Unsure)?, kind, row)?,
-            Self::Constant(value) => value.borrow(),
+            Self::Constant(value) => *value,
+            Self::Text(text) => Value::Text(text),
             Self::Compare(comparison, sides) => {
                 let (left, right) = both(sides)?;
-                left.compare(&right)?.map(|order| comparison.holds(order)).into()
+                left.compare(right)?.map(|order| comparison.holds(order)).into()
             }
             Self::And(sides) => either(false, truth(&sides[0])?, || truth(&sides[1]))?.into(),
             Self::Or(sides) => either(true, truth(&sides[0])?, || truth(&sides[1]))?.into(),
             Self::Not(node) => truth(node)?.map(|truth| !truth).into(),
-            Self::IsNull(node) => Value::Bool(node.value(columns, row)? == Value::Null),
+            Self::IsNull(node) => Value::Bool(node.value(columns, row)?.is_null()),
             Self::Calculate(calculation, sides) => {
                 let (left, right) = both(sides)?;
-                calculation.of(&left, &right)?
+                calculation.of(left, right)?
             }
             Self::Case(branches, last) => {
                 for (condition, value) in branches {
@@ -113,24 +113,12 @@ impl Node {
             }
             Self::IsIn { value, list, negated } => match value.value(columns, row)? {
                 Value::Null => Value::Null,
-                value => Value::Bool(list.contains(&value) != *negated),
+                value => {
+                    let is_in = list.iter().any(|listed| listed.value(columns, row) == Ok(value));
+                    Value::Bool(is_in != *negated)
+                }
             },
             Self::Apply(function, node) => function.of(node.value(columns, row)?)?,
-            Self::Join(separator, texts) => {
-                let mut joined: Option<String> = None;
-                for text in texts {
-                    match (text.value(columns, row)?, &mut joined) {
-                        (Value::Null, _) => {}
-                        (Value::Text(text), Some(joined)) => {
-                            joined.push_str(separator);
-                            joined.push_str(&text);
-                        }
-                        (Value::Text(text), None) => joined = Some(text.into_owned()),
-                        _ => return Err(Unsure),
-                    }
-                }
-                Value::Text(Cow::Owned(joined.unwrap_or_default()))
-            }
         })
     }
 }
@@ -162,14 +150,14 @@ impl Comparison {
 }
 
 impl Calculation {
-    fn of(self, left: &Value<'_>, right: &Value<'_>) -> Result<Value<'static>, Unsure> {
+    fn of(self, left: Value<'_>, right: Value<'_>) -> Result<Value<'static>, Unsure> {
         Ok(match (left, right) {
             (Value::Null, _) | (_, Value::Null) => Value::Null,
             (Value::Int(left), Value::Int(right)) => {
                 let whole = match self {
-                    Self::Add => left.checked_add(*right),
-                    Self::Subtract => left.checked_sub(*right),
-                    Self::Multiply => left.checked_mul(*right),
+                    Self::Add => left.checked_add(right),
+                    Self::Subtract => left.checked_sub(right),
+                    Self::Multiply => left.checked_mul(right),
                     Self::Divide => None,
                 };
                 Value::Int(whole.ok_or(Unsure)?)
@@ -190,16 +178,13 @@ impl Function {
         let whole = |found: Option<i64>| found.map_or(Value::Null, Value::Int);
         Ok(match (self, value) {
             (_, Value::Null) => Value::Null,
-            (Self::EventTime, Value::Text(text)) => whole(parse_event_time(&text)),
+            (Self::EventTime, Value::Text(text)) => whole(parse_event_time(text)),
             (Self::Money, Value::Double(double)) => hundredths(double).map_or(Value::Null, Value::Decimal),
-            (Self::Cut(side, separator), Value::Text(Cow::Borrowed(text))) => {
-                side.of(text, separator).map_or(Value::Null, |part| Value::Text(Cow::Borrowed(part)))
-            }
-            (Self::Cut(side, separator), Value::Text(Cow::Owned(text))) => {
-                side.of(&text, separator).map_or(Value::Null, |part| Value::Text(Cow::Owned(part.to_owned())))
+            (Self::Cut(side, separator), Value::Text(text)) => {
+                side.of(text, separator).map_or(Value::Null, Value::Text)
             }
             (Self::IsListed(references, list), Value::Text(text)) => {
-                Value::Bool(references.list(list).ok_or(Unsure)?.contains(text.as_ref()))
+                Value::Bool(references.list(list).ok_or(Unsure)?.contains(text))
             }
             (Self::Hour, Value::Int(at)) => Value::Int(known(at)?.rem_euclid(DAY_US) / HOUR_US),
             // Day 0 was a Thursday.
