@@ -121,7 +121,7 @@ fn compile(
     let planner = |error: DataFusionError| refuse(Told::new(&error).problem);
     let logical = state.create_logical_expr(check, columns).map_err(planner)?;
     check_expression(&logical).map_err(refuse)?;
-    let logical = planning::simplified(state, logical, Arc::clone(columns)).map_err(planner)?;
+    let logical = planning::computable(state, logical, Arc::clone(columns)).map_err(planner)?;
     let expression = state.create_physical_expr(logical, columns).map_err(planner)?;
     let kind = expression.data_type(columns.as_arrow()).map_err(planner)?;
     if kind != DataType::Boolean {

@@ -2,7 +2,8 @@
 //!
 //! DataFusion computes a column at a time: each step makes an array, which costs as much for one row as for a hundred. Requests
 //! come one by one, and most of their time would go there. What is compiled here gives the same values. Of what it is not
-//! sure it says so, and DataFusion is asked: expressions that are not known here, and rows for which one may fail.
+//! sure it says so, and DataFusion is asked: expressions that are not known here, and rows for which one may fail. So it fails for a row just where
+//! DataFusion does with that row alone; with many, DataFusion may fail for what none of them needs.
 
 mod compile;
 mod node;
@@ -22,7 +23,8 @@ use self::settled::settle;
 use self::value::{Texts, Value};
 use super::References;
 
-/// So many rows are few: up to here a row at a time is the faster way.
+/// So many rows are few. One transaction takes 18 µs a row at a time and 37 by DataFusion, and each of 64 takes 2.9 and 2.6
+/// (`assay bench serve`, the scorer alone).
 const FEW: usize = 32;
 
 /// An expression, ready for batches of one schema.
@@ -44,11 +46,13 @@ enum Quick {
 #[derive(Debug, Clone)]
 enum ByRow {
     Value(Node, DataType),
-    /// The texts that are there, with this one between them.
+    /// The texts that are there, with this one between them; here only, because a value does not own its text.
     Joined(String, Vec<Node>),
 }
 
 impl Expression {
+    /// The expression may use functions whose answer never changes only: of literals they are computed here.
+    ///
     /// # Errors
     /// When the expression does not fit the schema.
     pub(super) fn new(

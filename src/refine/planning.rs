@@ -5,12 +5,14 @@ use std::task::{Context, Poll, Waker};
 
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::MemorySchemaProvider;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchemaRef, TableReference};
 use datafusion::datasource::TableProvider;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -37,14 +39,24 @@ pub(super) fn plan(session: &SessionContext, def: &TableDef, source: &SchemaRef)
     ready(state.create_logical_plan(&def.sql)).map_err(in_sql)
 }
 
-/// An expression over these columns, simplified: some functions, `coalesce` among them, cannot be computed as written.
-pub(super) fn simplified(state: &SessionState, expression: Expr, columns: DFSchemaRef) -> Result<Expr> {
+/// An expression over these columns, with its types made equal and functions written out that cannot be computed as they
+/// stand, `coalesce` among them. It is not simplified further: what fails for a row, or loses digits in a cast, still does.
+pub(super) fn computable(state: &SessionState, expression: Expr, columns: DFSchemaRef) -> Result<Expr> {
     let context = SimplifyContext::builder()
         .with_schema(Arc::clone(&columns))
         .with_config_options(Arc::clone(state.config_options()))
         .build();
-    let simplifier = ExprSimplifier::new(context);
-    simplifier.simplify(simplifier.coerce(expression, &columns)?)
+    let coerced = ExprSimplifier::new(context.clone()).coerce(expression, &columns)?;
+    let written_out = coerced.transform_up(|part| match part {
+        Expr::ScalarFunction(ScalarFunction { func, args }) => Ok(match func.simplify(args, &context)? {
+            ExprSimplifyResult::Simplified(expression) => Transformed::yes(expression),
+            ExprSimplifyResult::Original(args) => {
+                Transformed::no(Expr::ScalarFunction(ScalarFunction::new_udf(func, args)))
+            }
+        }),
+        other => Ok(Transformed::no(other)),
+    })?;
+    Ok(written_out.data)
 }
 
 /// Makes a table known as `layer.name`, in the place of an earlier one.

@@ -153,7 +153,8 @@ impl RowsTable {
 
     fn run(&self, input: &RecordBatch) -> PlanResult<RecordBatch> {
         let rows = input.num_rows();
-        let mut batch = if self.columns.iter().copied().eq(0..input.num_columns()) {
+        // Of another schema it is not known whether NULL stands only where it may.
+        let mut batch = if Arc::ptr_eq(input.schema_ref(), &self.scanned) || *input.schema_ref() == self.scanned {
             input.clone()
         } else {
             let columns = self.columns.iter().filter_map(|index| input.columns().get(*index).cloned()).collect();

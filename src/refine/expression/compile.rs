@@ -39,7 +39,7 @@ impl Compiler<'_> {
         }
         let node = if let Some(column) = expression.downcast_ref::<Column>() {
             Node::Column(column.index(), kind.clone())
-        } else if let Some(value) = folded(expression) {
+        } else if let Some(value) = folded(expression, &kind) {
             value
         } else if let Some(binary) = expression.downcast_ref::<BinaryExpr>() {
             self.binary(binary, &kind)?
@@ -202,7 +202,7 @@ impl Compiler<'_> {
 }
 
 /// What is the same for all rows is computed once, by DataFusion.
-fn folded(expression: &dyn PhysicalExpr) -> Option<Node> {
+fn folded(expression: &dyn PhysicalExpr, kind: &DataType) -> Option<Node> {
     fn is_constant(expression: &dyn PhysicalExpr) -> bool {
         let parts = expression.children();
         expression.is::<Literal>() || (!parts.is_empty() && parts.iter().all(|part| is_constant(part.as_ref())))
@@ -212,10 +212,11 @@ fn folded(expression: &dyn PhysicalExpr) -> Option<Node> {
     }
     let one = RecordBatchOptions::new().with_row_count(Some(1));
     let one = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &one).ok()?;
-    match expression.evaluate(&one).ok()? {
-        ColumnarValue::Scalar(value) => constant(&value),
-        ColumnarValue::Array(values) => constant(&ScalarValue::try_from_array(&values, 0).ok()?),
-    }
+    let value = match expression.evaluate(&one).ok()? {
+        ColumnarValue::Scalar(value) => value,
+        ColumnarValue::Array(values) => ScalarValue::try_from_array(&values, 0).ok()?,
+    };
+    (value.data_type() == *kind).then(|| constant(&value)).flatten()
 }
 
 /// A span of time that has the same length everywhere.

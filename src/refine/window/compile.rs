@@ -11,6 +11,7 @@ use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::create_physical_expr;
 use datafusion::prelude::SessionContext;
 use futures::FutureExt;
@@ -20,7 +21,7 @@ use super::error::WindowError;
 use super::plan::{GroupColumn, Projection, WindowTable};
 use super::refuse::{Refuse, is_volatile};
 use crate::domain::schema::{WINDOW_END, WINDOW_START, timestamp};
-use crate::refine::{TableDef, planning};
+use crate::refine::TableDef;
 
 impl WindowTable {
     /// Compiles the SQL of `def` over a source of `source_schema`, with the functions of `ctx`.
@@ -244,7 +245,11 @@ impl Compiler<'_> {
             ));
         }
         let schema = self.row_schema()?;
-        planning::simplified(self.state, expr, schema).map_err(|error| self.refuse.invalid(&error))
+        let context = datafusion::logical_expr::simplify::SimplifyContext::builder()
+            .with_schema(schema)
+            .with_config_options(Arc::clone(self.state.config_options()))
+            .build();
+        ExprSimplifier::new(context).simplify(expr).map_err(|error| self.refuse.invalid(&error))
     }
 
     pub fn kind(&self, expr: &Expr) -> Result<DataType, WindowError> {

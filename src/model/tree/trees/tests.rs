@@ -96,7 +96,7 @@ fn contributions_follow_the_path() {
 }
 
 #[test]
-fn every_way_to_walk_gives_the_same_bits() {
+fn every_way_to_walk_gives_the_same() {
     let mut random = Random::new(3, 0);
     let width = 5;
     for count in 0..=(2 * LANES + 3) {
