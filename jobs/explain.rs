@@ -83,7 +83,7 @@ fn render(receipt: &Receipt, explained: &Explained, trace: Option<TraceId>, look
         }
     }
     if let Some(rules) = &told.rules {
-        lines.push(format!("  rules        {} points, {}: {}", rules.score, rules.class, rules.reasons.join("; ")));
+        lines.push(format!("  rules        {} points, {}: {}", rules.score, rules.class, rules.reasons.as_str()));
     }
     if let Some(reason) = &told.degraded {
         lines.push(format!("  degraded     {reason}"));

@@ -22,7 +22,7 @@ pub use told::{Explainer, event_time, newest_receipt};
 /// A decision computed again.
 #[derive(Debug)]
 pub struct Explained {
-    pub prediction: Prediction,
+    pub prediction: Prediction<'static>,
     /// What moved the model's answer most: feature, value, and what it adds on the model's scale.
     pub contributions: Vec<(String, f32, f64)>,
     pub checks: Vec<Check>,
@@ -65,7 +65,7 @@ pub fn explain(
     let mut checks = vec![sql_check(receipt, pipeline)];
     checks.extend(model_check);
     checks.extend(compare(receipt, &prediction, features_text(&scores, place.0, place.1)));
-    Ok(Explained { contributions: contributions(&scores, place, most), prediction, checks })
+    Ok(Explained { contributions: contributions(&scores, place, most), prediction: prediction.into_owned(), checks })
 }
 
 /// Compares what was known with what `past`, a source for the epoch of the receipt, says.
@@ -130,7 +130,7 @@ fn sql_check(receipt: &Receipt, pipeline: &ScoringPipeline) -> Check {
     Check { what: "the SQL files".into(), differs }
 }
 
-fn compare(receipt: &Receipt, now: &Prediction, features: Option<String>) -> Vec<Check> {
+fn compare(receipt: &Receipt, now: &Prediction<'_>, features: Option<String>) -> Vec<Check> {
     let check = |what: &'static str, same: bool, then: String, now: String| Check {
         what: what.into(),
         differs: (!same).then(|| format!("it was {then}, and is {now}")),

@@ -56,7 +56,7 @@ pub use pipeline::{CHUNK_ROWS, ScoringPipeline, StandIns};
 pub use receipts::{ModelUsed, Receipt, receipts, receipts_table};
 pub use recorded::{lake_versions, record, record_versions};
 pub use scorer::{FRAUD, LEGITIMATE, Scorer, decision};
-pub use scores::{DecidedBy, Item, Prediction, Refusal, Role, RuleScore, Scores};
+pub use scores::{DecidedBy, Item, Prediction, Reasons, Refusal, Role, RuleScore, Scores};
 pub use served::{NotServed, Served};
 pub use settings::ScoringSettings;
 pub use shadow::{Shadow, Shadows};

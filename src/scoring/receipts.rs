@@ -19,7 +19,7 @@ use arrow::json::{LineDelimitedWriter, ReaderBuilder, WriterBuilder};
 use serde_json::{Map, Value};
 
 use super::scores::Chunk;
-use super::{Role, RuleScore, Scorer, Scores, ScoringPipeline};
+use super::{Reasons, Role, RuleScore, Scorer, Scores, ScoringPipeline};
 use crate::domain::schema;
 use crate::lake::{Encoding, TableSpec, predictions_table};
 
@@ -79,7 +79,7 @@ pub struct Receipt {
     pub is_fraud: bool,
     pub fraud_probability: Option<f64>,
     pub threshold: f64,
-    pub rules: Option<RuleScore>,
+    pub rules: Option<RuleScore<'static>>,
     pub degraded: Option<String>,
     pub model: Option<ModelUsed>,
     pub features_epoch: i64,
@@ -212,8 +212,7 @@ impl Receipt {
         let text = |name: &str| column(name).and_then(|column| text_at(column, row));
         let number = |name: &str| Some(column(name)?.as_primitive_opt::<Float64Type>()?.value(row));
         let flag = |name: &str| Some(column(name)?.as_any().downcast_ref::<BooleanArray>()?.value(row));
-        let reasons = text("rule_reasons").unwrap_or_default();
-        Some(Self {
+                Some(Self {
             prediction_id: text("prediction_id")?,
             transaction_id: text("transaction_id")?,
             predicted_at_us: column("predicted_at")?.as_primitive_opt::<TimestampMicrosecondType>()?.value(row),
@@ -224,8 +223,8 @@ impl Receipt {
             rules: column("rule_score").and_then(|scores| {
                 Some(RuleScore {
                     score: scores.as_primitive_opt::<Int32Type>()?.value(row),
-                    class: text("rule_class").unwrap_or_default(),
-                    reasons: RuleScore::split(&reasons),
+                    class: text("rule_class").unwrap_or_default().into(),
+                    reasons: Reasons::new(text("rule_reasons").unwrap_or_default()),
                 })
             }),
             degraded: text("degraded_reason"),
@@ -291,8 +290,8 @@ impl Rows {
         self.probability.append_option(told.fraud_probability);
         self.threshold.append_value(told.threshold);
         self.rule_score.append_option(told.rules.as_ref().map(|rules| rules.score));
-        self.rule_class.append_option(told.rules.as_ref().map(|rules| rules.class.as_str()));
-        self.rule_reasons.append_option(told.rules.as_ref().map(RuleScore::joined));
+        self.rule_class.append_option(told.rules.as_ref().map(|rules| &rules.class));
+        self.rule_reasons.append_option(told.rules.as_ref().map(|rules| rules.reasons.as_str()));
         self.degraded.append_option(told.degraded.as_deref());
         let model = scores.model.as_ref();
         self.model.append_option(model.map(|model| model.name.as_str()));

@@ -1,5 +1,6 @@
 //! Rows in, decisions out.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,7 +11,7 @@ use arrow::util::display::array_value_to_string;
 use super::pipeline::CHUNK_ROWS;
 use super::scores::{Chunk, Ids};
 use super::{
-    Added, DecidedBy, FeatureSource, Item, Models, Prediction, Refusal, Role, RuleScore, Scores, ScoringError,
+    Added, DecidedBy, FeatureSource, Item, Models, Prediction, Reasons, Refusal, Role, RuleScore, Scores, ScoringError,
     ScoringPipeline, ScoringSettings, SharedFeatures, Split, Standing,
 };
 use crate::contract::{Decoded, Rejected};
@@ -183,7 +184,7 @@ impl Scorer {
 
     /// What is said of a row of a chunk.
     #[must_use]
-    pub fn prediction(&self, scores: &Scores, chunk: usize, row: usize) -> Option<Prediction> {
+    pub fn prediction<'a>(&self, scores: &'a Scores, chunk: usize, row: usize) -> Option<Prediction<'a>> {
         let by_model = scores.probability(chunk, row);
         let chunk = scores.chunks.get(chunk)?;
         let transaction_id = key_of(&chunk.silver, self.pipeline.key(), row)?;
@@ -194,8 +195,8 @@ impl Scorer {
         let (decided_by, is_fraud, threshold) = decided(answer, rules.as_ref(), self.settings.rule_threshold);
         let degraded = match by_model {
             // The model knows all that it reads, and the rules may not.
-            Ok(_) => table.and_then(|(table, _)| table.lacks(row)).map(str::to_owned),
-            Err(problem) => Some(problem.to_owned()),
+            Ok(_) => table.and_then(|(table, _)| table.lacks(row)).map(Cow::Borrowed),
+            Err(problem) => Some(Cow::Borrowed(problem)),
         };
         let fraud_probability = answer.map(|(probability, _)| probability);
         Some(Prediction { transaction_id, fraud_probability, is_fraud, decided_by, threshold, rules, degraded })
@@ -238,7 +239,7 @@ impl Rules {
         })
     }
 
-    pub(super) fn told(self, table: &RecordBatch, row: usize) -> Option<RuleScore> {
+    pub(super) fn told(self, table: &RecordBatch, row: usize) -> Option<RuleScore<'_>> {
         let text = |column: Option<usize>| {
             let column = table.columns().get(column?)?.as_string_opt::<i32>()?;
             (!column.is_null(row)).then(|| column.value(row))
@@ -246,8 +247,8 @@ impl Rules {
         let score = table.columns().get(self.score)?.as_primitive_opt::<Int32Type>()?;
         Some(RuleScore {
             score: if score.is_null(row) { 0 } else { score.value(row) },
-            class: text(self.class).unwrap_or_default().to_owned(),
-            reasons: RuleScore::split(text(self.reasons).unwrap_or_default()),
+            class: text(self.class).unwrap_or_default().into(),
+            reasons: Reasons::new(text(self.reasons).unwrap_or_default()),
         })
     }
 }
@@ -271,7 +272,7 @@ impl FeatureSource for TimedFeatures<'_> {
 /// Who decides, whether it is fraud, and the threshold: by the model's probability and threshold, or else by the rules.
 pub(super) fn decided(
     by_model: Option<(f64, f64)>,
-    rules: Option<&RuleScore>,
+    rules: Option<&RuleScore<'_>>,
     rule_threshold: i32,
 ) -> (DecidedBy, bool, f64) {
     match by_model {
@@ -284,11 +285,11 @@ pub(super) fn decided(
 }
 
 /// What identifies a row of silver.
-pub(super) fn key_of(silver: &RecordBatch, key: usize, row: usize) -> Option<String> {
+pub(super) fn key_of(silver: &RecordBatch, key: usize, row: usize) -> Option<Cow<'_, str>> {
     let column = silver.columns().get(key)?;
     match column.as_string_opt::<i32>() {
-        Some(texts) => Some(texts.value(row).to_owned()),
-        None => array_value_to_string(column, row).ok(),
+        Some(texts) => Some(texts.value(row).into()),
+        None => array_value_to_string(column, row).ok().map(Cow::Owned),
     }
 }
 

@@ -1,10 +1,13 @@
 //! What became of transactions that were scored together by one version.
 
+use std::borrow::Cow;
+use std::fmt::Write;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::error::ArrowError;
+use serde::{Serialize, Serializer};
 
 use super::pipeline::Followed;
 use super::served::Answers;
@@ -17,7 +20,7 @@ const ROUND_BYTES: usize = 16 << 10;
 const ROW_BYTES: usize = 2 << 10;
 
 /// As what a version answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// For all that nobody else answers for; the rules, where there is none.
@@ -128,22 +131,22 @@ impl Chunk {
     }
 }
 
-/// What is said of one transaction.
+/// What is said of one transaction, for as long as its [`Scores`] are there.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Prediction {
-    pub transaction_id: String,
+pub struct Prediction<'a> {
+    pub transaction_id: Cow<'a, str>,
     /// Absent where no model answers.
     pub fraud_probability: Option<f64>,
     pub is_fraud: bool,
     pub decided_by: DecidedBy,
     /// Of the model on its probability, or of the rules on their score.
     pub threshold: f64,
-    pub rules: Option<RuleScore>,
+    pub rules: Option<RuleScore<'a>>,
     /// Why the answer is not the model's, or not from all that it should know.
-    pub degraded: Option<String>,
+    pub degraded: Option<Cow<'a, str>>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DecidedBy {
     Model,
@@ -161,12 +164,16 @@ impl DecidedBy {
 }
 
 /// Points of the rules.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct RuleScore {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RuleScore<'a> {
     pub score: i32,
-    pub class: String,
-    pub reasons: Vec<String>,
+    pub class: Cow<'a, str>,
+    pub reasons: Reasons<'a>,
 }
+
+/// Why there are points, as the SQL of the rules writes it: some texts with `; ` between them.
+#[derive(Debug, Clone)]
+pub struct Reasons<'a>(Cow<'a, str>);
 
 impl Scores {
     /// None of these transactions yet, for another version.
@@ -238,18 +245,32 @@ impl Scores {
     /// What identifies the prediction of a row, among all of all processes.
     #[must_use]
     pub fn prediction_id(&self, chunk: usize, row: usize) -> String {
-        self.id(self.ids.first, chunk, row)
+        let mut id = String::with_capacity(self.ids.run.len() + 17);
+        // A string takes everything.
+        let _ = self.write_prediction_id(chunk, row, &mut id);
+        id
+    }
+
+    /// As [`Self::prediction_id`], at the end of some text.
+    ///
+    /// # Errors
+    /// Those of the text.
+    pub fn write_prediction_id(&self, chunk: usize, row: usize, into: &mut impl Write) -> std::fmt::Result {
+        self.write_id(self.ids.first, chunk, row, into)
     }
 
     /// The answer whose shadow the prediction of a row is.
     #[must_use]
     pub fn shadow_of(&self, chunk: usize, row: usize) -> Option<String> {
-        self.ids.shadow_of.map(|first| self.id(first, chunk, row))
+        let first = self.ids.shadow_of?;
+        let mut id = String::new();
+        self.write_id(first, chunk, row, &mut id).ok().map(|()| id)
     }
 
-    fn id(&self, first: u64, chunk: usize, row: usize) -> String {
+    fn write_id(&self, first: u64, chunk: usize, row: usize, into: &mut impl Write) -> std::fmt::Result {
         let place = self.chunks.get(chunk).and_then(|chunk| chunk.origins.get(row)).map_or(0, |(_, place)| *place);
-        format!("{}-{:x}", self.ids.run, first + place as u64)
+        into.write_str(&self.ids.run)?;
+        write!(into, "-{:x}", first + place as u64)
     }
 
     pub(super) fn chunks(&self) -> &[Chunk] {
@@ -293,15 +314,54 @@ impl Refusal {
     }
 }
 
-impl RuleScore {
-    pub(super) fn split(reasons: &str) -> Vec<String> {
-        reasons.split(SEPARATOR).filter(|reason| !reason.is_empty()).map(str::to_owned).collect()
-    }
-
-    pub(super) fn joined(&self) -> String {
-        self.reasons.join(SEPARATOR)
+impl Prediction<'_> {
+    /// One that outlives the scores.
+    #[must_use]
+    pub fn into_owned(self) -> Prediction<'static> {
+        let owned = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        Prediction {
+            transaction_id: owned(self.transaction_id),
+            fraud_probability: self.fraud_probability,
+            is_fraud: self.is_fraud,
+            decided_by: self.decided_by,
+            threshold: self.threshold,
+            rules: self.rules.map(|RuleScore { score, class, reasons }| RuleScore {
+                score,
+                class: owned(class),
+                reasons: Reasons(owned(reasons.0)),
+            }),
+            degraded: self.degraded.map(owned),
+        }
     }
 }
 
-/// Between the reasons of a transaction, as the SQL of the rules writes them.
-const SEPARATOR: &str = "; ";
+impl<'a> Reasons<'a> {
+    pub(super) fn new(text: impl Into<Cow<'a, str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// As they were written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// One by one.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.split("; ").filter(|reason| !reason.is_empty())
+    }
+}
+
+impl PartialEq for Reasons<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Reasons<'_> {}
+
+impl Serialize for Reasons<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
+}

@@ -1,5 +1,6 @@
 //! Rows of the stream, scored by the champion as they come.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,12 +42,12 @@ pub struct StreamScorer {
 /// A message of the topic of predictions, as JSON.
 #[derive(Debug, Serialize)]
 struct Message<'a> {
-    transaction_id: String,
+    transaction_id: Cow<'a, str>,
     fraud_probability: Option<f64>,
     decision: &'static str,
     decided_by: DecidedBy,
     threshold: f64,
-    rules: Option<RuleScore>,
+    rules: Option<RuleScore<'a>>,
     model: Option<ModelTold<'a>>,
     source: Source<'a>,
     /// Milliseconds since 1970, as the time of a Kafka message.

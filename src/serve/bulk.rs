@@ -7,7 +7,7 @@ use arrow::array::{
     new_null_array,
 };
 use arrow::buffer::Buffer;
-use arrow::compute::{CastOptions, cast_with_options, concat_batches};
+use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::ipc::reader::StreamDecoder;
 use arrow::ipc::writer::StreamWriter;
@@ -25,6 +25,9 @@ use super::traced::Traced;
 use crate::contract::Decoded;
 use crate::scoring::{CHUNK_ROWS, Item, Scores, ScoringError, Served};
 use crate::telemetry::Metrics;
+
+/// A transaction's answer in Arrow is about so long.
+const ANSWER_BYTES: usize = 192;
 
 /// What a batch is scored with.
 pub(super) struct Bulk<'a> {
@@ -224,11 +227,9 @@ fn score_arrow(bulk: &Bulk<'_>, body: &Bytes) -> Result<Response, Problem> {
         })
         .collect();
     let answers = answers.map_err(|error| not_computed(&error))?;
-    let schema = answer_schema();
-    let whole = concat_batches(&schema, &answers).map_err(|error| unreadable(error.to_string()))?;
-    let mut text = Vec::new();
-    let written = StreamWriter::try_new(&mut text, &schema).and_then(|mut writer| {
-        writer.write(&whole)?;
+    let mut text = Vec::with_capacity(rows * ANSWER_BYTES + 4096);
+    let written = StreamWriter::try_new(&mut text, &answer_schema()).and_then(|mut writer| {
+        answers.iter().try_for_each(|answer| writer.write(answer))?;
         writer.finish()
     });
     written.map_err(|error| unreadable(error.to_string()))?;
@@ -276,13 +277,18 @@ fn answer(asking: &Asking, scored: &Scored) -> Result<RecordBatch, ScoringError>
     let mut points = Int32Builder::with_capacity(rows);
     let mut counts = scored.counts();
     for (number, scores, item) in scored.items() {
-        let (told, id) = match item {
+        let told = match item {
             Item::Scored { chunk, row } => {
-                (scorer.prediction(scores, *chunk, *row), Some(scores.prediction_id(*chunk, *row)))
+                // A builder takes everything, and ends the value that was written with an empty one.
+                let _ = scores.write_prediction_id(*chunk, *row, &mut predictions);
+                predictions.append_value("");
+                scorer.prediction(scores, *chunk, *row)
             }
-            Item::Refused(_) => (None, None),
+            Item::Refused(_) => {
+                predictions.append_null();
+                None
+            }
         };
-        predictions.append_option(id);
         let counted = told.as_ref().map_or(Counted::Refused, |told| Counted::Scored {
             fraud: told.is_fraud,
             probability: told.fraud_probability,
@@ -294,13 +300,13 @@ fn answer(asking: &Asking, scored: &Scored) -> Result<RecordBatch, ScoringError>
         roles.append_option(told.as_ref().map(|_| scores.role.as_str()));
         let model = scores.model.as_ref().filter(|_| told.is_some());
         versions.append_option(model.map(|model| model.version.as_str()));
-        ids.append_option(told.as_ref().map(|told| told.transaction_id.as_str()));
+        ids.append_option(told.as_ref().map(|told| told.transaction_id.as_ref()));
         probabilities.append_option(told.as_ref().and_then(|told| told.fraud_probability));
         frauds.append_option(told.as_ref().map(|told| told.is_fraud));
         by.append_option(told.as_ref().map(|told| told.decided_by.as_str()));
         let rules = told.as_ref().and_then(|told| told.rules.as_ref());
         points.append_option(rules.map(|rules| rules.score));
-        class.append_option(rules.map(|rules| rules.class.as_str()));
+        class.append_option(rules.map(|rules| rules.class.as_ref()));
         degraded.append_option(told.as_ref().and_then(|told| told.degraded.as_deref()));
         let refusal = if let Item::Refused(refusal) = item { Some(refusal) } else { None };
         errors.append_option(refusal.map(|refusal| refusal.detail.as_str()));

@@ -1,5 +1,6 @@
 //! Answers as JSON.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -15,14 +16,14 @@ use crate::scoring::{DecidedBy, FRAUD, Item, Prediction, Refusal, Role, RuleScor
 #[derive(Debug, Serialize)]
 pub(super) struct Told<'a> {
     prediction_id: String,
-    transaction_id: String,
+    transaction_id: Cow<'a, str>,
     fraud_probability: Option<f64>,
     decision: &'static str,
     decided_by: DecidedBy,
     role: Role,
     model_version: Option<&'a str>,
     threshold: f64,
-    rules: Option<RuleScore>,
+    rules: Option<RuleScore<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     contributions: Option<Vec<Contribution<'a>>>,
     /// What the model was given, by feature; null where it is not known.
@@ -30,7 +31,7 @@ pub(super) struct Told<'a> {
     inputs: Option<BTreeMap<&'a str, f32>>,
     degraded: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    degraded_reason: Option<String>,
+    degraded_reason: Option<Cow<'a, str>>,
 }
 
 /// On the scale of the model before calibration.

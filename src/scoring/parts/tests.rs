@@ -21,7 +21,7 @@ fn texts(sent: &[Value]) -> Vec<Vec<u8>> {
 }
 
 /// By place: what was said, as what, by which version.
-type Told = BTreeMap<usize, (Prediction, Role, Option<Version>)>;
+type Told = BTreeMap<usize, (Prediction<'static>, Role, Option<Version>)>;
 
 fn told(scorer: &Scorer, sent: &[Value], pins: &[Option<Arc<Served>>]) -> (Told, u64) {
     let texts = texts(sent);
@@ -35,7 +35,8 @@ fn told(scorer: &Scorer, sent: &[Value], pins: &[Option<Arc<Served>>]) -> (Told,
             for (item, place) in scores.items.iter().zip(&scores.places) {
                 let Item::Scored { chunk, row } = item else { continue };
                 let version = scores.model.as_ref().map(|model| model.version.clone());
-                let said = (scorer.prediction(scores, *chunk, *row).unwrap(), scores.role, version);
+                let said = scorer.prediction(scores, *chunk, *row).unwrap();
+                let said = (said.into_owned(), scores.role, version);
                 assert!(told.insert(*place, said).is_none(), "{place} is answered twice");
             }
         }
@@ -60,7 +61,7 @@ fn users_are_split_as_their_hash_says_whatever_they_come_with() {
         let is_drawn = position(&challenger, &(row % 700).to_string()) < 0.3;
         assert_eq!((*role == Role::Challenger, version.as_ref() == Some(&challenger)), (is_drawn, is_drawn), "{row}");
         // Fraud begins at 1,000 for the challenger and at 2,400 for the champion.
-        assert_eq!((prediction.transaction_id.as_str(), prediction.is_fraud), (&*row.to_string(), is_drawn));
+        assert_eq!((prediction.transaction_id.as_ref(), prediction.is_fraud), (&*row.to_string(), is_drawn));
     }
     for row in [0_usize, 1, 17, 699, 700, 4_999] {
         assert_eq!(told(&scorer, &sent[row..=row], &[]).0[&0], together[&row], "{row}");

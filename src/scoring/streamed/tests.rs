@@ -76,7 +76,7 @@ fn the_stream_is_told_what_a_request_is_told() {
         assert_eq!(columns[1].as_boolean().value(row), told.is_fraud);
         let (key, message) = &sent[row];
         assert_eq!(String::from_utf8_lossy(key), told.transaction_id);
-        assert_eq!(message["transaction_id"], told.transaction_id);
+        assert_eq!(message["transaction_id"], *told.transaction_id);
         assert_eq!(message["fraud_probability"].as_f64(), told.fraud_probability);
         assert_eq!(message["decision"], crate::scoring::decision(told.is_fraud));
         assert_eq!(message["decided_by"], "model");
