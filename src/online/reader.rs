@@ -296,6 +296,10 @@ impl FeatureSource for OnlineReader {
         })
     }
 
+    fn waits(&self) -> bool {
+        true
+    }
+
     fn standing(&self) -> Standing {
         standing(self.epoch.load(Ordering::Relaxed), self.published_at_us.load(Ordering::Relaxed))
     }

@@ -39,6 +39,9 @@ pub(super) fn plan(session: &SessionContext, def: &TableDef, source: &SchemaRef)
     ready(state.create_logical_plan(&def.sql)).map_err(in_sql)
 }
 
+/// Functions that DataFusion has cancel each other, as if no power were infinite. They are computed as they stand.
+const CANCELLING: [&str; 2] = ["log", "power"];
+
 /// An expression over these columns, with its types made equal and functions written out that cannot be computed as they
 /// stand, `coalesce` among them. It is not simplified further: what fails for a row, or loses digits in a cast, still does.
 pub(super) fn computable(state: &SessionState, expression: Expr, columns: DFSchemaRef) -> Result<Expr> {
@@ -48,12 +51,14 @@ pub(super) fn computable(state: &SessionState, expression: Expr, columns: DFSche
         .build();
     let coerced = ExprSimplifier::new(context.clone()).coerce(expression, &columns)?;
     let written_out = coerced.transform_up(|part| match part {
-        Expr::ScalarFunction(ScalarFunction { func, args }) => Ok(match func.simplify(args, &context)? {
-            ExprSimplifyResult::Simplified(expression) => Transformed::yes(expression),
-            ExprSimplifyResult::Original(args) => {
-                Transformed::no(Expr::ScalarFunction(ScalarFunction::new_udf(func, args)))
-            }
-        }),
+        Expr::ScalarFunction(ScalarFunction { func, args }) if !CANCELLING.contains(&func.name()) => {
+            Ok(match func.simplify(args, &context)? {
+                ExprSimplifyResult::Simplified(expression) => Transformed::yes(expression),
+                ExprSimplifyResult::Original(args) => {
+                    Transformed::no(Expr::ScalarFunction(ScalarFunction::new_udf(func, args)))
+                }
+            })
+        }
         other => Ok(Transformed::no(other)),
     })?;
     Ok(written_out.data)

@@ -22,6 +22,11 @@ pub trait FeatureSource: Send + Sync {
         None
     }
 
+    /// Whether to ask it is to wait for another process.
+    fn waits(&self) -> bool {
+        false
+    }
+
     /// Which state of the lake it knows.
     fn standing(&self) -> Standing;
 }

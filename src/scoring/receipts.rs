@@ -212,7 +212,7 @@ impl Receipt {
         let text = |name: &str| column(name).and_then(|column| text_at(column, row));
         let number = |name: &str| Some(column(name)?.as_primitive_opt::<Float64Type>()?.value(row));
         let flag = |name: &str| Some(column(name)?.as_any().downcast_ref::<BooleanArray>()?.value(row));
-                Some(Self {
+        Some(Self {
             prediction_id: text("prediction_id")?,
             transaction_id: text("transaction_id")?,
             predicted_at_us: column("predicted_at")?.as_primitive_opt::<TimestampMicrosecondType>()?.value(row),

@@ -53,15 +53,14 @@ impl Batching {
         };
         if leads {
             // Not here: a request may be given up, and the others still want their answers.
-            let batching = Arc::clone(self);
-            tokio::spawn(async move { batching.lead().await });
+            tokio::spawn(Arc::clone(self).lead());
         }
         answered.await.unwrap_or_else(|_| Err("the scorer ended without an answer; the log says more".to_owned()))
     }
 
     /// Rounds until nobody waits. Before each, tasks that this thread has at hand go on, so that some may ask too: a round costs
     /// little more for many than for one.
-    async fn lead(&self) {
+    async fn lead(self: Arc<Self>) {
         loop {
             tokio::task::yield_now().await;
             let jobs = {
@@ -74,10 +73,20 @@ impl Batching {
                 let later = waiting.jobs.split_off(rest);
                 std::mem::replace(&mut waiting.jobs, later)
             };
-            // A panic must not leave the others waiting.
-            if std::panic::catch_unwind(AssertUnwindSafe(|| self.round(jobs))).is_err() {
-                tracing::error!("the scorer panicked");
+            if self.asking.scorer.features.waits() {
+                // Whoever else has this thread to go on need not wait too.
+                let batching = Arc::clone(&self);
+                let _ = tokio::task::spawn_blocking(move || batching.round_or_not(jobs)).await;
+            } else {
+                self.round_or_not(jobs);
             }
+        }
+    }
+
+    /// A panic must not leave the others waiting.
+    fn round_or_not(&self, jobs: Vec<Job>) {
+        if std::panic::catch_unwind(AssertUnwindSafe(|| self.round(jobs))).is_err() {
+            tracing::error!("the scorer panicked");
         }
     }
 

@@ -1,9 +1,11 @@
 //! Bodies of requests: read within a limit, and cut into items without being parsed twice.
 
-use axum::body::to_bytes;
-use axum::extract::Request;
+use std::future::poll_fn;
+use std::pin::pin;
+
+use axum::body::HttpBody;
 use axum::http::{HeaderMap, StatusCode, header};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::Problem;
 
@@ -46,15 +48,27 @@ impl BodyKind {
 }
 
 /// The whole body, refused as soon as it is larger than `bytes_max`.
-pub(super) async fn read(request: Request, bytes_max: usize) -> Result<Bytes, Problem> {
-    to_bytes(request.into_body(), bytes_max).await.map_err(|error| {
-        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-        if cause.contains("length limit") {
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a body may have {bytes_max} bytes at most"))
-        } else {
-            Problem::new(StatusCode::BAD_REQUEST, "the body ended before it was whole")
+pub(super) async fn read<B: HttpBody<Data = Bytes>>(body: B, bytes_max: usize) -> Result<Bytes, Problem> {
+    let mut body = pin!(body);
+    let mut whole = Bytes::new();
+    let mut parts = BytesMut::new();
+    while let Some(frame) = poll_fn(|context| body.as_mut().poll_frame(context)).await {
+        let cut_off = |_| Problem::new(StatusCode::BAD_REQUEST, "the body ended before it was whole");
+        // Trailers say nothing of a transaction.
+        let Ok(part) = frame.map_err(cut_off)?.into_data() else { continue };
+        if whole.len() + parts.len() + part.len() > bytes_max {
+            let detail = format!("a body may have {bytes_max} bytes at most");
+            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail));
         }
-    })
+        // What comes in one piece is not copied.
+        if whole.is_empty() && parts.is_empty() {
+            whole = part;
+        } else {
+            parts.extend_from_slice(&std::mem::take(&mut whole));
+            parts.extend_from_slice(&part);
+        }
+    }
+    Ok(if parts.is_empty() { whole } else { parts.freeze() })
 }
 
 /// Cuts a JSON array into its elements. What they are is not looked at, only where they end.

@@ -44,35 +44,64 @@ impl BoundedListener {
     }
 }
 
-impl Listener for BoundedListener {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
+impl BoundedListener {
+    /// The next client, once there is a place for it.
+    pub(super) async fn next(&mut self) -> Accepted {
         // The semaphore is never closed, so there is always a permit in the end.
         let permit = self.free.clone().acquire_owned().await.ok();
         let (stream, address) = Listener::accept(&mut self.listener).await;
         let counted = self.counted.as_ref().map(Counts::one);
         // Small answers go out at once; a socket that refuses this still works.
         let _ = stream.set_nodelay(true);
-        #[expect(clippy::disallowed_methods, reason = "the deadline of a connection")]
-        let deadline = Box::pin(tokio::time::sleep(self.idle));
-        #[expect(clippy::disallowed_methods, reason = "the deadline of a login")]
-        let login = self.login.map(|within| (Login::default(), Box::pin(tokio::time::sleep(within))));
-        let stream = BoundedStream {
-            stream,
-            idle: self.idle,
-            moved: Instant::now(),
-            deadline,
-            login,
-            _permit: permit,
-            _counted: counted,
-        };
-        (Connection::new(stream, self.tls.as_ref().map(|tls| &tls.0)), address)
+        Accepted { stream, address, idle: self.idle, tls: self.tls.clone(), login: self.login, permit, counted }
+    }
+}
+
+impl Listener for BoundedListener {
+    type Io = Connection;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
+        let accepted = self.next().await;
+        let address = accepted.address;
+        (accepted.opened(), address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+}
+
+/// A client that has its place.
+pub(super) struct Accepted {
+    stream: TcpStream,
+    address: SocketAddr,
+    idle: Duration,
+    tls: Option<Tls>,
+    login: Option<Duration>,
+    permit: Option<OwnedSemaphorePermit>,
+    counted: Option<Counted>,
+}
+
+impl Accepted {
+    /// Its connection, on the runtime of the task that calls this.
+    ///
+    /// # Errors
+    /// When the runtime cannot watch the socket.
+    pub(super) fn open(mut self) -> io::Result<Connection> {
+        self.stream = TcpStream::from_std(self.stream.into_std()?)?;
+        Ok(self.opened())
+    }
+
+    fn opened(self) -> Connection {
+        let Self { stream, idle, tls, login, permit, counted, .. } = self;
+        #[expect(clippy::disallowed_methods, reason = "the deadline of a connection")]
+        let deadline = Box::pin(tokio::time::sleep(idle));
+        #[expect(clippy::disallowed_methods, reason = "the deadline of a login")]
+        let login = login.map(|within| (Login::default(), Box::pin(tokio::time::sleep(within))));
+        let moved = Instant::now();
+        let stream = BoundedStream { stream, idle, moved, deadline, login, _permit: permit, _counted: counted };
+        Connection::new(stream, tls.as_ref().map(|tls| &tls.0))
     }
 }
 

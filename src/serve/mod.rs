@@ -21,6 +21,7 @@ mod body;
 mod bounded;
 mod bulk;
 mod connection;
+mod connections;
 mod console;
 mod counts;
 pub mod flight;
@@ -50,6 +51,7 @@ async fn overdue(stopped: oneshot::Receiver<()>, drain: Duration) {
 
 #[cfg(test)]
 mod tests;
+mod timer;
 mod tls;
 mod traced;
 
@@ -67,7 +69,6 @@ pub use keys::{ApiKeys, KeyError};
 pub use predict::{Predict, PredictParts};
 pub use problem::Problem;
 pub use readiness::{Missing, Readiness};
-pub use routes::router;
 pub use tls::{Tls, TlsError};
 
 use crate::telemetry::Metrics;
@@ -153,7 +154,7 @@ impl ServeSettings {
 }
 
 /// What the routes answer from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ServeState {
     pub metrics: Arc<Metrics>,
     pub readiness: Readiness,
@@ -164,6 +165,13 @@ pub struct ServeState {
     pub console: Option<Console>,
     /// Each request has a span there, but for what machines ask all day.
     pub traces: Traces,
+}
+
+impl ServeState {
+    /// For a thread that shares everything with the others, but scores the requests that it takes by itself.
+    fn of_thread(&self) -> Self {
+        Self { predict: self.predict.as_ref().map(Predict::of_thread), ..self.clone() }
+    }
 }
 
 /// Serves, encrypted where `tls` is given, until `shutdown` resolves and the requests under way are answered, or the drain timeout is over.
@@ -182,13 +190,13 @@ pub async fn serve(
         bounded::BoundedListener::new(listener, tls, state.settings.connections_max, idle)
     };
     let (stopping, stopped) = oneshot::channel();
-    let graceful = axum::serve(listener, router(state)).with_graceful_shutdown(async move {
+    let served = connections::serve(listener, &state, async move {
         shutdown.await;
         let _ = stopping.send(());
     });
     let overdue = overdue(stopped, drain);
     tokio::select! {
-        result = async { graceful.await } => result,
+        result = served => result,
         () = overdue => {
             tracing::warn!(drain_timeout_ms = drain.as_millis() as u64, "requests under way were cut off by the shutdown");
             Ok(())

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::Router;
+use axum::body::HttpBody;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use bytes::Bytes;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -29,7 +31,11 @@ const ANSWER_BYTES: usize = 2048;
 
 /// What the routes that score answer from. Clones share their state.
 #[derive(Clone)]
-pub struct Predict(Arc<Inner>);
+pub struct Predict {
+    shared: Arc<Shared>,
+    /// Of a thread.
+    batching: Arc<Batching>,
+}
 
 /// What scores, and who hears of it.
 pub struct PredictParts {
@@ -42,9 +48,8 @@ pub struct PredictParts {
     pub metrics: Arc<Metrics>,
 }
 
-struct Inner {
+struct Shared {
     asking: Arc<Asking>,
-    batching: Arc<Batching>,
     pinning: Pinning,
     keys: ApiKeys,
     requests: Semaphore,
@@ -69,32 +74,32 @@ impl Predict {
         let openapi = openapi::document(&scorer, settings, &keys);
         let pinning = Pinning::new(&scorer);
         let asking = Arc::new(Asking { scorer, receipts, shadows, metrics });
-        Self(Arc::new(Inner {
-            batching: Arc::new(Batching::new(Arc::clone(&asking))),
-            asking,
-            pinning,
-            keys,
-            requests: permits(settings.requests_max),
-            batches: permits(settings.batches_max),
-            openapi,
-        }))
+        let batching = Arc::new(Batching::new(Arc::clone(&asking)));
+        let (requests, batches) = (permits(settings.requests_max), permits(settings.batches_max));
+        Self { shared: Arc::new(Shared { asking, pinning, keys, requests, batches, openapi }), batching }
+    }
+
+    /// One that shares everything, but scores together what comes to itself.
+    pub(super) fn of_thread(&self) -> Self {
+        let shared = Arc::clone(&self.shared);
+        Self { batching: Arc::new(Batching::new(Arc::clone(&shared.asking))), shared }
     }
 
     pub(super) fn scorer(&self) -> &Arc<Scorer> {
-        &self.0.asking.scorer
+        &self.shared.asking.scorer
     }
 }
 
 impl std::fmt::Debug for Predict {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Predict").field("keys", &self.0.keys).finish_non_exhaustive()
+        f.debug_struct("Predict").field("keys", &self.shared.keys).finish_non_exhaustive()
     }
 }
 
 /// The routes of a process that scores.
 pub(super) fn routes() -> Router<Arc<ServeState>> {
     Router::new()
-        .route("/predict", post(one))
+        .route("/predict", post(transaction))
         .route("/predict/batch", post(many))
         .route("/score", post(question))
         .route("/models", get(list))
@@ -112,40 +117,56 @@ pub(super) fn is_batch(path: &str) -> bool {
     path == "/predict/batch"
 }
 
-async fn one(State(state): State<Arc<ServeState>>, request: Request) -> Response {
-    let began = Instant::now();
-    let answer = match &state.predict {
-        Some(predict) => score_one(predict, &state, request, began, One::Transaction).await,
-        None => Err(missing()),
-    };
-    finish(&state.metrics, "/predict", began, answer)
+async fn transaction(State(state): State<Arc<ServeState>>, request: Request) -> Response {
+    one(&state, request, One::Transaction).await
 }
 
 async fn question(State(state): State<Arc<ServeState>>, request: Request) -> Response {
+    one(&state, request, One::Question).await
+}
+
+/// Answers for one transaction.
+pub(super) async fn one<B: HttpBody<Data = Bytes>>(state: &ServeState, request: Request<B>, what: One) -> Response {
     let began = Instant::now();
     let answer = match &state.predict {
-        Some(predict) => score_one(predict, &state, request, began, One::Question).await,
+        Some(predict) => score_one(predict, state, request, began, what).await,
         None => Err(missing()),
     };
-    finish(&state.metrics, "/score", began, answer)
+    finish(&state.metrics, what.path(), began, answer)
 }
 
 /// What a body holds that is not a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum One {
+pub(super) enum One {
     Transaction,
     /// Of entities and their context: the answer tells what the model was given.
     Question,
 }
 
-async fn score_one(
+impl One {
+    /// `None` of a request that asks for something else.
+    pub(super) fn of<B>(request: &Request<B>) -> Option<Self> {
+        let path = request.uri().path();
+        let found = [Self::Transaction, Self::Question].into_iter().find(|one| one.path() == path);
+        found.filter(|_| request.method() == Method::POST)
+    }
+
+    pub(super) const fn path(self) -> &'static str {
+        match self {
+            Self::Transaction => "/predict",
+            Self::Question => "/score",
+        }
+    }
+}
+
+async fn score_one<B: HttpBody<Data = Bytes>>(
     predict: &Predict,
     state: &ServeState,
-    request: Request,
+    request: Request<B>,
     began: Instant,
     what: One,
 ) -> Result<Response, Problem> {
-    let inner = &predict.0;
+    let inner = &*predict.shared;
     inner.keys.admit(request.headers())?;
     BodyKind::of(request.headers(), &[BodyKind::Json])?;
     // Before a place is taken: whoever waits for a version to be loaded takes none from others.
@@ -155,7 +176,7 @@ async fn score_one(
     })?;
     let traced = traced::current();
     let reading_us = traced.as_ref().map_or(0, |traced| traced.now_us());
-    let payload = body::read(request, state.settings.body_bytes_max).await?;
+    let payload = body::read(request.into_body(), state.settings.body_bytes_max).await?;
     // With the body read: else the connection would be closed on a client that is still sending it.
     let pin = pin?;
     let scorer = predict.scorer();
@@ -167,7 +188,7 @@ async fn score_one(
         traced.took("read body", reading_us);
     }
     let asked_us = traced.as_ref().map_or(0, |traced| traced.now_us());
-    let scored = inner.batching.score(payload, pin).await;
+    let scored = predict.batching.score(payload, pin).await;
     let (scores, item) = scored.map_err(|cause| failed(&cause))?;
     if let Some(traced) = &traced {
         traced.waited(asked_us, &scores);
@@ -207,7 +228,7 @@ async fn many(State(state): State<Arc<ServeState>>, request: Request) -> Respons
 }
 
 async fn score_many(predict: &Predict, state: &ServeState, request: Request) -> Result<Response, Problem> {
-    let inner = &predict.0;
+    let inner = &*predict.shared;
     inner.keys.admit(request.headers())?;
     let kind = BodyKind::of(request.headers(), &[BodyKind::Json, BodyKind::Lines, BodyKind::Arrow])?;
     let query = request.uri().query().unwrap_or_default();
@@ -219,7 +240,7 @@ async fn score_many(predict: &Predict, state: &ServeState, request: Request) -> 
     })?;
     let traced = traced::current();
     let reading_us = traced.as_ref().map_or(0, |traced| traced.now_us());
-    let text = body::read(request, state.settings.batch_bytes_max).await?;
+    let text = body::read(request.into_body(), state.settings.batch_bytes_max).await?;
     if let Some(traced) = &traced {
         traced.took("read body", reading_us);
     }
@@ -250,7 +271,7 @@ fn parse_query(query: &str) -> Result<BatchQuery, Problem> {
 
 async fn list(State(state): State<Arc<ServeState>>, headers: HeaderMap) -> Response {
     let Some(predict) = &state.predict else { return missing().into_response() };
-    if let Err(problem) = predict.0.keys.admit(&headers) {
+    if let Err(problem) = predict.shared.keys.admit(&headers) {
         return problem.into_response();
     }
     let scorer = Arc::clone(predict.scorer());
@@ -268,7 +289,7 @@ async fn list(State(state): State<Arc<ServeState>>, headers: HeaderMap) -> Respo
 
 async fn document(State(state): State<Arc<ServeState>>) -> Response {
     match &state.predict {
-        Some(predict) => ([(header::CONTENT_TYPE, "application/json")], predict.0.openapi.clone()).into_response(),
+        Some(predict) => ([(header::CONTENT_TYPE, "application/json")], predict.shared.openapi.clone()).into_response(),
         None => missing().into_response(),
     }
 }

@@ -2,16 +2,20 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Request, State};
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use futures::FutureExt;
+use hyper::body::Incoming;
 use serde_json::json;
 use tokio::time::Instant;
+use tower_service::Service;
 
+use super::timer::Timer;
 use super::traced::{self, Traced, Unanswered};
 use super::{Problem, ServeState, console, predict};
 
@@ -30,9 +34,8 @@ const INDEX: &str = concat!(
     "GET /ready     ready, or what is missing\n",
 );
 
-/// All routes, with their bounds, for [`serve`](super::serve) or for a test to call.
-pub fn router(state: ServeState) -> Router {
-    let state = Arc::new(state);
+/// All routes, with their bounds.
+fn router(state: Arc<ServeState>) -> Router {
     let index = if state.predict.is_some() { format!("{INDEX}{SCORING}") } else { INDEX.to_owned() };
     let routes = Router::new()
         .route(
@@ -53,7 +56,7 @@ pub fn router(state: ServeState) -> Router {
 
 /// Gives routes their limits and their state.
 pub(super) fn bounded(routes: Router<Arc<ServeState>>, state: Arc<ServeState>) -> Router {
-    routes.layer(middleware::from_fn_with_state(Arc::clone(&state), within_bounds)).with_state(state)
+    routes.layer(middleware::from_fn_with_state(Arc::clone(&state), routed)).with_state(state)
 }
 
 /// A browser gets the console; who asks by hand gets a list.
@@ -94,12 +97,49 @@ async fn wrong_method(method: Method, uri: Uri) -> Problem {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} does not take {method}", uri.path()))
 }
 
+/// What one thread answers with.
+pub(super) struct Routes {
+    state: Arc<ServeState>,
+    router: Router,
+}
+
+impl Routes {
+    pub fn new(state: ServeState) -> Self {
+        let state = Arc::new(state);
+        Self { router: router(Arc::clone(&state)), state }
+    }
+
+    /// Answers a request. `timer` is that of its connection.
+    pub async fn answer(&self, request: Request<Incoming>, timer: &Timer) -> Response {
+        // As the router does, whose way is longer than what it leads to.
+        let Some(what) = predict::One::of(&request) else {
+            let Ok(response) = self.router.clone().call(request.map(Body::new)).await;
+            return response;
+        };
+        let state = &*self.state;
+        within_bounds(state, request, Some(what.path()), timer, |request| predict::one(state, request, what)).await
+    }
+}
+
+/// What comes by the router.
+async fn routed(State(state): State<Arc<ServeState>>, request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map(MatchedPath::as_str);
+    within_bounds(&state, request, route, &Timer::default(), |request| next.run(request)).await
+}
+
 /// Tells the request, where somebody wants to know.
-async fn within_bounds(State(state): State<Arc<ServeState>>, request: Request, next: Next) -> Response {
+async fn within_bounds<B, F: Future<Output = Response>>(
+    state: &ServeState,
+    request: Request<B>,
+    route: Option<&str>,
+    timer: &Timer,
+    answer: impl FnOnce(Request<B>) -> F,
+) -> Response {
     let scheme = if state.settings.certificate_file.as_os_str().is_empty() { "http" } else { "https" };
-    let traced = Traced::begin(&state.traces, &request, scheme);
+    let traced = Traced::begin(&state.traces, &request, route, scheme);
     let unanswered = Unanswered(traced.clone());
-    let response = traced::within(traced.as_ref(), answered(&state, request, next)).await;
+    let response = traced::within(traced.as_ref(), answered(state, request, timer, answer)).await;
     if let Some(traced) = &traced {
         traced.end(response.status());
     }
@@ -108,7 +148,12 @@ async fn within_bounds(State(state): State<Arc<ServeState>>, request: Request, n
 }
 
 /// No request takes for ever, none brings the service down, and no answer is kept by a cache in between.
-async fn answered(state: &ServeState, request: Request, next: Next) -> Response {
+async fn answered<B, F: Future<Output = Response>>(
+    state: &ServeState,
+    request: Request<B>,
+    timer: &Timer,
+    answer: impl FnOnce(Request<B>) -> F,
+) -> Response {
     let began = Instant::now();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     // Routes count what they answer; what is answered in their place is counted here.
@@ -126,17 +171,16 @@ async fn answered(state: &ServeState, request: Request, next: Next) -> Response 
         return in_place(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail));
     }
     let limit = Duration::from_millis(state.settings.request_timeout_ms);
-    let answer = AssertUnwindSafe(tokio::time::timeout(limit, next.run(request))).catch_unwind().await;
-    let mut response = match answer {
-        Ok(Ok(response)) => response,
-        Ok(Err(_)) => {
+    let mut response = match timer.limit(limit, AssertUnwindSafe(answer(request)).catch_unwind()).await {
+        Some(Ok(response)) => response,
+        Some(Err(_)) => {
+            tracing::error!(%method, path, "a request handler panicked");
+            in_place(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "an error of assay itself; the log says more"))
+        }
+        None => {
             tracing::warn!(%method, path, limit_ms = state.settings.request_timeout_ms, "a request took too long");
             let detail = format!("not answered within {} ms", state.settings.request_timeout_ms);
             in_place(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).with_header(header::RETRY_AFTER, "1"))
-        }
-        Err(_) => {
-            tracing::error!(%method, path, "a request handler panicked");
-            in_place(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "an error of assay itself; the log says more"))
         }
     };
     // The files of the page say themselves how they are kept.
@@ -145,6 +189,6 @@ async fn answered(state: &ServeState, request: Request, next: Next) -> Response 
     response
 }
 
-fn declared_length(request: &Request) -> Option<u64> {
+fn declared_length<B>(request: &Request<B>) -> Option<u64> {
     request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

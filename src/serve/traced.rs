@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use axum::extract::{MatchedPath, Request};
+use axum::extract::Request;
 use axum::http::{HeaderMap, Method, StatusCode};
 use tracing::Instrument;
 
@@ -25,7 +25,8 @@ pub(super) struct Traced {
     incoming: Option<Incoming>,
     began_us: i64,
     method: &'static str,
-    route: Option<MatchedPath>,
+    /// As it is declared.
+    route: Option<String>,
     path: String,
     scheme: &'static str,
     found: Mutex<Found>,
@@ -59,7 +60,12 @@ pub(super) async fn within<T>(traced: Option<&Arc<Traced>>, answer: impl Future<
 
 impl Traced {
     /// `None` where the request is not to be told: traces are off, the client does not record its own, or chance says so.
-    pub fn begin(traces: &Traces, request: &Request, scheme: &'static str) -> Option<Arc<Self>> {
+    pub fn begin<B>(
+        traces: &Traces,
+        request: &Request<B>,
+        route: Option<&str>,
+        scheme: &'static str,
+    ) -> Option<Arc<Self>> {
         if !traces.is_on() || UNTOLD.contains(&request.uri().path()) {
             return None;
         }
@@ -71,7 +77,7 @@ impl Traced {
             incoming,
             began_us: traces.now_us(),
             method: method(request.method()),
-            route: request.extensions().get::<MatchedPath>().cloned(),
+            route: route.map(str::to_owned),
             path: request.uri().path().to_owned(),
             scheme,
             found: Mutex::default(),
@@ -149,7 +155,7 @@ impl Traced {
         }
         let found = std::mem::replace(&mut *held, Found { is_over: true, ..Found::default() });
         drop(held);
-        let route = self.route.as_ref().map(MatchedPath::as_str);
+        let route = self.route.as_deref();
         let name = route.map_or_else(|| self.method.to_owned(), |route| format!("{} {route}", self.method));
         let mut root = Span::new(self.context, name, self.began_us, self.now_us())
             .of_kind(Kind::Server)

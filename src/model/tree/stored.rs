@@ -72,16 +72,18 @@ impl Stored {
     }
 }
 
-/// Children come after their parent, so no walk can go in a circle.
+/// Children come after their parent, so no walk can go in a circle, and have one parent, so it is a tree that all walks agree on.
 fn broken(nodes: &[Node], values: &[f32], width: usize) -> Option<usize> {
     if nodes.is_empty() || nodes.len() > NODES_MAX {
         return Some(0);
     }
-    let sound = |(index, (node, value)): (usize, (&Node, &f32))| {
+    let mut has_parent = vec![false; nodes.len()];
+    let mut sound = |(index, (node, value)): (usize, (&Node, &f32))| {
         let (left, threshold) = (node.left(), node.parts().0);
         let is_leaf = *node == Node::leaf(index);
         let is_split = threshold.is_finite() && node.feature() < width && left > index && left + 1 < nodes.len();
-        value.is_finite() && (is_leaf || is_split)
+        let mut is_new = |child: usize| !std::mem::replace(&mut has_parent[child], true);
+        value.is_finite() && (is_leaf || (is_split && is_new(left) && is_new(left + 1)))
     };
     nodes.iter().zip(values).enumerate().position(|entry| !sound(entry))
 }

@@ -127,7 +127,7 @@ pub(super) async fn promote(
 ) -> Result<Json<Value>, Problem> {
     let console = Console::changing(&state, request.headers())?;
     BodyKind::of(request.headers(), &[BodyKind::Json])?;
-    let text = body::read(request, state.settings.body_bytes_max).await?;
+    let text = body::read(request.into_body(), state.settings.body_bytes_max).await?;
     let Promotion { version, alias } = serde_json::from_slice(&text).map_err(|error| {
         Problem::new(
             StatusCode::BAD_REQUEST,

@@ -45,7 +45,7 @@ pub(super) async fn ask(State(state): State<Arc<ServeState>>, request: Request) 
     let console = Console::reading(&state, request.headers())?;
     access::own(request.headers())?;
     BodyKind::of(request.headers(), &[BodyKind::Json])?;
-    let text = body::read(request, state.settings.body_bytes_max).await?;
+    let text = body::read(request.into_body(), state.settings.body_bytes_max).await?;
     let wrong = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail).with("code", "sql");
     let Asked { sql } =
         serde_json::from_slice(&text).map_err(|error| wrong(format!("the body is {{\"sql\": TEXT}}: {error}")))?;

@@ -58,6 +58,22 @@ fn what_could_lead_astray_is_refused() {
 }
 
 #[test]
+fn a_node_of_two_splits_is_refused() {
+    let infinite = f32::INFINITY.to_bits();
+    let tree = |second: u32| {
+        serde_json::from_value::<Trees>(json!({
+            "width": 2,
+            "sizes": [5],
+            "thresholds": encode([0, 0, infinite, infinite, infinite].into_iter()),
+            "links": encode([1, second, 2, 3, 4].into_iter()),
+            "values": encode([0; 5].into_iter()),
+        }))
+    };
+    assert!(tree(3).is_ok());
+    assert!(tree(2).is_err());
+}
+
+#[test]
 fn every_cut_off_text_is_refused() {
     let text = serde_json::to_string(&some_trees()).unwrap();
     for end in (0..text.len()).step_by(7) {

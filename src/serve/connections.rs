@@ -1,0 +1,106 @@
+//! Connections of HTTP, each served by one of a few threads, one a core, for as long as it lasts: what a request touches stays
+//! with that core, and nobody is woken on another one.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+
+use axum::extract::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::{oneshot, watch};
+
+use super::ServeState;
+use super::bounded::{Accepted, BoundedListener};
+use super::connection::Connection;
+use super::routes::Routes;
+use super::timer::Timer;
+
+/// Answers what comes until `shutdown` resolves, and then what is under way.
+///
+/// # Errors
+/// When a thread cannot be started.
+pub(super) async fn serve(
+    mut listener: BoundedListener,
+    state: &ServeState,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = (0..cores).map(|number| Thread::start(number, state)).collect::<io::Result<Vec<_>>>()?;
+    let (closing, open) = watch::channel(());
+    let mut shutdown = pin!(shutdown);
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            accepted = listener.next() => accepted,
+        };
+        // Each connection holds the routes of its thread.
+        if let Some(thread) = threads.iter().min_by_key(|thread| Arc::strong_count(&thread.routes)) {
+            thread.take(accepted, open.clone());
+        }
+    }
+    drop((listener, open));
+    closing.send_replace(());
+    closing.closed().await;
+    Ok(())
+}
+
+/// A thread with a runtime of its own, until it is dropped.
+struct Thread {
+    handle: Handle,
+    routes: Arc<Routes>,
+    _running: oneshot::Sender<()>,
+}
+
+impl Thread {
+    fn start(number: usize, state: &ServeState) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let (running, ended) = oneshot::channel::<()>();
+        std::thread::Builder::new().name(format!("assay-http-{number}")).spawn(move || {
+            // It resolves, to an error, when the sender is dropped.
+            let _ = runtime.block_on(ended);
+            runtime.shutdown_background();
+        })?;
+        Ok(Self { handle, routes: Arc::new(Routes::new(state.of_thread())), _running: running })
+    }
+
+    fn take(&self, accepted: Accepted, open: watch::Receiver<()>) {
+        let routes = Arc::clone(&self.routes);
+        self.handle.spawn(async move {
+            match accepted.open() {
+                Ok(connection) => answer(connection, routes, open).await,
+                Err(error) => tracing::debug!(%error, "a connection was lost"),
+            }
+        });
+    }
+}
+
+/// Answers one request after the other, until the client has gone, or `open` says that no more are to be taken.
+async fn answer(connection: Connection, routes: Arc<Routes>, mut open: watch::Receiver<()>) {
+    let client = Arc::new((routes, Timer::default()));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let client = Arc::clone(&client);
+        async move {
+            let (routes, timer) = &*client;
+            Ok::<_, Infallible>(routes.answer(request, timer).await)
+        }
+    });
+    let mut served = pin!(http1::Builder::new().serve_connection(TokioIo::new(connection), service));
+    let ended = tokio::select! {
+        biased;
+        ended = served.as_mut() => ended,
+        _ = open.changed() => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::trace!(%error, "a connection failed");
+    }
+}
