@@ -59,6 +59,10 @@ impl Boost {
     pub fn log_odds(&self, row: &[f32]) -> f64 {
         f64::from(self.start) + self.trees.sum(row)
     }
+
+    fn shifted(&self, Contributions { base, features }: Contributions) -> Contributions {
+        Contributions { base: base + f64::from(self.start), features }
+    }
 }
 
 impl Classifier for Boost {
@@ -75,9 +79,11 @@ impl Classifier for Boost {
     }
 
     fn contributions(&self, row: &[f32]) -> Contributions {
-        let mut contributions = self.trees.contributions(row);
-        contributions.base += f64::from(self.start);
-        contributions
+        self.shifted(self.trees.contributions(row))
+    }
+
+    fn contributions_of(&self, rows: &[f32]) -> Vec<Contributions> {
+        self.trees.contributions_of(rows).into_iter().map(|told| self.shifted(told)).collect()
     }
 
     fn scale(&self) -> Scale {

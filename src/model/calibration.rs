@@ -169,6 +169,10 @@ impl<M: Classifier> Classifier for Calibrated<M> {
         self.model.contributions(row)
     }
 
+    fn contributions_of(&self, rows: &[f32]) -> Vec<Contributions> {
+        self.model.contributions_of(rows)
+    }
+
     fn scale(&self) -> Scale {
         self.model.scale()
     }

@@ -190,6 +190,11 @@ pub trait Classifier: Send + Sync {
     /// What each feature adds for one row, on the scale of [`Classifier::scale`].
     fn contributions(&self, row: &[f32]) -> Contributions;
 
+    /// As [`Classifier::contributions`] for row after row, to the same bits.
+    fn contributions_of(&self, rows: &[f32]) -> Vec<Contributions> {
+        rows.chunks_exact(self.width().max(1)).map(|row| self.contributions(row)).collect()
+    }
+
     /// The scale in which contributions add up.
     fn scale(&self) -> Scale;
 }

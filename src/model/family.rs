@@ -154,6 +154,10 @@ impl Classifier for Model {
         self.as_classifier().contributions(row)
     }
 
+    fn contributions_of(&self, rows: &[f32]) -> Vec<Contributions> {
+        self.as_classifier().contributions_of(rows)
+    }
+
     fn scale(&self) -> Scale {
         self.as_classifier().scale()
     }

@@ -46,6 +46,10 @@ impl Forest {
     fn mean(&self, sum: f64) -> f64 {
         sum / self.trees.len() as f64
     }
+
+    fn means(&self, Contributions { base, features }: Contributions) -> Contributions {
+        Contributions { base: self.mean(base), features: features.into_iter().map(|sum| self.mean(sum)).collect() }
+    }
 }
 
 impl Classifier for Forest {
@@ -62,8 +66,11 @@ impl Classifier for Forest {
     }
 
     fn contributions(&self, row: &[f32]) -> Contributions {
-        let Contributions { base, features } = self.trees.contributions(row);
-        Contributions { base: self.mean(base), features: features.into_iter().map(|sum| self.mean(sum)).collect() }
+        self.means(self.trees.contributions(row))
+    }
+
+    fn contributions_of(&self, rows: &[f32]) -> Vec<Contributions> {
+        self.trees.contributions_of(rows).into_iter().map(|told| self.means(told)).collect()
     }
 
     fn scale(&self) -> Scale {

@@ -119,6 +119,10 @@ impl Classifier for TrainedModel {
         self.calibrated.contributions(row)
     }
 
+    fn contributions_of(&self, rows: &[f32]) -> Vec<Contributions> {
+        self.calibrated.contributions_of(rows)
+    }
+
     fn scale(&self) -> Scale {
         self.calibrated.scale()
     }

@@ -213,13 +213,23 @@ impl Scores {
         told.ok_or("the model gave no probability")
     }
 
+    /// Finds what moved the model's answer for all rows at once, of which [`Self::contributions`] tells afterwards.
+    pub fn contribute(&mut self) {
+        let Some(model) = &self.model else { return };
+        self.chunks
+            .iter_mut()
+            .filter_map(|chunk| chunk.answers.as_mut().ok())
+            .for_each(|answers| model.contribute(answers));
+    }
+
     /// What moved the model's answer for a row most; empty where the model does not answer.
     #[must_use]
     pub fn contributions(&self, chunk: usize, row: usize, most: usize) -> Vec<(&str, f32, f64)> {
-        let (Some(model), Some(values)) = (&self.model, self.features(chunk, row)) else { return Vec::new() };
+        let answers = self.chunks.get(chunk).and_then(|chunk| chunk.answers.as_ref().ok());
+        let (Some(model), Some(answers)) = (&self.model, answers) else { return Vec::new() };
         let named =
             |(feature, value, part): (usize, f32, f64)| Some((model.features().get(feature)?.as_str(), value, part));
-        model.contributions(values, most).into_iter().filter_map(named).collect()
+        model.contributions(answers, row, most).into_iter().filter_map(named).collect()
     }
 
     /// The features of a row, in the model's order; `None` where the model was not asked.

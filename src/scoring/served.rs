@@ -1,5 +1,7 @@
 //! A model of the registry, made ready to be asked.
 
+use std::borrow::Cow;
+
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
 
@@ -8,7 +10,7 @@ use super::pipeline::Followed;
 use crate::domain::TableName;
 use crate::model::registry::{MODEL_FILE, Manifest, ModelName, Registry, RegistryError, Version};
 use crate::model::table::{Encoded, RowEncoder};
-use crate::model::{Classifier, TrainedModel};
+use crate::model::{Classifier, Contributions, TrainedModel};
 
 /// A verified model whose columns are found in the tables that a request is refined into.
 #[derive(Debug)]
@@ -36,6 +38,8 @@ enum Column {
 pub struct Answers {
     pub encoded: Encoded,
     pub probabilities: Vec<f64>,
+    /// Of each row, once [`Served::contribute`] was asked for them.
+    contributions: Vec<Contributions>,
 }
 
 /// Why a version is not served.
@@ -155,15 +159,25 @@ impl Served {
                 self.model.probabilities(records).to_vec()
             }
         };
-        Ok(Answers { encoded, probabilities })
+        Ok(Answers { encoded, probabilities, contributions: Vec::new() })
+    }
+
+    /// Finds the contributions of all rows that were answered: together that is twice as fast.
+    pub(super) fn contribute(&self, answers: &mut Answers) {
+        answers.contributions = self.model.contributions_of(&answers.encoded.values);
     }
 
     /// What moved the answer for a row most, the strongest first: the feature, its value, and what it adds on the scale
     /// of the model before calibration.
     #[must_use]
-    pub fn contributions(&self, row: &[f32], most: usize) -> Vec<(usize, f32, f64)> {
-        let parts = self.model.contributions(row);
-        let mut ranked: Vec<(usize, f32, f64)> = row
+    pub fn contributions(&self, answers: &Answers, row: usize, most: usize) -> Vec<(usize, f32, f64)> {
+        let values = answers.encoded.values.chunks_exact(self.width().max(1)).nth(row);
+        let Some(row_values) = values else { return Vec::new() };
+        let parts = match answers.contributions.get(row) {
+            Some(parts) => Cow::Borrowed(parts),
+            None => Cow::Owned(self.model.contributions(row_values)),
+        };
+        let mut ranked: Vec<(usize, f32, f64)> = row_values
             .iter()
             .zip(&parts.features)
             .enumerate()

@@ -28,8 +28,11 @@ impl Asking {
         let (role, transactions) = (part.role(), part.rows() as u64);
         let began = Instant::now();
         let asking_us = self.scorer.traces.now_us();
-        let Asked { scores, failed, trial } = self.scorer.ask(part);
+        let Asked { mut scores, failed, trial } = self.scorer.ask(part);
         let took = began.elapsed();
+        if came == Came::OneByOne && self.scorer.settings.contributions_max > 0 {
+            scores.iter_mut().for_each(Scores::contribute);
+        }
         if self.scorer.traces.is_on() {
             let asked_us = self.scorer.traces.now_us();
             scores

@@ -52,6 +52,7 @@ pub(super) async fn read<B: HttpBody<Data = Bytes>>(body: B, bytes_max: usize) -
     let mut body = pin!(body);
     let mut whole = Bytes::new();
     let mut parts = BytesMut::new();
+    let declared = usize::try_from(body.size_hint().lower()).unwrap_or(0).min(bytes_max);
     while let Some(frame) = poll_fn(|context| body.as_mut().poll_frame(context)).await {
         let cut_off = |_| Problem::new(StatusCode::BAD_REQUEST, "the body ended before it was whole");
         // Trailers say nothing of a transaction.
@@ -64,6 +65,10 @@ pub(super) async fn read<B: HttpBody<Data = Bytes>>(body: B, bytes_max: usize) -
         if whole.is_empty() && parts.is_empty() {
             whole = part;
         } else {
+            if parts.is_empty() {
+                // Memory that a client promises to fill is not touched before it does.
+                parts.reserve(declared);
+            }
             parts.extend_from_slice(&std::mem::take(&mut whole));
             parts.extend_from_slice(&part);
         }

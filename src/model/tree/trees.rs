@@ -212,6 +212,50 @@ impl Trees {
         }
         Contributions { base, features: parts.iter().map(|lanes| lanes.iter().sum()).collect() }
     }
+
+    /// As [`Trees::contributions`] for row after row, to the same bits: each tree comes into the cache once for many of them.
+    pub fn contributions_of(&self, rows: &[f32]) -> Vec<Contributions> {
+        let mut told = Vec::with_capacity(rows.len() / self.width);
+        for block in rows.chunks(self.width * BLOCK) {
+            let groups = block.chunks_exact(self.width * LANES);
+            let few = groups.remainder();
+            self.contributions_of_block(&block[..block.len() - few.len()], &mut told);
+            told.extend(few.chunks_exact(self.width).map(|row| self.contributions(row)));
+        }
+        told
+    }
+
+    /// Of rows that come in whole groups.
+    fn contributions_of_block(&self, rows: &[f32], told: &mut Vec<Contributions>) {
+        let (mut sums, mut parts) = (vec![0.0; rows.len()], vec![0.0; rows.len()]);
+        // The trees of a lane of `contributions`, and then those of the next: what is added up first is the same there.
+        for lane in 0..LANES {
+            for ((tree, values), depth) in self.iter().zip(&self.depths).skip(lane).step_by(LANES) {
+                let groups = rows.chunks_exact(self.width * LANES).zip(parts.chunks_exact_mut(self.width * LANES));
+                for (rows, parts) in groups {
+                    let mut means = [f64::from(values[0]); LANES];
+                    in_step(*depth, |at| {
+                        let mut moved = 0;
+                        let lanes = rows.chunks_exact(self.width).zip(parts.chunks_exact_mut(self.width));
+                        for (((row, parts), at), mean_at) in lanes.zip(at).zip(&mut means) {
+                            let node = tree[*at];
+                            let next = node.next(row);
+                            let mean = f64::from(values[next]);
+                            parts[node.feature()] += mean - *mean_at;
+                            *mean_at = mean;
+                            moved |= go(at, next);
+                        }
+                        moved
+                    });
+                }
+            }
+            for (sum, part) in sums.iter_mut().zip(&mut parts) {
+                *sum += std::mem::take(part);
+            }
+        }
+        let base = self.iter().fold(0.0, |base, (_, values)| base + f64::from(values[0]));
+        told.extend(sums.chunks_exact(self.width).map(|features| Contributions { base, features: features.to_vec() }));
+    }
 }
 
 /// Steps from the root to the deepest leaf.

@@ -1,6 +1,7 @@
 use std::net::SocketAddr;
 
 use arrow::array::{Array, AsArray};
+use arrow::compute::concat_batches;
 use arrow::datatypes::Float64Type;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
@@ -210,7 +211,8 @@ async fn arrow_and_json_say_the_same() {
     let kind = "content-type: application/vnd.apache.arrow.stream\r\n";
     let answer = service.send("POST", "/predict/batch", kind, &body).await;
     assert_eq!(answer.status, 200, "{answer:?}");
-    let told = StreamReader::try_new(answer.body.as_slice(), None).unwrap().next().unwrap().unwrap();
+    let told = StreamReader::try_new(answer.body.as_slice(), None).unwrap();
+    let told = concat_batches(&told.schema(), &told.collect::<Result<Vec<_>, _>>().unwrap()).unwrap();
     assert_eq!(told.num_rows(), 300);
     let probabilities = told.column_by_name("fraud_probability").unwrap().as_primitive::<Float64Type>().clone();
     let errors = told.column_by_name("error_fields").unwrap().as_string::<i32>().clone();

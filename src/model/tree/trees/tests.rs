@@ -116,11 +116,15 @@ fn every_way_to_walk_gives_the_same() {
         let by_column = records.t().as_standard_layout().into_owned().reversed_axes();
         assert!(by_column.as_slice().is_none());
         assert_eq!(trees.sums(by_column.view()), sums);
-        for (row, sum) in records.rows().into_iter().zip(sums) {
+        let together = trees.contributions_of(records.as_slice().unwrap());
+        assert_eq!(together.len(), rows);
+        for ((row, sum), together) in records.rows().into_iter().zip(sums).zip(together) {
             let row = row.to_vec();
             assert_eq!(sum.to_bits(), plainly(&trees, &row).to_bits());
             assert_eq!(sum.to_bits(), trees.sum(&row).to_bits());
             let (told, wanted) = (trees.contributions(&row), contributions_plainly(&trees, &row));
+            let bits = |told: &Contributions| told.features.iter().map(|part| part.to_bits()).collect::<Vec<_>>();
+            assert_eq!((together.base.to_bits(), bits(&together)), (told.base.to_bits(), bits(&told)));
             // Added up in another order.
             let near = |(one, other): (&f64, &f64)| (one - other).abs() < 1e-12;
             assert!(told.features.iter().zip(&wanted.features).all(near), "{told:?} {wanted:?}");
