@@ -307,7 +307,7 @@ fn failed(cause: &str) -> Problem {
 
 fn finish(metrics: &Metrics, route: &str, began: Instant, answer: Result<Response, Problem>) -> Response {
     let response = answer.unwrap_or_else(IntoResponse::into_response);
-    metrics.request_answered(route, response.status().as_u16(), began.elapsed());
+    metrics.request_answered(route, response.status().as_str(), began.elapsed());
     response
 }
 

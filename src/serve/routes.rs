@@ -160,7 +160,7 @@ async fn answered<B, F: Future<Output = Response>>(
     let in_place = |problem: Problem| {
         let response = problem.into_response();
         if predict::is_scoring(&path) {
-            state.metrics.request_answered(&path, response.status().as_u16(), began.elapsed());
+            state.metrics.request_answered(&path, response.status().as_str(), began.elapsed());
         }
         response
     };
@@ -171,7 +171,7 @@ async fn answered<B, F: Future<Output = Response>>(
         return in_place(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail));
     }
     let limit = Duration::from_millis(state.settings.request_timeout_ms);
-    let mut response = match timer.limit(limit, AssertUnwindSafe(answer(request)).catch_unwind()).await {
+    let mut response = match timer.until(began + limit, AssertUnwindSafe(answer(request)).catch_unwind()).await {
         Some(Ok(response)) => response,
         Some(Err(_)) => {
             tracing::error!(%method, path, "a request handler panicked");

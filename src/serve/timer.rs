@@ -3,7 +3,6 @@
 use std::pin::{Pin, pin};
 use std::sync::{Mutex, PoisonError};
 use std::task::Poll;
-use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
@@ -13,16 +12,14 @@ use tokio::time::{Instant, Sleep};
 pub(super) struct Timer(Mutex<Option<Pin<Box<Sleep>>>>);
 
 impl Timer {
-    /// `None` when it was not done within `limit`, which is the same for all that one timer is used for.
-    pub async fn limit<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
-        let deadline = Instant::now() + limit;
+    /// `None` when it was not done by the deadline, which is never before that of an earlier thing.
+    pub async fn until<T>(&self, deadline: Instant, work: impl Future<Output = T>) -> Option<T> {
         let mut work = pin!(work);
         std::future::poll_fn(|context| {
             if let Poll::Ready(done) = work.as_mut().poll(context) {
                 return Poll::Ready(Some(done));
             }
             let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            #[expect(clippy::disallowed_methods, reason = "the deadline of a request")]
             let timer = held.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
             while timer.as_mut().poll(context).is_ready() {
                 if deadline <= Instant::now() {
@@ -38,6 +35,8 @@ impl Timer {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[tokio::test]
@@ -48,10 +47,10 @@ mod tests {
         let began = Instant::now();
         // The timer was set for the first of these, and fires among them.
         while began.elapsed() < LIMIT * 2 {
-            assert!(timer.limit(LIMIT, every.tick()).await.is_some());
+            assert!(timer.until(Instant::now() + LIMIT, every.tick()).await.is_some());
         }
         let began = Instant::now();
-        assert_eq!(timer.limit(LIMIT, std::future::pending::<()>()).await, None);
+        assert_eq!(timer.until(began + LIMIT, std::future::pending::<()>()).await, None);
         assert!(began.elapsed() >= LIMIT);
     }
 }

@@ -295,8 +295,8 @@ impl Metrics {
     }
 
     /// A request to score was answered.
-    pub fn request_answered(&self, route: &str, status: u16, time: Duration) {
-        self.requests.with_label_values(&[route, &status.to_string()]).inc();
+    pub fn request_answered(&self, route: &str, status: &str, time: Duration) {
+        self.requests.with_label_values(&[route, status]).inc();
         self.request_seconds.with_label_values(&[route]).observe(time.as_secs_f64());
     }
 

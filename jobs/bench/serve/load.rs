@@ -69,14 +69,14 @@ impl Load {
         let (mut times_us, mut sent) = (Vec::new(), 0_u64);
         let began_us = clock.now_us();
         let until_us = began_us + i64::try_from(self.seconds).unwrap_or(10) * 1_000_000;
-        let due_us = |number: u64| match self.pace {
+        let due_us = |number: u64, now_us: i64| match self.pace {
             Pace::Rate(rate) => began_us + i64::try_from(number * 1_000_000 / rate).unwrap_or(i64::MAX),
-            Pace::Saturated => clock.now_us(),
+            Pace::Saturated => now_us,
         };
         loop {
             let now_us = clock.now_us();
             while let Some(number) = idle.front().copied().filter(|_| !stop.load(Ordering::Relaxed)) {
-                let at_us = due_us(sent);
+                let at_us = due_us(sent, now_us);
                 if at_us > now_us && matches!(self.pace, Pace::Rate(_)) || at_us >= until_us {
                     break;
                 }
@@ -86,7 +86,7 @@ impl Load {
                 connection.ask(request, at_us)?;
                 sent += 1;
             }
-            let is_over = due_us(sent) >= until_us || stop.load(Ordering::Relaxed);
+            let is_over = due_us(sent, now_us) >= until_us || stop.load(Ordering::Relaxed);
             if is_over && idle.len() == open.len() {
                 break;
             }
@@ -157,14 +157,24 @@ impl Open {
 
 /// The status of an answer that is there as a whole.
 fn whole(came: &[u8]) -> anyhow::Result<Option<u16>> {
-    let Some(head) = came.windows(4).position(|part| part == b"\r\n\r\n") else { return Ok(None) };
-    let text = std::str::from_utf8(came.get(..head).unwrap_or_default())?;
-    let mut lines = text.split("\r\n");
-    let status = lines.next().and_then(|line| line.split(' ').nth(1)).context("a status")?.parse()?;
-    let length = lines
-        .filter_map(|line| line.split_once(": "))
-        .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
-        .context("an answer without a length")?;
-    let length: usize = length.1.parse()?;
-    Ok((came.len() >= head + 4 + length).then_some(status))
+    const LENGTH: &[u8] = b"content-length: ";
+    let (mut head, mut length) = (0, None);
+    for line in came.split_inclusive(|byte| *byte == b'\n') {
+        head += line.len();
+        if line == b"\r\n" {
+            let length = length.context("an answer without a length")?;
+            return Ok(if came.len() >= head + length { Some(status(came)?) } else { None });
+        }
+        if let Some((name, value)) = line.split_at_checked(LENGTH.len())
+            && name.eq_ignore_ascii_case(LENGTH)
+        {
+            length = Some(std::str::from_utf8(value)?.trim_end().parse::<usize>()?);
+        }
+    }
+    Ok(None)
+}
+
+fn status(came: &[u8]) -> anyhow::Result<u16> {
+    let status = came.split(|byte| *byte == b' ').nth(1).context("a status")?;
+    Ok(std::str::from_utf8(status)?.parse()?)
 }
