@@ -196,7 +196,8 @@ impl OnlineReader {
         Ok(Known { tables, unknown, standing: standing(held.epoch, held.published_at_us) })
     }
 
-    /// The states of entities at one moment. A thread of the runtime hands its other tasks on while it waits.
+    /// The states of entities at one moment. Blocking: for a thread that may, or one of a runtime that can hand its other
+    /// tasks on.
     fn fetch(&self, names: &Names, places: &[Place]) -> Result<(Held, Vec<Vec<u8>>), String> {
         let link = locked(&self.link).clone()?;
         let began_us = self.clock.now_us();

@@ -22,7 +22,7 @@ pub trait FeatureSource: Send + Sync {
         None
     }
 
-    /// Whether to ask it is to wait for another process.
+    /// Whether to ask it may take long now: another process is asked, or rows of an epoch are being taken in.
     fn waits(&self) -> bool {
         false
     }

@@ -1,7 +1,7 @@
 //! The past of a lake that somebody else writes, held in memory: trailing counts and features, brought up to each new epoch.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, TimestampMicrosecondArray, UInt32Array};
@@ -38,6 +38,8 @@ pub struct LakeFollower {
     widest_us: i64,
     horizon_us: i64,
     state: Mutex<State>,
+    /// Whether rows of an epoch are being taken into the state.
+    is_taking_in: AtomicBool,
     epoch: AtomicI64,
     published_at_us: AtomicI64,
 }
@@ -172,6 +174,7 @@ impl LakeFollower {
             widest_us,
             horizon_us: i64::from(settings.horizon_s) * 1_000_000,
             state: Mutex::default(),
+            is_taking_in: AtomicBool::new(false),
             epoch: AtomicI64::new(0),
             published_at_us: AtomicI64::new(NO_TIME),
         };
@@ -284,7 +287,9 @@ impl LakeFollower {
                 }
             }
         }
-        *self.state() = state;
+        let before = std::mem::replace(&mut *self.state(), state);
+        // It may be large: whoever asks does not wait for that.
+        drop(before);
         Ok(())
     }
 
@@ -318,6 +323,7 @@ impl LakeFollower {
             new.extend(reader.read(file, &columns, Some(range))?);
         }
         let error = |error: HistoryError| LakeError::read(table.name(), error.cause);
+        let _taking = Taking::begin(&self.is_taking_in);
         let mut state = self.state();
         let newest = new.iter().filter_map(|batch| newest_of(batch, &self.event_time)).max();
         if let Some(newest) = newest {
@@ -396,6 +402,10 @@ impl FeatureSource for LakeFollower {
         Ok(Added { columns, unknown: held.values().iter().map(|held| !held).collect() })
     }
 
+    fn waits(&self) -> bool {
+        self.is_taking_in.load(Ordering::Relaxed)
+    }
+
     fn standing(&self) -> Standing {
         let published_at_us = self.published_at_us.load(Ordering::Relaxed);
         Standing {
@@ -408,6 +418,22 @@ impl FeatureSource for LakeFollower {
 impl std::fmt::Debug for LakeFollower {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("LakeFollower").field("epoch", &self.epoch).finish_non_exhaustive()
+    }
+}
+
+/// Says so while it is there.
+struct Taking<'a>(&'a AtomicBool);
+
+impl<'a> Taking<'a> {
+    fn begin(flag: &'a AtomicBool) -> Self {
+        flag.store(true, Ordering::Relaxed);
+        Self(flag)
+    }
+}
+
+impl Drop for Taking<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
     }
 }
 

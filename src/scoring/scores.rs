@@ -295,7 +295,9 @@ impl Scores {
 
     /// About so much memory is held by them.
     pub(super) fn bytes(&self) -> usize {
-        ROUND_BYTES + self.rows() * ROW_BYTES
+        // A feature's value and its contribution.
+        let features = self.model.as_ref().map_or(0, |model| model.width() * 12);
+        ROUND_BYTES + self.rows() * (ROW_BYTES + features)
     }
 
     pub(super) fn set(&mut self, message: usize, item: Item) {

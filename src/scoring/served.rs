@@ -162,7 +162,7 @@ impl Served {
         Ok(Answers { encoded, probabilities, contributions: Vec::new() })
     }
 
-    /// Finds the contributions of all rows that were answered: together that is twice as fast.
+    /// Finds the contributions of all rows that were answered: each tree comes into the cache once for them.
     pub(super) fn contribute(&self, answers: &mut Answers) {
         answers.contributions = self.model.contributions_of(&answers.encoded.values);
     }

@@ -42,9 +42,7 @@ impl BoundedListener {
     pub(super) fn within(self, login: Duration) -> Self {
         Self { login: Some(login), ..self }
     }
-}
 
-impl BoundedListener {
     /// The next client, once there is a place for it.
     pub(super) async fn next(&mut self) -> Accepted {
         // The semaphore is never closed, so there is always a permit in the end.

@@ -20,7 +20,8 @@ use super::connection::Connection;
 use super::routes::Routes;
 use super::timer::Timer;
 
-/// Answers what comes until `shutdown` resolves, and then what is under way.
+/// Answers what comes until `shutdown` resolves, and then what is under way. What may take long to answer is left to the runtime
+/// that this is called on: it would keep the other connections of its thread waiting.
 ///
 /// # Errors
 /// When a thread cannot be started.
@@ -30,7 +31,8 @@ pub(super) async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = (0..cores).map(|number| Thread::start(number, state)).collect::<io::Result<Vec<_>>>()?;
+    let beside = Handle::current();
+    let threads = (0..cores).map(|number| Thread::start(number, state, &beside)).collect::<io::Result<Vec<_>>>()?;
     let (closing, open) = watch::channel(());
     let mut shutdown = pin!(shutdown);
     loop {
@@ -58,8 +60,8 @@ struct Thread {
 }
 
 impl Thread {
-    fn start(number: usize, state: &ServeState) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+    fn start(number: usize, state: &ServeState, beside: &Handle) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().thread_name("assay-http").build()?;
         let handle = runtime.handle().clone();
         let (running, ended) = oneshot::channel::<()>();
         std::thread::Builder::new().name(format!("assay-http-{number}")).spawn(move || {
@@ -67,7 +69,7 @@ impl Thread {
             let _ = runtime.block_on(ended);
             runtime.shutdown_background();
         })?;
-        Ok(Self { handle, routes: Arc::new(Routes::new(state.of_thread())), _running: running })
+        Ok(Self { handle, routes: Arc::new(Routes::new(state.of_thread(), beside.clone())), _running: running })
     }
 
     fn take(&self, accepted: Accepted, open: watch::Receiver<()>) {

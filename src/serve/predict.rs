@@ -117,6 +117,8 @@ pub(super) fn is_batch(path: &str) -> bool {
     path == "/predict/batch"
 }
 
+// That there is a route of another method is told by the router: a POST does not come by it.
+
 async fn transaction(State(state): State<Arc<ServeState>>, request: Request) -> Response {
     one(&state, request, One::Transaction).await
 }

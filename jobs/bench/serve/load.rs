@@ -161,6 +161,9 @@ fn whole(came: &[u8]) -> anyhow::Result<Option<u16>> {
     let (mut head, mut length) = (0, None);
     for line in came.split_inclusive(|byte| *byte == b'\n') {
         head += line.len();
+        if !line.ends_with(b"\n") {
+            break;
+        }
         if line == b"\r\n" {
             let length = length.context("an answer without a length")?;
             return Ok(if came.len() >= head + length { Some(status(came)?) } else { None });

@@ -1,6 +1,7 @@
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use arrow::array::{Array, AsArray};
+use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::Float64Type;
 use arrow::ipc::reader::StreamReader;
@@ -10,9 +11,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::domain::ManualClock;
+use crate::domain::{ManualClock, TableName};
 use crate::model::registry::CHAMPION;
 use crate::scoring::testing::{Kept, NOON_US, transaction};
+use crate::scoring::{Added, FeatureSource, SharedFeatures, Standing};
 use crate::serve::{Readiness, serve};
 use crate::telemetry::traces::Traces;
 
@@ -226,6 +228,65 @@ async fn arrow_and_json_say_the_same() {
     for broken in [&body[..body.len() / 2], b"ARROW1", b"\xff\xff\xff\xff\xff\xff\xff\x7f", b""] {
         assert_eq!(service.send("POST", "/predict/batch", kind, broken).await.status, 400);
     }
+}
+
+/// A past that takes its time, on a thread that may wait.
+struct Slow(SharedFeatures);
+
+impl FeatureSource for Slow {
+    fn added(&self, table: &TableName, silver: &RecordBatch) -> Result<Added, String> {
+        // It panics on a thread that serves connections.
+        let (_sender, never) = std::sync::mpsc::channel::<()>();
+        let _ = tokio::task::block_in_place(|| never.recv_timeout(Duration::from_millis(300)));
+        self.0.added(table, silver)
+    }
+
+    fn waits(&self) -> bool {
+        true
+    }
+
+    fn standing(&self) -> Standing {
+        self.0.standing()
+    }
+}
+
+#[tokio::test]
+async fn whoever_waits_for_features_keeps_nobody_else_waiting() {
+    let (kept, mut scorer) = Kept::champion();
+    scorer.features = Arc::new(Slow(Arc::clone(&scorer.features)));
+    let service =
+        start_with((kept, scorer), ServeSettings { request_timeout_ms: 150, ..ServeSettings::default() }).await;
+    // As many as there are threads, and more.
+    let asked = transaction("t", 1, 5.0);
+    let all = (0..32).map(|_| service.predict(&asked));
+    let answers = futures::future::join_all(all).await;
+    // Their time was up while they waited: the threads that answer so were free.
+    assert!(answers.iter().all(|answer| answer.status == 503), "{answers:?}");
+    assert_eq!(service.send("GET", "/health", "", b"").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_connection_has_the_whole_time_for_each_request() {
+    let service = start(ServeSettings { request_timeout_ms: 300, ..ServeSettings::default() }).await;
+    let mut stream = TcpStream::connect(service.address).await.unwrap();
+    let body = transaction("t", 1, 5.0).to_string();
+    let head = format!("POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
+    let mut part = [0; 4096];
+    let mut answered = async |stream: &mut TcpStream| {
+        let count = stream.read(&mut part).await.unwrap();
+        String::from_utf8_lossy(&part[..count]).into_owned()
+    };
+    for _ in 0..3 {
+        // Its second half comes late, but in time; all of them together take longer than one may.
+        stream.write_all(head.as_bytes()).await.unwrap();
+        tokio::time::interval_at(Instant::now() + Duration::from_millis(120), Duration::from_secs(1)).tick().await;
+        stream.write_all(body.as_bytes()).await.unwrap();
+        let answer = answered(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let answer = answered(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
 }
 
 #[tokio::test]
