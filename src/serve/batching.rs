@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::asking::{Asking, Came};
 use crate::scoring::{Part, Role, Scores, Served};
 
-/// Rows that are scored together without leaving the executor: about 200 µs.
+/// Rows that are scored together without leaving the executor: about 300 µs.
 const TOGETHER_MAX: usize = 64;
 
 /// Whoever comes first has a task score what waits; who comes meanwhile is scored together by its next round.
