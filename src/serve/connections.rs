@@ -1,5 +1,5 @@
-//! Connections of HTTP, each served by one of a few threads, one a core, for as long as it lasts: what a request touches stays
-//! with that core, and nobody is woken on another one.
+//! Connections of HTTP, each served by one of a few threads, one a core, for as long as it lasts: what a transaction that is
+//! scored alone touches stays with that core, and nobody is woken on another one.
 
 use std::convert::Infallible;
 use std::io;

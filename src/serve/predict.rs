@@ -117,8 +117,7 @@ pub(super) fn is_batch(path: &str) -> bool {
     path == "/predict/batch"
 }
 
-// That there is a route of another method is told by the router: a POST does not come by it.
-
+/// As all requests of its route that come by the router.
 async fn transaction(State(state): State<Arc<ServeState>>, request: Request) -> Response {
     one(&state, request, One::Transaction).await
 }

@@ -120,7 +120,7 @@ impl Routes {
             let mut routed = Task(self.beside.spawn(self.router.clone().call(request.map(Body::new))));
             return match (&mut routed.0).await {
                 Ok(Ok(response)) => response,
-                Err(_) => unanswered(),
+                Err(_) => own_error().into_response(),
             };
         };
         let state = &*self.state;
@@ -182,7 +182,7 @@ async fn answered<B, F: Future<Output = Response>>(
         Some(Ok(response)) => response,
         Some(Err(_)) => {
             tracing::error!(%method, path, "a request handler panicked");
-            in_place(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "an error of assay itself; the log says more"))
+            in_place(own_error())
         }
         None => {
             tracing::warn!(%method, path, limit_ms = state.settings.request_timeout_ms, "a request took too long");
@@ -196,9 +196,8 @@ async fn answered<B, F: Future<Output = Response>>(
     response
 }
 
-/// Of a task that ended before it was done.
-fn unanswered() -> Response {
-    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "an error of assay itself; the log says more").into_response()
+fn own_error() -> Problem {
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "an error of assay itself; the log says more")
 }
 
 fn declared_length<B>(request: &Request<B>) -> Option<u64> {
