@@ -1,9 +1,12 @@
 //! Fitted trees laid flat: eight bytes a node, children side by side, so that a step is one load and one comparison.
 
+mod perfect;
+
 use ndarray::{ArrayView2, Axis};
 use rayon::prelude::*;
 
 use crate::model::Contributions;
+use perfect::Perfect;
 
 /// A row goes to `left` when its value is at most the threshold, else to the node after `left`. A leaf leads to itself,
 /// and its threshold is infinite: so several walks can go on in step until the last has arrived.
@@ -21,8 +24,8 @@ pub const NODES_MAX: usize = LEFT_MAX as usize;
 pub const FEATURES_MAX: usize = 1 << (32 - LEFT_BITS);
 /// How many walks go in step: enough to hide the latency of the loads.
 const LANES: usize = 8;
-/// How many rows are taken through one tree while it is in the cache, and they with it.
-const BLOCK: usize = 64;
+/// How many rows are taken through one tree while it is in the cache, and they with it; some of the walks in step.
+const BLOCK: usize = LANES * perfect::LANES;
 /// Trees of so many levels are walked to the last one: to look after each step whether all have arrived costs a third more.
 const SHALLOW: usize = 8;
 /// A tree of one leaf, for a lane that has none.
@@ -75,16 +78,22 @@ pub struct Trees {
     pub(super) nodes: Vec<Node>,
     /// Of a leaf its output, of an inner node the mean over the training rows below it.
     pub(super) values: Vec<f32>,
+    /// The first trees again, up to one that does not fit.
+    perfect: Vec<Perfect>,
 }
 
 impl Trees {
     pub fn new(width: usize) -> Self {
-        Self { width, starts: vec![0], depths: Vec::new(), nodes: Vec::new(), values: Vec::new() }
+        Self { width, starts: vec![0], ..Self::default() }
     }
 
     /// Adds a tree whose children come after their parents.
     pub fn push(&mut self, nodes: Vec<Node>, values: Vec<f32>) {
-        self.depths.push(depth(&nodes));
+        let depth = depth(&nodes);
+        if self.perfect.len() == self.len() {
+            self.perfect.extend(Perfect::of(&nodes, &values, depth, self.width));
+        }
+        self.depths.push(depth);
         self.nodes.extend(nodes);
         self.values.extend(values);
         self.starts.push(self.nodes.len());
@@ -93,6 +102,7 @@ impl Trees {
     pub fn truncate(&mut self, trees: usize) {
         self.starts.truncate(trees + 1);
         self.depths.truncate(trees);
+        self.perfect.truncate(trees);
         let end = self.starts.last().copied().unwrap_or(0);
         self.nodes.truncate(end);
         self.values.truncate(end);
@@ -115,8 +125,16 @@ impl Trees {
         self.starts.windows(2).map(|bounds| (&self.nodes[bounds[0]..bounds[1]], &self.values[bounds[0]..bounds[1]]))
     }
 
+    /// All trees, where all of them fit.
+    fn perfect(&self) -> Option<&[Perfect]> {
+        (self.perfect.len() == self.len()).then_some(&self.perfect)
+    }
+
     /// The sum over all trees for one row.
     pub fn sum(&self, row: &[f32]) -> f64 {
+        if let Some(trees) = self.perfect() {
+            return perfect::sum(trees, &perfect::padded(row));
+        }
         let mut sum = 0.0;
         for (starts, depths) in self.groups() {
             let leaves = walk_trees(self.lanes(starts), depths, row);
@@ -152,6 +170,9 @@ impl Trees {
         sums.par_chunks_mut(BLOCK).enumerate().for_each_init(Vec::new, |copied: &mut Vec<f32>, (block, sums)| {
             let start = block * BLOCK;
             let part = records.slice(ndarray::s![start..start + sums.len(), ..]);
+            if let Some(trees) = self.perfect() {
+                return perfect::add(trees, part, sums);
+            }
             if let Some(rows) = part.as_slice() {
                 return self.add_block(rows, sums);
             }
@@ -187,6 +208,15 @@ impl Trees {
     pub fn contributions(&self, row: &[f32]) -> Contributions {
         // Lane by lane, and added up at the end: in one sum each step would wait for the one before.
         let mut parts = vec![[0.0; LANES]; self.width];
+        let base = match self.perfect() {
+            Some(trees) => perfect::contribute(trees, &perfect::padded(row), &mut parts),
+            None => self.contribute(row, &mut parts),
+        };
+        Contributions { base, features: parts.iter().map(|lanes| lanes.iter().sum()).collect() }
+    }
+
+    /// Adds to the parts of a row, and gives the sum of the means at the roots.
+    fn contribute(&self, row: &[f32], parts: &mut [[f64; LANES]]) -> f64 {
         let mut base = 0.0;
         for (starts, depths) in self.groups() {
             let trees = self.lanes(starts);
@@ -210,12 +240,19 @@ impl Trees {
                 moved
             });
         }
-        Contributions { base, features: parts.iter().map(|lanes| lanes.iter().sum()).collect() }
+        base
     }
 
     /// As [`Trees::contributions`] for row after row, to the same bits: each tree comes into the cache once for many of them.
     pub fn contributions_of(&self, rows: &[f32]) -> Vec<Contributions> {
         let mut told = Vec::with_capacity(rows.len() / self.width);
+        if let Some(trees) = self.perfect() {
+            let groups = rows.chunks_exact(self.width * perfect::LANES);
+            let few = groups.remainder();
+            groups.for_each(|rows| told.extend(perfect::contributions::<LANES>(trees, rows, self.width)));
+            told.extend(few.chunks_exact(self.width).map(|row| self.contributions(row)));
+            return told;
+        }
         for block in rows.chunks(self.width * BLOCK) {
             let groups = block.chunks_exact(self.width * LANES);
             let few = groups.remainder();

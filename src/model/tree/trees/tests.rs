@@ -51,7 +51,7 @@ fn plainly(trees: &Trees, row: &[f32]) -> f64 {
         let mut at = 0;
         while trees.nodes[bounds[0] + at] != Node::leaf(at) {
             let node = trees.nodes[bounds[0] + at];
-            at = if row[node.feature()] <= node.threshold { node.left() } else { node.left() + 1 };
+            at = if row[node.feature()] > node.threshold { node.left() + 1 } else { node.left() };
         }
         sum += f64::from(trees.values[bounds[0] + at]);
     }
@@ -99,17 +99,24 @@ fn contributions_follow_the_path() {
 fn every_way_to_walk_gives_the_same() {
     let mut random = Random::new(3, 0);
     let width = 5;
-    for count in 0..=(2 * LANES + 3) {
+    for (count, kind) in (0..=(3 * LANES + 3)).flat_map(|count| (0..3).map(move |kind| (count, kind))) {
         let mut trees = Trees::new(width);
         for _ in 0..count {
-            // Shallow ones, deep ones, and groups of both.
-            let (nodes, values) = match random.below(4) {
-                0 => chain(&mut random, width, 3 * SHALLOW),
+            // Perfect ones; shallow ones; deep ones, and groups of both.
+            let (nodes, values) = match (kind, random.below(4)) {
+                (0, _) => loop {
+                    let (nodes, values) = at_random(&mut random, width);
+                    if Perfect::of(&nodes, &values, depth(&nodes), width).is_some() {
+                        break (nodes, values);
+                    }
+                },
+                (2, 0) => chain(&mut random, width, 3 * SHALLOW),
                 _ => at_random(&mut random, width),
             };
             trees.push(nodes, values);
         }
-        let rows = 2 * BLOCK + LANES + 3;
+        assert!(kind != 0 || trees.perfect().is_some());
+        let rows = BLOCK + 2 * perfect::LANES + LANES + 3;
         let records = Array2::from_shape_simple_fn((rows, width), || random.unit() as f32);
         let sums = trees.sums(records.view());
         // However the cells lie.
@@ -130,6 +137,43 @@ fn every_way_to_walk_gives_the_same() {
             assert!(told.features.iter().zip(&wanted.features).all(near), "{told:?} {wanted:?}");
             assert_eq!(told.base.to_bits(), wanted.base.to_bits());
             assert!((told.total() - sum).abs() < 1e-9);
+        }
+    }
+}
+
+#[test]
+fn what_is_too_deep_or_too_wide_is_walked_as_it_is() {
+    let mut random = Random::new(5, 0);
+    for (width, depth, fits) in [(256, 6, true), (256, 7, false), (257, 6, false)] {
+        let mut trees = Trees::new(width);
+        let (nodes, values) = chain(&mut random, width, depth);
+        trees.push(nodes, values);
+        assert_eq!(trees.perfect().is_some(), fits, "{width} features, {depth} steps");
+        let row: Vec<f32> = (0..width).map(|_| random.unit() as f32).collect();
+        assert_eq!(trees.sum(&row).to_bits(), plainly(&trees, &row).to_bits());
+    }
+}
+
+#[test]
+fn a_value_that_is_no_number_goes_left_everywhere() {
+    let mut random = Random::new(6, 0);
+    for odd in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let mut trees = Trees::new(3);
+        (0..2 * perfect::LANES).for_each(|_| {
+            let (nodes, values) = chain(&mut random, 3, 6);
+            trees.push(nodes, values);
+        });
+        let rows =
+            Array2::from_shape_fn(
+                (2 * perfect::LANES, 3),
+                |(row, feature)| {
+                    if row % 3 == feature { odd } else { random.unit() as f32 }
+                },
+            );
+        assert!(trees.perfect().is_some());
+        for (row, sum) in rows.rows().into_iter().zip(trees.sums(rows.view())) {
+            assert_eq!(sum.to_bits(), trees.sum(&row.to_vec()).to_bits());
+            assert_eq!(sum.to_bits(), plainly(&trees, &row.to_vec()).to_bits());
         }
     }
 }
