@@ -149,14 +149,12 @@ impl Server {
         let page = console.as_ref().map(|host| host.console.clone());
         let (metrics, traces) = (Arc::clone(&app.metrics), app.traces.clone());
         let state = ServeState { metrics, readiness, settings, predict, console: page, traces };
-        let task = app.handle.spawn(async move {
-            let ended = serve(listener, tls, state, async move {
-                let _ = stopped.await;
-            });
-            if let Err(error) = ended.await {
-                tracing::error!(%error, "the HTTP endpoints stopped");
-            }
-        });
+        let in_runtime = app.handle.enter();
+        let ended = serve(listener, tls, state, async move {
+            let _ = stopped.await;
+        })?;
+        drop(in_runtime);
+        let task = app.handle.spawn(ended);
         tracing::info!(%address, is_encrypted, "serving HTTP");
         Ok(Self {
             stop: Some(stop),

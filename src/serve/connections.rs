@@ -20,36 +20,40 @@ use super::connection::Connection;
 use super::routes::Routes;
 use super::timer::Timer;
 
-/// Answers what comes until `shutdown` resolves, and then what is under way. What may take long to answer is left to the runtime
-/// that this is called on: it would keep the other connections of its thread waiting.
-///
-/// # Errors
-/// When a thread cannot be started.
-pub(super) async fn serve(
-    mut listener: BoundedListener,
-    state: &ServeState,
-    shutdown: impl Future<Output = ()>,
-) -> io::Result<()> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let beside = Handle::current();
-    let threads = (0..cores).map(|number| Thread::start(number, state, &beside)).collect::<io::Result<Vec<_>>>()?;
-    let (closing, open) = watch::channel(());
-    let mut shutdown = pin!(shutdown);
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = &mut shutdown => break,
-            accepted = listener.next() => accepted,
-        };
-        // Each connection holds the routes of its thread.
-        if let Some(thread) = threads.iter().min_by_key(|thread| Arc::strong_count(&thread.routes)) {
-            thread.take(accepted, open.clone());
-        }
+/// The threads that connections are given to.
+pub(super) struct Threads(Vec<Thread>);
+
+impl Threads {
+    /// One a core. What may take long to answer is left to the runtime that this is called in: it would keep the other
+    /// connections of its thread waiting.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn start(state: &ServeState) -> io::Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let beside = Handle::current();
+        (0..cores).map(|number| Thread::start(number, state, &beside)).collect::<io::Result<_>>().map(Self)
     }
-    drop((listener, open));
-    closing.send_replace(());
-    closing.closed().await;
-    Ok(())
+
+    /// Answers what comes until `shutdown` resolves, and then what is under way.
+    pub async fn answer(self, mut listener: BoundedListener, shutdown: impl Future<Output = ()>) {
+        let (closing, open) = watch::channel(());
+        let mut shutdown = pin!(shutdown);
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = &mut shutdown => break,
+                accepted = listener.next() => accepted,
+            };
+            // Each connection holds the routes of its thread.
+            if let Some(thread) = self.0.iter().min_by_key(|thread| Arc::strong_count(&thread.routes)) {
+                thread.take(accepted, open.clone());
+            }
+        }
+        drop((listener, open));
+        closing.send_replace(());
+        closing.closed().await;
+    }
 }
 
 /// A thread with a runtime of its own, until it is dropped.

@@ -37,20 +37,6 @@ mod readiness;
 mod routes;
 mod score;
 pub mod sql;
-
-/// Resolves so long after a shutdown was asked for.
-async fn overdue(stopped: oneshot::Receiver<()>, drain: Duration) {
-    // An error means that the server ended first, and then nobody waits for this any more.
-    if stopped.await.is_ok() {
-        #[expect(clippy::disallowed_methods, reason = "the deadline of a shutdown")]
-        tokio::time::sleep(drain).await;
-    } else {
-        std::future::pending::<()>().await;
-    }
-}
-
-#[cfg(test)]
-mod tests;
 mod timer;
 mod tls;
 mod traced;
@@ -175,31 +161,45 @@ impl ServeState {
 }
 
 /// Serves, encrypted where `tls` is given, until `shutdown` resolves and the requests under way are answered, or the drain timeout is over.
+/// To be called within a runtime.
 ///
 /// # Errors
-/// When the listener fails for good.
-pub async fn serve(
+/// When a thread cannot be started.
+pub fn serve(
     listener: TcpListener,
     tls: Option<Tls>,
     state: ServeState,
     shutdown: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
+) -> io::Result<impl Future<Output = ()> + Send> {
     let drain = Duration::from_millis(state.settings.drain_timeout_ms);
-    let listener = {
-        let idle = Duration::from_millis(state.settings.idle_timeout_ms);
-        bounded::BoundedListener::new(listener, tls, state.settings.connections_max, idle)
-    };
+    let idle = Duration::from_millis(state.settings.idle_timeout_ms);
+    let listener = bounded::BoundedListener::new(listener, tls, state.settings.connections_max, idle);
+    let threads = connections::Threads::start(&state)?;
     let (stopping, stopped) = oneshot::channel();
-    let served = connections::serve(listener, &state, async move {
+    let served = threads.answer(listener, async move {
         shutdown.await;
         let _ = stopping.send(());
     });
-    let overdue = overdue(stopped, drain);
-    tokio::select! {
-        result = served => result,
-        () = overdue => {
-            tracing::warn!(drain_timeout_ms = drain.as_millis() as u64, "requests under way were cut off by the shutdown");
-            Ok(())
+    Ok(async move {
+        tokio::select! {
+            () = served => {}
+            () = overdue(stopped, drain) => {
+                tracing::warn!(drain_timeout_ms = drain.as_millis() as u64, "requests under way were cut off by the shutdown");
+            }
         }
+    })
+}
+
+/// Resolves so long after a shutdown was asked for.
+async fn overdue(stopped: oneshot::Receiver<()>, drain: Duration) {
+    // An error means that the server ended first, and then nobody waits for this any more.
+    if stopped.await.is_ok() {
+        #[expect(clippy::disallowed_methods, reason = "the deadline of a shutdown")]
+        tokio::time::sleep(drain).await;
+    } else {
+        std::future::pending::<()>().await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ use crate::domain::ManualClock;
 struct Server {
     address: SocketAddr,
     stop: oneshot::Sender<()>,
-    task: JoinHandle<std::io::Result<()>>,
+    task: JoinHandle<()>,
     readiness: Readiness,
 }
 
@@ -41,9 +41,10 @@ async fn start(settings: ServeSettings) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
-    let task = tokio::spawn(serve(listener, None, state, async move {
+    let served = serve(listener, None, state, async move {
         let _ = stopped.await;
-    }));
+    });
+    let task = tokio::spawn(served.unwrap());
     Server { address, stop, task, readiness }
 }
 
@@ -176,7 +177,7 @@ async fn shutdown_closes_what_idles_and_ends() {
     kept.read_exact(&mut first).await.unwrap();
     assert_eq!(&first, b"HTTP/1.1 200");
     server.stop.send(()).unwrap();
-    server.task.await.unwrap().unwrap();
+    server.task.await.unwrap();
     let mut rest = Vec::new();
     kept.read_to_end(&mut rest).await.unwrap();
 }
@@ -188,7 +189,7 @@ async fn shutdown_does_not_wait_for_ever_for_a_request_half_sent() {
     let mut half = TcpStream::connect(server.address).await.unwrap();
     half.write_all(b"GET /health HTTP/1.1\r\nhost").await.unwrap();
     server.stop.send(()).unwrap();
-    server.task.await.unwrap().unwrap();
+    server.task.await.unwrap();
 }
 
 #[test]

@@ -65,9 +65,12 @@ fn start(lab: &Lab, settings: ConsoleSettings, serving: ServeSettings) -> Servic
     let listener = wait_for(TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
-    RUNTIME.spawn(serve(listener, None, state, async move {
+    let in_runtime = RUNTIME.enter();
+    let served = serve(listener, None, state, async move {
         let _ = stopped.await;
-    }));
+    });
+    drop(in_runtime);
+    RUNTIME.spawn(served.unwrap());
     Service { address, models, _stop: stop }
 }
 

@@ -67,9 +67,12 @@ async fn start_traced((kept, scorer): (Kept, Scorer), settings: ServeSettings, t
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    tokio::spawn(serve(listener, None, state, async move {
-        let _ = stopped.await;
-    }));
+    tokio::spawn(
+        serve(listener, None, state, async move {
+            let _ = stopped.await;
+        })
+        .unwrap(),
+    );
     Service { address, scorer, kept, _stop: stop }
 }
 

@@ -35,7 +35,7 @@ fn settings(folder: &tempfile::TempDir) -> ServeSettings {
 struct Server {
     address: SocketAddr,
     stop: oneshot::Sender<()>,
-    task: JoinHandle<std::io::Result<()>>,
+    task: JoinHandle<()>,
 }
 
 async fn start(settings: ServeSettings) -> Server {
@@ -45,9 +45,12 @@ async fn start(settings: ServeSettings) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
-    let task = tokio::spawn(serve(listener, tls, state, async move {
-        let _ = stopped.await;
-    }));
+    let task = tokio::spawn(
+        serve(listener, tls, state, async move {
+            let _ = stopped.await;
+        })
+        .unwrap(),
+    );
     Server { address, stop, task }
 }
 
@@ -89,7 +92,7 @@ async fn every_route_is_encrypted_and_a_shutdown_ends_what_idles() {
     let _ = plain.read_to_end(&mut told).await;
     assert!(!told.starts_with(b"HTTP"), "{told:?}");
     server.stop.send(()).unwrap();
-    server.task.await.unwrap().unwrap();
+    server.task.await.unwrap();
     let mut rest = Vec::new();
     // With its farewell: a connection that is cut would be an error.
     assert_eq!(stream.read_to_end(&mut rest).await.unwrap(), 0);
