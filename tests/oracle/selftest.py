@@ -105,6 +105,7 @@ def check_by_hand(con) -> None:
         "no-time": ["event_at_parsable"],
         "ancient": ["event_at_not_ancient"],
         "future": ["event_at_not_in_future"],
+        "future-odd-method": ["event_at_not_in_future", "payment_method_known"],
         "all-wrong": ["amount_positive", "event_at_parsable"],
         "again": ["amount_positive"],
     }, broken
@@ -243,7 +244,7 @@ def sent() -> list[tuple[int, int, bytes | None]]:
         "": {}, "zero": {"amount": 0.0}, "rounds-to-zero": {"amount": 0.004}, "nan": {"amount": float("nan")},
         "infinite": {"amount": float("inf")}, "huge": {"amount": 1e300}, "too-much": {"amount": 1_000_000.0},
         "no-time": {"at": "yesterday"}, "ancient": {"at": "1999-12-31T23:59:59Z"}, "future": {"at": "2026-03-08T12:05:04Z"},
-        "all-wrong": {"amount": -1.0, "at": ""},
+        "all-wrong": {"amount": -1.0, "at": ""}, "future-odd-method": {"at": "2026-03-08T12:05:04Z", "payment_method": "barter"},
     }.items():
         send(3, 1, name, **changes)
     good = out[0][2]
