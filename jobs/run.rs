@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use anyhow::Context;
 use assay::pipeline::{MessageFeed, Progress, Reach, Stream, refine_pending};
 use assay::serve::{Predict, Readiness, ServeState, Tls, serve};
 use assay::source::{KafkaHandle, KafkaSource};
@@ -150,11 +151,13 @@ impl Server {
         let (metrics, traces) = (Arc::clone(&app.metrics), app.traces.clone());
         let state = ServeState { metrics, readiness, settings, predict, console: page, traces };
         let in_runtime = app.handle.enter();
-        let ended = serve(listener, tls, state, async move {
+        let serving = serve(listener, tls, state, async move {
             let _ = stopped.await;
-        })?;
+        });
         drop(in_runtime);
-        let task = app.handle.spawn(ended);
+        let serving =
+            serving.context("the threads of HTTP cannot be started: allow the process more threads and files")?;
+        let task = app.handle.spawn(serving);
         tracing::info!(%address, is_encrypted, "serving HTTP");
         Ok(Self {
             stop: Some(stop),

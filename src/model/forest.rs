@@ -24,7 +24,7 @@ pub struct Forest {
 }
 
 impl Forest {
-    /// The number of nodes of all trees, eight bytes each to predict with, and twelve with what explains them.
+    /// The number of nodes of all trees, twelve bytes each.
     #[must_use]
     pub fn nodes(&self) -> usize {
         self.trees.nodes()

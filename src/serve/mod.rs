@@ -160,11 +160,14 @@ impl ServeState {
     }
 }
 
-/// Serves, encrypted where `tls` is given, until `shutdown` resolves and the requests under way are answered, or the drain timeout is over.
-/// To be called within a runtime.
+/// Starts the threads of HTTP. What it gives serves, encrypted where `tls` is given, until `shutdown` resolves and the requests
+/// under way are answered, or the drain timeout is over.
 ///
 /// # Errors
 /// When a thread cannot be started.
+///
+/// # Panics
+/// Where no runtime was entered.
 pub fn serve(
     listener: TcpListener,
     tls: Option<Tls>,

@@ -8,8 +8,8 @@ use rayon::prelude::*;
 use crate::model::Contributions;
 use perfect::Perfect;
 
-/// A row goes to `left` when its value is at most the threshold, else to the node after `left`. A leaf leads to itself,
-/// and its threshold is infinite: so several walks can go on in step until the last has arrived.
+/// A row goes to the node after `left` when its value is above the threshold, else to `left`, as what is no number does. A leaf
+/// leads to itself, and its threshold is infinite: so several walks can go on in step until the last has arrived.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Node {
     threshold: f32,
@@ -24,7 +24,7 @@ pub const NODES_MAX: usize = LEFT_MAX as usize;
 pub const FEATURES_MAX: usize = 1 << (32 - LEFT_BITS);
 /// How many walks go in step: enough to hide the latency of the loads.
 const LANES: usize = 8;
-/// How many rows are taken through one tree while it is in the cache, and they with it; some of the walks in step.
+/// Rows of one task, which stay in the cache: a multiple of both numbers of walks in step, so that only the last task leaves some over.
 const BLOCK: usize = LANES * perfect::LANES;
 /// Trees of so many levels are walked to the last one: to look after each step whether all have arrived costs a third more.
 const SHALLOW: usize = 8;
@@ -78,7 +78,7 @@ pub struct Trees {
     pub(super) nodes: Vec<Node>,
     /// Of a leaf its output, of an inner node the mean over the training rows below it.
     pub(super) values: Vec<f32>,
-    /// The first trees again, up to one that does not fit.
+    /// The first trees again, up to one that does not fit: without that one and those after it they may be all.
     perfect: Vec<Perfect>,
 }
 
@@ -131,7 +131,11 @@ impl Trees {
     }
 
     /// The sum over all trees for one row.
+    ///
+    /// # Panics
+    /// When the row has another number of features than the trees.
     pub fn sum(&self, row: &[f32]) -> f64 {
+        assert_eq!(row.len(), self.width, "a row of another width than the model");
         if let Some(trees) = self.perfect() {
             return perfect::sum(trees, &perfect::padded(row));
         }
@@ -205,7 +209,11 @@ impl Trees {
 
     /// What each step on the way to the leaves adds to the mean, by the feature that the step asked for (the method of
     /// Saabas): a pass over the trees, where exact Shapley values would cost a thousand times as much.
+    ///
+    /// # Panics
+    /// When the row has another number of features than the trees.
     pub fn contributions(&self, row: &[f32]) -> Contributions {
+        assert_eq!(row.len(), self.width, "a row of another width than the model");
         // Lane by lane, and added up at the end: in one sum each step would wait for the one before.
         let mut parts = vec![[0.0; LANES]; self.width];
         let base = match self.perfect() {

@@ -1,25 +1,25 @@
-//! Shallow trees filled up to perfect ones, a leaf repeated down to the last level: where a step leads is arithmetic, and
-//! no index needs a check, which makes a walk twice as fast for one row and a third faster for many.
+//! Shallow trees filled up to perfect ones, a leaf repeated down to the last step: where a step leads is arithmetic, and no
+//! index needs a check, so that a walk takes 40% of the time for one row, and 70% for many.
 
 use ndarray::{ArrayView1, ArrayView2};
 
 use super::Node;
 use crate::model::Contributions;
 
-/// Steps to the last level.
-const LEVELS: usize = 6;
-/// Places of splits: the root is 1, and below place `p` are `2p` and `2p + 1`.
-const SPLITS: usize = 1 << LEVELS;
+/// Steps to the last places.
+const DEPTH_MAX: usize = 6;
+/// Places of splits: the root is 1, and below place `p` are `2p` and `2p + 1`; nothing is at 0.
+const SPLITS: usize = 1 << DEPTH_MAX;
 const PLACES: usize = 2 * SPLITS;
 /// A split names its feature in a byte.
 const FEATURES_MAX: usize = 1 << u8::BITS;
-/// How many walks go in step: as many as the registers of a core keep.
+/// How many walks go in step: of 4, 8, 12, 16 and 20 these were the fastest.
 pub(super) const LANES: usize = 12;
 
 /// A row with room for every feature that can be named; what the model does not read is 0.
 pub(super) type Row = [f32; FEATURES_MAX];
 
-/// As [`Node`]s at their places.
+/// A tree: its thresholds, features and values by place.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Perfect {
     thresholds: [f32; SPLITS],
@@ -32,7 +32,7 @@ pub(super) struct Perfect {
 impl Perfect {
     /// `None` where it is too deep, or rows are too wide.
     pub(super) fn of(nodes: &[Node], values: &[f32], depth: usize, width: usize) -> Option<Self> {
-        if depth > LEVELS || width > FEATURES_MAX {
+        if depth > DEPTH_MAX || width > FEATURES_MAX {
             return None;
         }
         let mut perfect = Self { thresholds: [0.0; SPLITS], features: [0; SPLITS], values: [0.0; PLACES], depth };
@@ -85,14 +85,15 @@ impl Perfect {
     }
 }
 
-/// A row with nothing after its features.
+/// A row, and zeros after it.
 pub(super) fn padded(row: &[f32]) -> Row {
     let mut padded = [0.0; FEATURES_MAX];
     padded[..row.len()].copy_from_slice(row);
     padded
 }
 
-/// Adds the values of the leaves in which each row ends, tree by tree.
+/// Adds the values of the leaves in which each row ends, tree by tree, to sums that are 0.
+#[inline(never)]
 pub(super) fn add(trees: &[Perfect], records: ArrayView2<'_, f32>, sums: &mut [f64]) {
     let mut records = records.rows().into_iter();
     let mut rows = [[0.0; FEATURES_MAX]; LANES];
@@ -132,7 +133,7 @@ pub(super) fn sum(trees: &[Perfect], row: &Row) -> f64 {
     sum
 }
 
-/// What each step adds to the mean, by feature, and by the number of the tree modulo `KEPT`; returns the sum of the means at
+/// What each step adds to the mean, by feature, and by the number of the tree modulo `KEPT`, which are added up apart; returns the sum of the means at
 /// the roots.
 pub(super) fn contribute<const KEPT: usize>(trees: &[Perfect], row: &Row, parts: &mut [[f64; KEPT]]) -> f64 {
     let (groups, rest) = trees.as_chunks::<KEPT>();

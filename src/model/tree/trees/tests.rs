@@ -116,6 +116,8 @@ fn every_way_to_walk_gives_the_same() {
             trees.push(nodes, values);
         }
         assert!(kind != 0 || trees.perfect().is_some());
+        let flat = Trees { perfect: Vec::new(), ..trees.clone() };
+        assert!(count == 0 || flat.perfect().is_none());
         let rows = BLOCK + 2 * perfect::LANES + LANES + 3;
         let records = Array2::from_shape_simple_fn((rows, width), || random.unit() as f32);
         let sums = trees.sums(records.view());
@@ -123,6 +125,7 @@ fn every_way_to_walk_gives_the_same() {
         let by_column = records.t().as_standard_layout().into_owned().reversed_axes();
         assert!(by_column.as_slice().is_none());
         assert_eq!(trees.sums(by_column.view()), sums);
+        assert_eq!(flat.sums(records.view()), sums);
         let together = trees.contributions_of(records.as_slice().unwrap());
         assert_eq!(together.len(), rows);
         for ((row, sum), together) in records.rows().into_iter().zip(sums).zip(together) {
@@ -132,6 +135,7 @@ fn every_way_to_walk_gives_the_same() {
             let (told, wanted) = (trees.contributions(&row), contributions_plainly(&trees, &row));
             let bits = |told: &Contributions| told.features.iter().map(|part| part.to_bits()).collect::<Vec<_>>();
             assert_eq!((together.base.to_bits(), bits(&together)), (told.base.to_bits(), bits(&told)));
+            assert_eq!(bits(&flat.contributions(&row)), bits(&told));
             // Added up in another order.
             let near = |(one, other): (&f64, &f64)| (one - other).abs() < 1e-12;
             assert!(told.features.iter().zip(&wanted.features).all(near), "{told:?} {wanted:?}");
@@ -146,34 +150,43 @@ fn what_is_too_deep_or_too_wide_is_walked_as_it_is() {
     let mut random = Random::new(5, 0);
     for (width, depth, fits) in [(256, 6, true), (256, 7, false), (257, 6, false)] {
         let mut trees = Trees::new(width);
-        let (nodes, values) = chain(&mut random, width, depth);
+        let (mut nodes, values) = chain(&mut random, width, depth);
+        // The last feature decides first.
+        nodes[0] = Node::split(width - 1, 0.5, 1).unwrap();
         trees.push(nodes, values);
         assert_eq!(trees.perfect().is_some(), fits, "{width} features, {depth} steps");
-        let row: Vec<f32> = (0..width).map(|_| random.unit() as f32).collect();
-        assert_eq!(trees.sum(&row).to_bits(), plainly(&trees, &row).to_bits());
+        let records = Array2::from_shape_simple_fn((2 * BLOCK + 1, width), || random.unit() as f32);
+        let told = trees.contributions_of(records.as_slice().unwrap());
+        for ((row, sum), told) in records.rows().into_iter().zip(trees.sums(records.view())).zip(told) {
+            let row = row.to_vec();
+            assert_eq!(sum.to_bits(), plainly(&trees, &row).to_bits());
+            assert_eq!(sum.to_bits(), trees.sum(&row).to_bits());
+            let wanted = contributions_plainly(&trees, &row);
+            assert_eq!((told.base, told.features), (wanted.base, wanted.features));
+        }
     }
 }
 
 #[test]
-fn a_value_that_is_no_number_goes_left_everywhere() {
+fn values_that_are_not_finite_go_the_same_way_in_every_walk() {
     let mut random = Random::new(6, 0);
-    for odd in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+    for (odd, depth) in
+        [f32::NAN, f32::INFINITY, f32::NEG_INFINITY].into_iter().flat_map(|odd| [(odd, 6), (odd, 3 * SHALLOW)])
+    {
         let mut trees = Trees::new(3);
-        (0..2 * perfect::LANES).for_each(|_| {
-            let (nodes, values) = chain(&mut random, 3, 6);
+        for _ in 0..2 * perfect::LANES {
+            let (nodes, values) = chain(&mut random, 3, depth);
             trees.push(nodes, values);
-        });
-        let rows =
-            Array2::from_shape_fn(
-                (2 * perfect::LANES, 3),
-                |(row, feature)| {
-                    if row % 3 == feature { odd } else { random.unit() as f32 }
-                },
-            );
-        assert!(trees.perfect().is_some());
-        for (row, sum) in rows.rows().into_iter().zip(trees.sums(rows.view())) {
-            assert_eq!(sum.to_bits(), trees.sum(&row.to_vec()).to_bits());
-            assert_eq!(sum.to_bits(), plainly(&trees, &row.to_vec()).to_bits());
+        }
+        assert_eq!(trees.perfect().is_some(), depth == 6);
+        let mut records = Array2::from_shape_simple_fn((2 * perfect::LANES + 1, 3), || random.unit() as f32);
+        records.rows_mut().into_iter().enumerate().for_each(|(number, mut row)| row[number % 3] = odd);
+        let together = trees.contributions_of(records.as_slice().unwrap());
+        for ((row, sum), together) in records.rows().into_iter().zip(trees.sums(records.view())).zip(together) {
+            let row = row.to_vec();
+            assert_eq!(sum.to_bits(), plainly(&trees, &row).to_bits());
+            assert_eq!(sum.to_bits(), trees.sum(&row).to_bits());
+            assert!((together.total() - sum).abs() < 1e-9);
         }
     }
 }
@@ -191,6 +204,25 @@ fn trees_are_taken_back_from_the_end() {
     }
     trees.truncate(2);
     assert_eq!((trees.len(), &trees), (2, &two));
+}
+
+#[test]
+fn what_is_left_is_perfect_once_the_deep_tree_is_taken_back() {
+    let mut random = Random::new(7, 0);
+    let mut trees = Trees::new(3);
+    for depth in [2, 3, 3 * SHALLOW, 4] {
+        let (nodes, values) = chain(&mut random, 3, depth);
+        trees.push(nodes, values);
+    }
+    for (kept, is_perfect) in [(4, false), (3, false), (2, true)] {
+        trees.truncate(kept);
+        assert_eq!(trees.perfect().is_some(), is_perfect, "{kept} trees");
+    }
+    let (nodes, values) = chain(&mut random, 3, 5);
+    trees.push(nodes, values);
+    let row = [0.1, 0.6, 0.3];
+    assert!(trees.perfect().is_some());
+    assert_eq!(trees.sum(&row).to_bits(), plainly(&trees, &row).to_bits());
 }
 
 #[test]
