@@ -24,7 +24,7 @@ pub struct Forest {
 }
 
 impl Forest {
-    /// The number of nodes of all trees, twelve bytes each.
+    /// The number of nodes of all trees.
     #[must_use]
     pub fn nodes(&self) -> usize {
         self.trees.nodes()

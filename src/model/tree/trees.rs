@@ -24,7 +24,8 @@ pub const NODES_MAX: usize = LEFT_MAX as usize;
 pub const FEATURES_MAX: usize = 1 << (32 - LEFT_BITS);
 /// How many walks go in step: enough to hide the latency of the loads.
 const LANES: usize = 8;
-/// Rows of one task, which stay in the cache: a multiple of both numbers of walks in step, so that only the last task leaves some over.
+/// Rows of one task, which stay in the cache: a multiple of both numbers of walks in step, so that only the last task leaves
+/// some over.
 const BLOCK: usize = LANES * perfect::LANES;
 /// Trees of so many levels are walked to the last one: to look after each step whether all have arrived costs a third more.
 const SHALLOW: usize = 8;
@@ -78,7 +79,7 @@ pub struct Trees {
     pub(super) nodes: Vec<Node>,
     /// Of a leaf its output, of an inner node the mean over the training rows below it.
     pub(super) values: Vec<f32>,
-    /// The first trees again, up to one that does not fit: without that one and those after it they may be all.
+    /// The first trees again, up to one that does not fit; they are all once that one is taken back.
     perfect: Vec<Perfect>,
 }
 
@@ -257,7 +258,7 @@ impl Trees {
         if let Some(trees) = self.perfect() {
             let groups = rows.chunks_exact(self.width * perfect::LANES);
             let few = groups.remainder();
-            groups.for_each(|rows| told.extend(perfect::contributions::<LANES>(trees, rows, self.width)));
+            groups.for_each(|rows| told.extend(perfect::contributions(trees, rows, self.width)));
             told.extend(few.chunks_exact(self.width).map(|row| self.contributions(row)));
             return told;
         }

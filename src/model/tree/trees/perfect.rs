@@ -15,6 +15,8 @@ const PLACES: usize = 2 * SPLITS;
 const FEATURES_MAX: usize = 1 << u8::BITS;
 /// How many walks go in step: of 4, 8, 12, 16 and 20 these were the fastest.
 pub(super) const LANES: usize = 12;
+/// So many trees are added up apart, as where they are walked as they are: to the same bits.
+const APART: usize = super::LANES;
 
 /// A row with room for every feature that can be named; what the model does not read is 0.
 pub(super) type Row = [f32; FEATURES_MAX];
@@ -92,7 +94,7 @@ pub(super) fn padded(row: &[f32]) -> Row {
     padded
 }
 
-/// Adds the values of the leaves in which each row ends, tree by tree, to sums that are 0.
+/// The values of the leaves in which each row ends, added up tree by tree to sums that are 0.
 #[inline(never)]
 pub(super) fn add(trees: &[Perfect], records: ArrayView2<'_, f32>, sums: &mut [f64]) {
     let mut records = records.rows().into_iter();
@@ -107,7 +109,7 @@ pub(super) fn add(trees: &[Perfect], records: ArrayView2<'_, f32>, sums: &mut [f
     }
     for (total, record) in rest.iter_mut().zip(records) {
         fill(&mut rows[0], record);
-        *total += sum(trees, &rows[0]);
+        *total = sum(trees, &rows[0]);
     }
 }
 
@@ -133,28 +135,28 @@ pub(super) fn sum(trees: &[Perfect], row: &Row) -> f64 {
     sum
 }
 
-/// What each step adds to the mean, by feature, and by the number of the tree modulo `KEPT`, which are added up apart; returns the sum of the means at
-/// the roots.
-pub(super) fn contribute<const KEPT: usize>(trees: &[Perfect], row: &Row, parts: &mut [[f64; KEPT]]) -> f64 {
-    let (groups, rest) = trees.as_chunks::<KEPT>();
+/// Adds what each step adds to the mean, by feature and by the number of the tree modulo [`APART`]; gives the sum of the means
+/// at the roots.
+pub(super) fn contribute(trees: &[Perfect], row: &Row, parts: &mut [[f64; APART]]) -> f64 {
+    let (groups, rest) = trees.as_chunks::<APART>();
     for group in groups {
-        moved(group, row, |lane, feature, part| parts[feature][lane] += part);
+        moved(group, row, |tree, feature, part| parts[feature][tree] += part);
     }
-    for (kept, tree) in rest.iter().enumerate() {
-        moved(std::array::from_ref(tree), row, |_, feature, part| parts[feature][kept] += part);
+    for (number, tree) in rest.iter().enumerate() {
+        moved(std::array::from_ref(tree), row, |_, feature, part| parts[feature][number] += part);
     }
     base(trees)
 }
 
 /// As [`contribute`] for [`LANES`] rows of `width` features, each row added up as there.
-pub(super) fn contributions<const KEPT: usize>(trees: &[Perfect], records: &[f32], width: usize) -> Vec<Contributions> {
+pub(super) fn contributions(trees: &[Perfect], records: &[f32], width: usize) -> Vec<Contributions> {
     let mut rows = [[0.0; FEATURES_MAX]; LANES];
     for (row, record) in rows.iter_mut().zip(records.chunks_exact(width)) {
         row[..width].copy_from_slice(record);
     }
     let (mut sums, mut parts) = (vec![0.0; LANES * width], vec![0.0; LANES * width]);
-    for first in 0..KEPT {
-        for tree in trees.iter().skip(first).step_by(KEPT) {
+    for first in 0..APART {
+        for tree in trees.iter().skip(first).step_by(APART) {
             let mut means = [tree.value(1); LANES];
             tree.walk(&rows, |lane, at, next| {
                 let mean = tree.value(next);
