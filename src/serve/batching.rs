@@ -52,17 +52,16 @@ impl Batching {
             !std::mem::replace(&mut waiting.led, true)
         };
         if leads {
-            // Not here: a request may be given up, and the others still want their answers.
+            // Not here: a request may be given up, and the others still want their answers. And not yet: on a runtime of one
+            // thread what is ready goes on first, and asks too; a round costs little more for many than for one.
             tokio::spawn(Arc::clone(self).lead());
         }
         answered.await.unwrap_or_else(|_| Err("the scorer ended without an answer; the log says more".to_owned()))
     }
 
-    /// Rounds until nobody waits. Before each, tasks that this thread has at hand go on, so that some may ask too: a round costs
-    /// little more for many than for one.
+    /// Rounds until nobody waits.
     async fn lead(self: Arc<Self>) {
         loop {
-            tokio::task::yield_now().await;
             let jobs = {
                 let mut waiting = self.waiting();
                 if waiting.jobs.is_empty() {
