@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::Request;
 use hyper::body::Incoming;
@@ -16,6 +17,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::ServeState;
 use super::bounded::{Accepted, BoundedListener};
+use super::busy_poll::BusyPoll;
 use super::connection::Connection;
 use super::routes::Routes;
 use super::timer::Timer;
@@ -68,12 +70,20 @@ impl Thread {
         let runtime = Builder::new_current_thread().enable_all().thread_name("assay-http").build()?;
         let handle = runtime.handle().clone();
         let (running, ended) = oneshot::channel::<()>();
+        let busy_poll = Arc::new(BusyPoll::new(Duration::from_micros(state.settings.busy_poll_us)));
+        let routes = Arc::new(Routes::new(state.of_thread(), beside.clone(), Arc::clone(&busy_poll)));
         std::thread::Builder::new().name(format!("assay-http-{number}")).spawn(move || {
-            // It resolves, to an error, when the sender is dropped.
-            let _ = runtime.block_on(ended);
+            runtime.block_on(async {
+                tokio::select! {
+                    biased;
+                    // It resolves, to an error, when the sender is dropped.
+                    _ = ended => {}
+                    () = busy_poll.keep() => {}
+                }
+            });
             runtime.shutdown_background();
         })?;
-        Ok(Self { handle, routes: Arc::new(Routes::new(state.of_thread(), beside.clone())), _running: running })
+        Ok(Self { handle, routes, _running: running })
     }
 
     fn take(&self, accepted: Accepted, open: watch::Receiver<()>) {

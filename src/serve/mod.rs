@@ -20,6 +20,7 @@ mod batching;
 mod body;
 mod bounded;
 mod bulk;
+mod busy_poll;
 mod connection;
 mod connections;
 mod console;
@@ -74,6 +75,8 @@ pub struct ServeSettings {
     pub connections_max: usize,
     /// A larger body is refused with 413.
     pub body_bytes_max: usize,
+    /// So long after it has scored a transaction that came alone a thread looks for the next one before it sleeps.
+    pub busy_poll_us: u64,
     /// How long a shutdown waits for the requests under way.
     pub drain_timeout_ms: u64,
     /// A file with the API keys of the routes that score, one a line: `blake3:<hash>`, or the key itself.
@@ -107,6 +110,7 @@ impl Default for ServeSettings {
             idle_timeout_ms: 60_000,
             connections_max: 256,
             body_bytes_max: 1 << 20,
+            busy_poll_us: 50,
             drain_timeout_ms: 5_000,
             api_key_file: PathBuf::new(),
             admin_key_file: PathBuf::new(),

@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tower_service::Service;
 
+use super::busy_poll::BusyPoll;
 use super::timer::Timer;
 use super::traced::{self, Traced, Unanswered};
 use super::{Problem, ServeState, console, predict};
@@ -105,12 +106,14 @@ pub(super) struct Routes {
     router: Router,
     /// Answers what goes by the router.
     beside: Handle,
+    /// Of the thread.
+    busy_poll: Arc<BusyPoll>,
 }
 
 impl Routes {
-    pub fn new(state: ServeState, beside: Handle) -> Self {
+    pub fn new(state: ServeState, beside: Handle, busy_poll: Arc<BusyPoll>) -> Self {
         let state = Arc::new(state);
-        Self { router: router(Arc::clone(&state)), state, beside }
+        Self { router: router(Arc::clone(&state)), state, beside, busy_poll }
     }
 
     /// Answers a request. `timer` is that of its connection.
@@ -124,7 +127,10 @@ impl Routes {
             };
         };
         let state = &*self.state;
-        within_bounds(state, request, Some(what.path()), timer, |request| predict::one(state, request, what)).await
+        let route = Some(what.path());
+        let response = within_bounds(state, request, route, timer, |request| predict::one(state, request, what)).await;
+        self.busy_poll.answered();
+        response
     }
 }
 
