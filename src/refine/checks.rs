@@ -8,7 +8,7 @@ use datafusion::common::{DFSchemaRef, ToDFSchema};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 
-use super::expression::Expression;
+use super::expression::{Expression, Input};
 use super::rows::check_expression;
 use super::silver::EVENT_TIME_PRESENT;
 use super::{Expectation, OnFail, References, SqlFileError, TableDef, Told, planning};
@@ -82,9 +82,10 @@ impl Checks {
         let columns = result.columns().iter().chain(from_source).cloned().collect();
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let batch = RecordBatch::try_new_with_options(Arc::clone(&self.columns), columns, &options)?;
+        let input = Input::new(&batch);
         let mut outcomes = Vec::with_capacity(self.checks.len() + 1);
         for Check { name, on_fail, expression } in &self.checks {
-            let holds = holds(expression, &batch).filter(|holds| holds.count_set_bits() < rows);
+            let holds = holds(expression, &input).filter(|holds| holds.count_set_bits() < rows);
             outcomes.push(Outcome { name, on_fail: *on_fail, holds });
         }
         if let Some((index, on_fail)) = self.event_time
@@ -132,8 +133,8 @@ fn compile(
 }
 
 /// The rows for which the check is true: not false, not NULL, not in error. `None` when that is all of them.
-fn holds(expression: &Expression, batch: &RecordBatch) -> Option<BooleanBuffer> {
-    let Ok(computed) = expression.evaluate(batch) else { return Some(holds_by_halves(expression, batch)) };
+fn holds(expression: &Expression, input: &Input<'_>) -> Option<BooleanBuffer> {
+    let Ok(computed) = expression.evaluate(input) else { return Some(holds_by_halves(expression, input.batch)) };
     let computed = computed.as_boolean_opt()?;
     match computed.nulls() {
         None => Some(computed.values().clone()),
@@ -148,7 +149,7 @@ fn holds_by_halves(expression: &Expression, batch: &RecordBatch) -> BooleanBuffe
     }
     let mut all = BooleanBufferBuilder::new(rows);
     for (start, len) in [(0, rows / 2), (rows / 2, rows - rows / 2)] {
-        match holds(expression, &batch.slice(start, len)) {
+        match holds(expression, &Input::new(&batch.slice(start, len))) {
             Some(half) => all.append_buffer(&half),
             None => all.append_n(len, true),
         }

@@ -5,6 +5,7 @@
 //! sure it says so, and DataFusion is asked: expressions that are not known here, and rows for which one may fail. So it fails for a row just where
 //! DataFusion does with that row alone; with many, DataFusion may fail for what none of them needs.
 
+mod cells;
 mod compile;
 mod node;
 mod settled;
@@ -18,6 +19,7 @@ use datafusion::error::Result;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 
+pub(super) use self::cells::Input;
 use self::node::Node;
 use self::settled::settle;
 use self::value::{Texts, Value};
@@ -71,13 +73,13 @@ impl Expression {
     ///
     /// # Errors
     /// When there is none for a row.
-    pub(super) fn evaluate(&self, batch: &RecordBatch) -> Result<ArrayRef> {
+    pub(super) fn evaluate(&self, input: &Input<'_>) -> Result<ArrayRef> {
         let quick = match &self.quick {
-            Some(Quick::Column(index)) => batch.columns().get(*index).cloned(),
-            Some(Quick::ByRow(by_row)) if batch.num_rows() <= FEW => by_row.evaluate(batch),
+            Some(Quick::Column(index)) => input.batch.columns().get(*index).cloned(),
+            Some(Quick::ByRow(by_row)) if input.batch.num_rows() <= FEW => by_row.evaluate(input),
             _ => None,
         };
-        quick.map_or_else(|| self.evaluate_by_column(batch), Ok)
+        quick.map_or_else(|| self.evaluate_by_column(input.batch), Ok)
     }
 
     /// Whether few rows need no DataFusion.
@@ -93,8 +95,8 @@ impl Expression {
 
 impl ByRow {
     /// `None` where DataFusion must be asked.
-    fn evaluate(&self, batch: &RecordBatch) -> Option<ArrayRef> {
-        let (columns, rows) = (batch.columns(), batch.num_rows());
+    fn evaluate(&self, input: &Input<'_>) -> Option<ArrayRef> {
+        let (columns, rows) = (input.columns(), input.batch.num_rows());
         match self {
             Self::Value(node, kind) => {
                 let mut values = [Value::Null; FEW];

@@ -8,7 +8,7 @@ use datafusion::error::{DataFusionError, Result as PlanResult};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 
-use super::expression::Expression;
+use super::expression::{Expression, Input};
 use super::{Mode, References, RefineError, SqlFileError, TableDef, planning};
 use crate::domain::schema;
 
@@ -161,7 +161,8 @@ impl RowsTable {
             build(&self.scanned, columns, rows)?
         };
         for stage in &self.stages {
-            let columns = stage.expressions.iter().map(|expression| expression.evaluate(&batch));
+            let below = Input::new(&batch);
+            let columns = stage.expressions.iter().map(|expression| expression.evaluate(&below));
             let columns = columns.collect::<PlanResult<_>>()?;
             batch = build(&stage.schema, columns, rows)?;
         }

@@ -38,7 +38,7 @@ impl Compiler<'_> {
             return None;
         }
         let node = if let Some(column) = expression.downcast_ref::<Column>() {
-            Node::Column(column.index(), kind.clone())
+            Node::Column(column.index())
         } else if let Some(value) = folded(expression, &kind) {
             value
         } else if let Some(binary) = expression.downcast_ref::<BinaryExpr>() {

@@ -1,14 +1,14 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
-use arrow::datatypes::{DataType, Decimal128Type, DecimalType};
+use arrow::datatypes::{Decimal128Type, DecimalType};
 
 use super::super::References;
 use super::super::event_time::parse_event_time;
 use super::super::functions::Side;
 use super::super::money::hundredths;
-use super::value::{Unsure, Value, read};
+use super::cells::Cells;
+use super::value::{Unsure, Value};
 
 const SECOND_US: i64 = 1_000_000;
 const HOUR_US: i64 = 3_600 * SECOND_US;
@@ -19,7 +19,7 @@ const CALENDAR_US: std::ops::RangeInclusive<i64> = -62_135_596_800 * SECOND_US..
 /// An expression whose types were checked.
 #[derive(Debug, Clone)]
 pub(super) enum Node {
-    Column(usize, DataType),
+    Column(usize),
     Constant(Value<'static>),
     Text(String),
     Compare(Comparison, Box<[Node; 2]>),
@@ -81,14 +81,14 @@ pub(super) enum Function {
 }
 
 impl Node {
-    pub(super) fn value<'a>(&'a self, columns: &'a [ArrayRef], row: usize) -> Result<Value<'a>, Unsure> {
+    pub(super) fn value<'a>(&'a self, columns: &'a [Cells<'a>], row: usize) -> Result<Value<'a>, Unsure> {
         let both = |sides: &'a [Self; 2]| {
             let [left, right] = sides;
             Ok((left.value(columns, row)?, right.value(columns, row)?))
         };
         let truth = |node: &'a Self| node.value(columns, row)?.truth();
         Ok(match self {
-            Self::Column(index, kind) => read(columns.get(*index).ok_or(Unsure)?, kind, row)?,
+            Self::Column(index) => columns.get(*index).ok_or(Unsure)?.value(row)?,
             Self::Constant(value) => *value,
             Self::Text(text) => Value::Text(text),
             Self::Compare(comparison, sides) => {

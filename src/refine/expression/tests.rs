@@ -176,7 +176,7 @@ proptest! {
             let by_row = expression.by_row().unwrap();
             let parts = (0..rows.len()).map(|row| whole.slice(row, 1)).chain([whole.clone()]);
             for part in parts {
-                match (by_row.evaluate(&part), expression.evaluate_by_column(&part)) {
+                match (by_row.evaluate(&Input::new(&part)), expression.evaluate_by_column(&part)) {
                     (Some(found), Ok(expected)) => prop_assert_eq!(&found, &expected, "{}", expression),
                     (Some(found), Err(error)) if part.num_rows() == 1 => {
                         prop_assert!(false, "{expression} is {found:?}, and DataFusion says {error}");
@@ -200,7 +200,7 @@ fn what_is_known_is_sure_of_ordinary_values() {
     let ordinary = batch(&[row(1, "Paris, France"), row(2, "crypto"), row(3, "2026-11-20")]);
     for (text, expression) in KNOWN.iter().zip(COMPILED.iter()) {
         let by_row = expression.by_row().unwrap_or_else(|| panic!("{text} is not known: {expression}"));
-        assert!(by_row.evaluate(&ordinary).is_some(), "{text} is not sure");
+        assert!(by_row.evaluate(&Input::new(&ordinary)).is_some(), "{text} is not sure");
     }
 }
 
@@ -217,7 +217,7 @@ fn what_is_not_known_is_left_to_datafusion() {
 fn a_row_that_fails_is_told_by_datafusion() {
     let rows = [1, i64::from(i32::MAX) + 1].map(|n| ((None, Some(n), None, None), (None, None, None, None)));
     let [cast] = &expressions(&["CAST(n AS INT)"])[..] else { panic!("one") };
-    assert!(cast.evaluate(&batch(&rows[..1])).is_ok());
-    let error = cast.evaluate(&batch(&rows)).unwrap_err();
+    assert!(cast.evaluate(&Input::new(&batch(&rows[..1]))).is_ok());
+    let error = cast.evaluate(&Input::new(&batch(&rows))).unwrap_err();
     assert!(error.to_string().contains("2147483648"), "{error}");
 }

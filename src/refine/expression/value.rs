@@ -1,7 +1,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, PrimitiveArray, StringArray};
+use arrow::array::{ArrayRef, ArrowPrimitiveType, BooleanArray, PrimitiveArray, StringArray};
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float64Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType,
@@ -56,7 +56,7 @@ impl From<Option<bool>> for Value<'_> {
     }
 }
 
-/// Whether values of this type can be read and made here.
+/// Whether values of this type can be read and made a row at a time.
 pub(super) fn is_known(kind: &DataType) -> bool {
     match kind {
         DataType::Boolean
@@ -70,30 +70,6 @@ pub(super) fn is_known(kind: &DataType) -> bool {
         DataType::Timestamp(TimeUnit::Microsecond, Some(zone)) => zone.as_ref() == "UTC",
         _ => false,
     }
-}
-
-/// The value of a row of a column of this type.
-pub(super) fn read<'a>(column: &'a dyn Array, kind: &DataType, row: usize) -> Result<Value<'a>, Unsure> {
-    fn primitive<T: ArrowPrimitiveType>(column: &dyn Array, row: usize) -> Result<T::Native, Unsure> {
-        Ok(column.as_primitive_opt::<T>().ok_or(Unsure)?.value(row))
-    }
-    if row >= column.len() {
-        return Err(Unsure);
-    }
-    if column.is_null(row) {
-        return Ok(Value::Null);
-    }
-    Ok(match kind {
-        DataType::Boolean => Value::Bool(column.as_boolean_opt().ok_or(Unsure)?.value(row)),
-        DataType::Int32 => Value::Int(primitive::<Int32Type>(column, row)?.into()),
-        DataType::Int64 => Value::Int(primitive::<Int64Type>(column, row)?),
-        DataType::Date32 => Value::Int(primitive::<Date32Type>(column, row)?.into()),
-        DataType::Timestamp(_, _) => Value::Int(primitive::<TimestampMicrosecondType>(column, row)?),
-        DataType::Float64 => Value::Double(primitive::<Float64Type>(column, row)?),
-        DataType::Decimal128(_, _) => Value::Decimal(primitive::<Decimal128Type>(column, row)?),
-        DataType::Utf8 => Value::Text(column.as_string_opt::<i32>().ok_or(Unsure)?.value(row)),
-        _ => return Err(Unsure),
-    })
 }
 
 /// A column of this type; `None` when a value is none of this type.
