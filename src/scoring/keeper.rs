@@ -9,6 +9,8 @@ use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use arrow::error::ArrowError;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use tokio::runtime::Handle;
 
@@ -25,7 +27,11 @@ const UNSTORED_BYTES_MAX: usize = 128 << 20;
 /// Rounds are made into rows after so long, or when so much waits; the thread is not woken for each.
 const GATHER: Duration = Duration::from_millis(50);
 const GATHER_BYTES: usize = 8 << 20;
-const GATHER_ROWS: usize = 8192;
+/// So many rows are made before others may have the core: about 300 µs. Who looks for requests leaves it to whoever needs it,
+/// and would have it back with the next tick of the system only, 4 ms later.
+const PIECE_ROWS: usize = 32;
+/// Pieces are handed over together: the first rows of a file say how its columns are best encoded.
+const HANDED_ROWS: u64 = 2048;
 
 /// Takes scores and never waits.
 #[derive(Debug, Clone)]
@@ -151,45 +157,56 @@ impl Maker {
             if !is_done {
                 std::thread::park_timeout(GATHER);
             }
-            // What comes meanwhile is gathered first, unless it is much, or the last.
-            while let Some(gathered) = self.gather() {
-                self.make_rows(&gathered);
-                if !is_done && self.bytes.load(Ordering::Relaxed) < GATHER_BYTES {
-                    break;
+            let mut pieces = Vec::new();
+            while let Some(rounds) = self.rounds() {
+                pieces.extend(self.rows_of(rounds));
+                if rows(&pieces) >= HANDED_ROWS {
+                    self.hand_over(&mut pieces);
                 }
+                std::thread::yield_now();
             }
+            self.hand_over(&mut pieces);
             if is_done {
                 break;
             }
         }
     }
 
-    /// Rows are made of many rounds together. `None` when nothing waits.
-    fn gather(&self) -> Option<Vec<Arc<Scores>>> {
-        let (mut gathered, mut rows) = (Vec::new(), 0);
-        while rows < GATHER_ROWS
+    /// Those of a piece. `None` when nothing waits.
+    fn rounds(&self) -> Option<Vec<Arc<Scores>>> {
+        let (mut rounds, mut rows) = (Vec::new(), 0);
+        while rows < PIECE_ROWS
             && let Ok(scores) = self.taken.try_recv()
         {
             rows += scores.rows();
-            gathered.push(scores);
+            rounds.push(scores);
         }
-        (!gathered.is_empty()).then_some(gathered)
+        (!rounds.is_empty()).then_some(rounds)
     }
 
-    fn make_rows(&mut self, gathered: &[Arc<Scores>]) {
-        let count: usize = gathered.iter().map(|scores| scores.rows()).sum();
-        match receipts(&self.scorer, gathered) {
-            Ok(made) => self.hand_over(made),
-            Err(error) => {
-                tracing::error!(%error, receipts = count, "they could not be written down");
-                self.metrics.receipts("lost", count as u64);
-            }
-        }
-        self.bytes.fetch_sub(gathered.iter().map(|scores| scores.bytes()).sum(), Ordering::Relaxed);
+    /// `None` when they cannot be written down.
+    fn rows_of(&self, rounds: Vec<Arc<Scores>>) -> Option<RecordBatch> {
+        let count = rounds.iter().map(|scores| scores.rows() as u64).sum();
+        let made = receipts(&self.scorer, &rounds);
+        self.bytes.fetch_sub(rounds.iter().map(|scores| scores.bytes()).sum(), Ordering::Relaxed);
+        made.map_err(|error| self.not_written(&error, count)).ok()
     }
 
-    fn hand_over(&mut self, made: RecordBatch) {
-        let (count, bytes) = (made.num_rows(), made.get_array_memory_size());
+    fn not_written(&self, error: &ArrowError, count: u64) {
+        tracing::error!(%error, receipts = count, "they could not be written down");
+        self.metrics.receipts("lost", count);
+    }
+
+    fn hand_over(&mut self, pieces: &mut Vec<RecordBatch>) {
+        let Some(first) = pieces.first() else { return };
+        let count = rows(pieces);
+        let made = concat_batches(first.schema_ref(), pieces.iter());
+        pieces.clear();
+        let made = match made {
+            Ok(made) => made,
+            Err(error) => return self.not_written(&error, count),
+        };
+        let bytes = made.get_array_memory_size();
         let waiting = self.unstored.fetch_add(bytes, Ordering::Relaxed);
         let is_handed_over = waiting + bytes <= UNSTORED_BYTES_MAX && self.rows.send(made).is_ok();
         let was_full = std::mem::replace(&mut self.is_full, !is_handed_over);
@@ -197,7 +214,7 @@ impl Maker {
             return;
         }
         self.unstored.fetch_sub(bytes, Ordering::Relaxed);
-        self.metrics.receipts("lost", count as u64);
+        self.metrics.receipts("lost", count);
         if !was_full {
             tracing::error!(
                 receipts = count,
@@ -205,6 +222,10 @@ impl Maker {
             );
         }
     }
+}
+
+fn rows(batches: &[RecordBatch]) -> u64 {
+    batches.iter().map(|batch| batch.num_rows() as u64).sum()
 }
 
 fn micros(duration: Duration) -> i64 {

@@ -16,7 +16,7 @@ use arrow::datatypes::{
 };
 use arrow::error::ArrowError;
 use arrow::json::{LineDelimitedWriter, ReaderBuilder, WriterBuilder};
-use serde_json::{Map, Value};
+use serde::Serializer;
 
 use super::scores::Chunk;
 use super::{Reasons, Role, RuleScore, Scorer, Scores, ScoringPipeline};
@@ -115,7 +115,7 @@ pub fn receipts(scorer: &Scorer, all: &[Arc<Scores>]) -> Result<RecordBatch, Arr
         .collect();
     let sent = sent_lines(&scorer.pipeline, &chunks)?;
     let known = known_lines(&scorer.pipeline, &chunks)?;
-    let mut rows = Rows::default();
+    let mut rows = Rows::with_capacity(sent.len());
     let mut texts = sent.iter().zip(&known);
     for (scores, number, chunk) in &chunks {
         for row in 0..chunk.silver.num_rows() {
@@ -128,6 +128,9 @@ pub fn receipts(scorer: &Scorer, all: &[Arc<Scores>]) -> Result<RecordBatch, Arr
 
 fn sent_lines(pipeline: &ScoringPipeline, chunks: &[(&Scores, usize, &Chunk)]) -> Result<Vec<String>, ArrowError> {
     let sent = chunks.iter().map(|(_, _, chunk)| {
+        if (0..chunk.sent.num_rows()).eq(chunk.origins.iter().map(|(row, _)| *row as usize)) {
+            return Ok(chunk.sent.clone());
+        }
         let rows: UInt32Array = chunk.origins.iter().map(|(row, _)| *row).collect();
         take_record_batch(&chunk.sent, &rows)
     });
@@ -254,7 +257,6 @@ fn text_at(column: &ArrayRef, row: usize) -> Option<String> {
 }
 
 /// The columns of receipts to be.
-#[derive(Default)]
 struct Rows {
     prediction_id: StringBuilder,
     transaction_id: StringBuilder,
@@ -280,6 +282,34 @@ struct Rows {
 }
 
 impl Rows {
+    /// Of exactly so many: what waits for the store is counted by its capacity.
+    fn with_capacity(rows: usize) -> Self {
+        let texts = || StringBuilder::with_capacity(rows, 0);
+        Self {
+            prediction_id: texts(),
+            transaction_id: texts(),
+            predicted_at: TimestampMicrosecondBuilder::with_capacity(rows),
+            decided_by: texts(),
+            is_fraud: BooleanBuilder::with_capacity(rows),
+            probability: Float64Builder::with_capacity(rows),
+            threshold: Float64Builder::with_capacity(rows),
+            rule_score: Int32Builder::with_capacity(rows),
+            rule_class: texts(),
+            rule_reasons: texts(),
+            degraded: texts(),
+            model: texts(),
+            model_version: texts(),
+            model_blake3: texts(),
+            features_epoch: Int64Builder::with_capacity(rows),
+            sent: texts(),
+            known: texts(),
+            features: texts(),
+            date: Date32Builder::with_capacity(rows),
+            role: texts(),
+            shadow_of: texts(),
+        }
+    }
+
     fn push(&mut self, scorer: &Scorer, scores: &Scores, chunk: usize, row: usize, sent: &str, known: &str) {
         let Some(told) = scorer.prediction(scores, chunk, row) else { return };
         self.prediction_id.append_value(scores.prediction_id(chunk, row));
@@ -309,7 +339,7 @@ impl Rows {
     fn finish(mut self, sql_blake3: &str) -> Result<RecordBatch, ArrowError> {
         let date = self.date.finish();
         let repeated = |text: &str| -> ArrayRef {
-            let mut texts = StringBuilder::new();
+            let mut texts = StringBuilder::with_capacity(date.len(), date.len() * text.len());
             (0..date.len()).for_each(|_| texts.append_value(text));
             Arc::new(texts.finish())
         };
@@ -345,8 +375,11 @@ impl Rows {
 /// What the model was asked about a row, by name; a value that is missing is null.
 pub(super) fn features_text(scores: &Scores, chunk: usize, row: usize) -> Option<String> {
     let (model, values) = (scores.model.as_ref()?, scores.features(chunk, row)?);
-    let named = model.features().iter().zip(values).map(|(name, value)| (name.clone(), Value::from(*value)));
-    Some(Value::Object(named.collect::<Map<_, _>>()).to_string())
+    // Doubles: what is not finite is null.
+    let named = model.features().iter().zip(values.iter().map(|value| f64::from(*value)));
+    let mut text = Vec::with_capacity(model.width() * 24);
+    serde_json::Serializer::new(&mut text).collect_map(named).ok()?;
+    String::from_utf8(text).ok()
 }
 
 #[cfg(test)]

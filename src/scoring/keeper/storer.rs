@@ -8,7 +8,7 @@ use arrow::array::RecordBatch;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tokio::runtime::Handle;
 
-use super::{ReceiptPlace, micros};
+use super::{ReceiptPlace, micros, rows};
 use crate::domain::Clock;
 use crate::lake::{Lake, LakeError, append_records};
 use crate::scoring::receipts::receipts_table;
@@ -102,8 +102,4 @@ impl Storer {
         self.handle.block_on(append_records(lake, &receipts_table(), &self.unstored, now_ms))?;
         Ok(())
     }
-}
-
-fn rows(batches: &[RecordBatch]) -> u64 {
-    batches.iter().map(|batch| batch.num_rows() as u64).sum()
 }
