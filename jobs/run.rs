@@ -1,18 +1,19 @@
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
 use assay::pipeline::{MessageFeed, Progress, Reach, Stream, refine_pending};
-use assay::serve::{Predict, Readiness, ServeState, Tls, serve};
+use assay::serve::{Listeners, Predict, Readiness, ServeSettings, ServeState, Socket, Tls, serve};
 use assay::source::{KafkaHandle, KafkaSource};
 use clap::Args;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use crate::app::{App, KafkaArgs, Running, nap};
+use crate::app::{App, KafkaArgs, Running, nap, usage};
 use crate::console::ConsoleHost;
 use crate::exit::Exit;
 use crate::serve::Scoring;
@@ -28,6 +29,9 @@ pub struct RunArgs {
     /// Serve the console, /metrics, /health and /ready here
     #[arg(long, value_name = "HOST:PORT")]
     pub http: Option<String>,
+    /// Serve the same over a Unix domain socket here, to clients on this machine
+    #[arg(long, value_name = "FILE")]
+    pub socket: Option<PathBuf>,
     /// Answer clients of PostgreSQL here: psql, drivers, dashboards
     #[arg(long, value_name = "HOST:PORT")]
     pub postgres: Option<String>,
@@ -52,6 +56,9 @@ pub fn run(args: RunArgs, mut app: App) -> anyhow::Result<Exit> {
     args.kafka.apply(&mut app.settings);
     if let Some(address) = &args.http {
         app.settings.serve.address.clone_from(address);
+    }
+    if let Some(socket) = &args.socket {
+        app.settings.serve.socket.clone_from(socket);
     }
     if let Some(address) = &args.postgres {
         app.settings.postgres.address.clone_from(address);
@@ -139,19 +146,19 @@ impl Server {
         console: Option<ConsoleHost>,
     ) -> anyhow::Result<Self> {
         let settings = app.settings.serve.clone();
-        let tls = Tls::load(&settings).map_err(crate::app::usage)?;
+        let tls = Tls::load(&settings).map_err(usage)?;
         let is_encrypted = tls.is_some();
-        let listener = app.handle.block_on(TcpListener::bind(&settings.address));
-        let listener = listener.map_err(|e| {
-            crate::app::usage(format!("serve.address {}: {e}; give another one with --http", settings.address))
-        })?;
-        let address = listener.local_addr()?;
+        let tcp = app.handle.block_on(TcpListener::bind(&settings.address));
+        let tcp =
+            tcp.map_err(|e| usage(format!("serve.address {}: {e}; give another one with --http", settings.address)))?;
+        let address = tcp.local_addr()?;
+        let in_runtime = app.handle.enter();
+        let socket = socket(&settings)?;
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let page = console.as_ref().map(|host| host.console.clone());
         let (metrics, traces) = (Arc::clone(&app.metrics), app.traces.clone());
         let state = ServeState { metrics, readiness, settings, predict, console: page, traces };
-        let in_runtime = app.handle.enter();
-        let serving = serve(listener, tls, state, async move {
+        let serving = serve(Listeners { tcp, tls, socket }, state, async move {
             let _ = stopped.await;
         });
         drop(in_runtime);
@@ -185,6 +192,19 @@ impl Drop for Server {
             let _ = self.handle.block_on(task);
         }
     }
+}
+
+/// The socket of the settings, in a runtime.
+fn socket(settings: &ServeSettings) -> anyhow::Result<Option<Socket>> {
+    let path = &settings.socket;
+    if path.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let bound = Socket::bind(path);
+    let socket =
+        bound.map_err(|e| usage(format!("serve.socket {}: {e}; give another one with --socket", path.display())))?;
+    tracing::info!(path = %path.display(), "serving HTTP over a socket");
+    Ok(Some(socket))
 }
 
 /// Looks after the lag and the readiness of Kafka, until it is dropped.

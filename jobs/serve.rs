@@ -1,4 +1,5 @@
 use std::io::Read;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -32,6 +33,9 @@ pub struct ServeArgs {
     /// Serve here
     #[arg(long, value_name = "HOST:PORT")]
     pub http: Option<String>,
+    /// Serve the same over a Unix domain socket here, to clients on this machine
+    #[arg(long, value_name = "FILE")]
+    pub socket: Option<PathBuf>,
     /// Answer clients of PostgreSQL here: psql, drivers, dashboards
     #[arg(long, value_name = "HOST:PORT")]
     pub postgres: Option<String>,
@@ -64,6 +68,9 @@ pub fn run(args: ServeArgs, mut app: App) -> anyhow::Result<Exit> {
     if let Some(address) = &args.http {
         app.settings.serve.address.clone_from(address);
     }
+    if let Some(socket) = &args.socket {
+        app.settings.serve.socket.clone_from(socket);
+    }
     if let Some(address) = &args.postgres {
         app.settings.postgres.address.clone_from(address);
     }
@@ -90,6 +97,10 @@ pub fn run(args: ServeArgs, mut app: App) -> anyhow::Result<Exit> {
     }
     if has_console {
         eprintln!("{}", look.fit(&format!("{}/ is the console", server.url())));
+    }
+    let socket = &app.settings.serve.socket;
+    if !socket.as_os_str().is_empty() {
+        eprintln!("{}", look.fit(&format!("the socket {} answers too", socket.display())));
     }
     eprintln!("{}", look.fit(&format!("{}/docs says how to call it; Ctrl-C ends it", server.url())));
     while !app.stop.load(Ordering::Relaxed) {

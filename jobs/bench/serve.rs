@@ -26,7 +26,7 @@ use crate::exit::Exit;
 use crate::run::Server;
 use crate::ui::thousands;
 use client::{Connection, Request};
-use load::{Answers, Load, Pace};
+use load::{Answers, Load, Pace, Place};
 
 /// Requests a second, their latency, and rows a second of batches, with a client on this machine
 #[derive(Debug, Clone, Args)]
@@ -63,8 +63,9 @@ pub fn run(args: &ServeArgs, mut app: App) -> anyhow::Result<Exit> {
         return Err(usage("--rate, --seconds, --connections and --batch-rows must be at least 1"));
     }
     app.stop_on_signals();
-    let _scratch = Scratch::make(&args.scratch, &mut app)?;
+    let scratch = Scratch::make(&args.scratch, &mut app)?;
     app.settings.serve.address = "127.0.0.1:0".to_owned();
+    app.settings.serve.socket = scratch.socket();
     (app.settings.serve.certificate_file, app.settings.serve.key_file) = Default::default();
     app.settings.serve.batch_rows_max = args.batch_rows.max(app.settings.serve.batch_rows_max);
     let contract = app.contract()?;
@@ -90,10 +91,11 @@ pub fn run(args: &ServeArgs, mut app: App) -> anyhow::Result<Exit> {
     let alone = model::evaluate(args.seed)?;
     let inline = score_alone(&app, &scorer, &payloads)?;
     let nothing = [Request::get("/health")];
-    let idle_steady = measured(args, &app, &server, &nothing, Pace::Rate(args.rate))?;
-    let idle_full = measured(args, &app, &server, &nothing, Pace::Saturated)?;
-    let steady = measured(args, &app, &server, &requests, Pace::Rate(args.rate))?;
-    let full = measured(args, &app, &server, &requests, Pace::Saturated)?;
+    let tcp = Place::Tcp(server.address);
+    let unix = Place::Unix(&app.settings.serve.socket);
+    let idle = Measured::of(args, &app, tcp, &nothing)?;
+    let measured = Measured::of(args, &app, tcp, &requests)?;
+    let by_socket = Measured::of(args, &app, unix, &requests)?;
     let batch = batch_json(args, &payloads);
     let json_rows_s = batches(args, &app, &server, &Request::json("/predict/batch", &batch))?;
     let arrow = batch_arrow(args, &pipeline, &payloads)?;
@@ -102,27 +104,9 @@ pub fn run(args: &ServeArgs, mut app: App) -> anyhow::Result<Exit> {
     drop(keeper);
     let receipts = ["kept", "shed", "lost"].map(|outcome| app.metrics.receipts_so_far(outcome));
     let lines = [
-        format!(
-            "/predict at {} requests/s: p50 {} µs, p99 {} µs, max {} µs ({} answers of {} due)",
-            thousands(args.rate),
-            steady.p50_us,
-            steady.p99_us,
-            steady.max_us,
-            thousands(steady.answers),
-            thousands(steady.due)
-        ),
-        format!(
-            "/predict at saturation, {} connections: {} requests/s, p99 {} µs",
-            args.connections,
-            thousands(full.per_s),
-            full.p99_us
-        ),
-        format!(
-            "/health, which computes nothing: p50 {} µs, p99 {} µs at that rate; {} requests/s at saturation",
-            idle_steady.p50_us,
-            idle_steady.p99_us,
-            thousands(idle_full.per_s)
-        ),
+        format!("/predict {}", measured.told(args)),
+        format!("/predict over a Unix domain socket {}", by_socket.told(args)),
+        format!("/health, which computes nothing, {}", idle.told(args)),
         format!(
             "/predict/batch of {} transactions: JSON {} rows/s, Arrow {} rows/s",
             thousands(args.batch_rows as u64),
@@ -148,9 +132,7 @@ pub fn run(args: &ServeArgs, mut app: App) -> anyhow::Result<Exit> {
     ];
     let figures = json!({
         "rate": args.rate, "connections": args.connections, "batch_rows": args.batch_rows,
-        "steady": {"p50_us": steady.p50_us, "p99_us": steady.p99_us, "max_us": steady.max_us, "answers": steady.answers},
-        "saturated": {"requests_s": full.per_s, "p99_us": full.p99_us},
-        "health": {"p50_us": idle_steady.p50_us, "p99_us": idle_steady.p99_us, "requests_s": idle_full.per_s},
+        "predict": measured.figures(), "predict_unix": by_socket.figures(), "health": idle.figures(),
         "batch_json_rows_s": json_rows_s, "batch_arrow_rows_s": arrow_rows_s,
         "scorer_ns_a_row": {"1": inline[0], "64": inline[1], "4096": inline[2]},
         "model_ns_a_row": {"batch": alone.batch_ns, "single": alone.single_ns, "trees": alone.trees},
@@ -294,9 +276,45 @@ impl Latency {
     }
 }
 
-fn measured(args: &ServeArgs, app: &App, server: &Server, requests: &[Request], pace: Pace) -> anyhow::Result<Latency> {
-    let load = Load { pace, connections: args.connections, seconds: args.seconds };
-    Ok(Latency::of(load.run(server.address, requests, app.clock.as_ref(), &app.stop)?))
+/// A route at the rate that was asked for, and at saturation.
+struct Measured {
+    steady: Latency,
+    full: Latency,
+}
+
+impl Measured {
+    fn of(args: &ServeArgs, app: &App, place: Place<'_>, requests: &[Request]) -> anyhow::Result<Self> {
+        let measured = |pace| -> anyhow::Result<Latency> {
+            let load = Load { pace, connections: args.connections, seconds: args.seconds };
+            Ok(Latency::of(load.run(place, requests, app.clock.as_ref(), &app.stop)?))
+        };
+        Ok(Self { steady: measured(Pace::Rate(args.rate))?, full: measured(Pace::Saturated)? })
+    }
+
+    fn told(&self, args: &ServeArgs) -> String {
+        let Self { steady, full } = self;
+        format!(
+            "at {} requests/s: p50 {} µs, p99 {} µs, max {} µs ({} answers of {} due); at saturation, {} connections: {} \
+             requests/s, p99 {} µs",
+            thousands(args.rate),
+            steady.p50_us,
+            steady.p99_us,
+            steady.max_us,
+            thousands(steady.answers),
+            thousands(steady.due),
+            args.connections,
+            thousands(full.per_s),
+            full.p99_us
+        )
+    }
+
+    fn figures(&self) -> serde_json::Value {
+        let Self { steady, full } = self;
+        json!({
+            "p50_us": steady.p50_us, "p99_us": steady.p99_us, "max_us": steady.max_us, "answers": steady.answers,
+            "saturated": {"requests_s": full.per_s, "p99_us": full.p99_us},
+        })
+    }
 }
 
 /// Rows a second of one batch, sent over two connections for the time of a measurement.

@@ -21,15 +21,22 @@ pub(super) const ARROW: &str = "application/vnd.apache.arrow.stream";
 pub(super) const LINES: &str = "application/x-ndjson";
 
 impl BodyKind {
+    const NAMES: [(&str, Self); 5] = [
+        ("application/json", Self::Json),
+        (LINES, Self::Lines),
+        ("application/jsonl", Self::Lines),
+        ("application/ndjson", Self::Lines),
+        (ARROW, Self::Arrow),
+    ];
+
     /// What the client says that it sends; JSON where it says nothing.
     pub(super) fn of(headers: &HeaderMap, taken: &[Self]) -> Result<Self, Problem> {
         let text = headers.get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?"));
-        let essence = text.map(|text| text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
-        let kind = match essence.as_deref() {
-            None | Some("application/json") => Some(Self::Json),
-            Some(LINES | "application/jsonl" | "application/ndjson") => Some(Self::Lines),
-            Some(ARROW) => Some(Self::Arrow),
-            Some(_) => None,
+        let kind = match text.map(|text| text.split(';').next().unwrap_or_default().trim()) {
+            None => Some(Self::Json),
+            Some(essence) => {
+                Self::NAMES.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(essence)).map(|(_, kind)| kind)
+            }
         };
         kind.filter(|kind| taken.contains(kind)).ok_or_else(|| {
             let names: Vec<&str> = taken.iter().map(|kind| kind.name()).collect();

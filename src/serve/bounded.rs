@@ -1,7 +1,6 @@
 //! Connections are counted and may not idle: a forgotten or hostile client costs a bounded share of the service.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,27 +9,41 @@ use std::time::Duration;
 
 use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
+use tokio_util::either::Either;
 
-use super::Tls;
 use super::connection::Connection;
+use super::{Socket, Tls};
 use crate::telemetry::Metrics;
+
+/// Parts of so many bytes together are joined: the system takes longer to gather them than it takes to copy them.
+const JOINED_MAX: usize = 4 << 10;
 
 pub(super) struct BoundedListener {
     listener: TcpListener,
+    tls: Option<Tls>,
+    socket: Option<Socket>,
     free: Arc<Semaphore>,
     idle: Duration,
-    tls: Option<Tls>,
     counted: Option<Counts>,
     login: Option<Duration>,
 }
 
+/// Of TCP, or of a Unix domain socket.
+type Stream = Either<TcpStream, UnixStream>;
+
 impl BoundedListener {
+    /// Clients of TCP speak TLS where it is given.
     pub(super) fn new(listener: TcpListener, tls: Option<Tls>, connections_max: usize, idle: Duration) -> Self {
         let free = Arc::new(Semaphore::new(connections_max.clamp(1, Semaphore::MAX_PERMITS)));
-        Self { listener, free, idle, tls, counted: None, login: None }
+        Self { listener, tls, socket: None, free, idle, counted: None, login: None }
+    }
+
+    /// Takes clients of a Unix domain socket too, which have their places among the others.
+    pub(super) fn beside(self, socket: Option<Socket>) -> Self {
+        Self { socket, ..self }
     }
 
     /// Tells the metrics how many connections there are of clients of SQL that speak this protocol.
@@ -47,33 +60,29 @@ impl BoundedListener {
     pub(super) async fn next(&mut self) -> Accepted {
         // The semaphore is never closed, so there is always a permit in the end.
         let permit = self.free.clone().acquire_owned().await.ok();
-        let (stream, address) = Listener::accept(&mut self.listener).await;
+        let (stream, tls) = tokio::select! {
+            (stream, _) = Listener::accept(&mut self.listener) => {
+                // Small answers go out at once; a socket that refuses this still works.
+                let _ = stream.set_nodelay(true);
+                (Either::Left(stream), self.tls.clone())
+            }
+            stream = from_socket(self.socket.as_mut()) => (Either::Right(stream), None),
+        };
         let counted = self.counted.as_ref().map(Counts::one);
-        // Small answers go out at once; a socket that refuses this still works.
-        let _ = stream.set_nodelay(true);
-        Accepted { stream, address, idle: self.idle, tls: self.tls.clone(), login: self.login, permit, counted }
+        Accepted { stream, idle: self.idle, tls, login: self.login, permit, counted }
     }
 }
 
-impl Listener for BoundedListener {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
-        let accepted = self.next().await;
-        let address = accepted.address;
-        (accepted.opened(), address)
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+async fn from_socket(socket: Option<&mut Socket>) -> UnixStream {
+    match socket {
+        Some(socket) => socket.accept().await,
+        None => std::future::pending().await,
     }
 }
 
 /// A client that has its place.
 pub(super) struct Accepted {
-    stream: TcpStream,
-    address: SocketAddr,
+    stream: Stream,
     idle: Duration,
     tls: Option<Tls>,
     login: Option<Duration>,
@@ -82,23 +91,28 @@ pub(super) struct Accepted {
 }
 
 impl Accepted {
-    /// Its connection, on the runtime of the task that calls this.
+    /// Its connection, moved to the runtime of the task that calls this.
     ///
     /// # Errors
     /// When the runtime cannot watch the socket.
-    pub(super) fn open(mut self) -> io::Result<Connection> {
-        self.stream = TcpStream::from_std(self.stream.into_std()?)?;
-        Ok(self.opened())
+    pub(super) fn open_here(mut self) -> io::Result<Connection> {
+        self.stream = match self.stream {
+            Either::Left(stream) => Either::Left(TcpStream::from_std(stream.into_std()?)?),
+            Either::Right(stream) => Either::Right(UnixStream::from_std(stream.into_std()?)?),
+        };
+        Ok(self.open())
     }
 
-    fn opened(self) -> Connection {
-        let Self { stream, idle, tls, login, permit, counted, .. } = self;
+    /// Its connection, on the runtime that accepted it.
+    pub(super) fn open(self) -> Connection {
+        let Self { stream, idle, tls, login, permit, counted } = self;
         #[expect(clippy::disallowed_methods, reason = "the deadline of a connection")]
         let deadline = Box::pin(tokio::time::sleep(idle));
         #[expect(clippy::disallowed_methods, reason = "the deadline of a login")]
         let login = login.map(|within| (Login::default(), Box::pin(tokio::time::sleep(within))));
         let moved = Instant::now();
-        let stream = BoundedStream { stream, idle, moved, deadline, login, _permit: permit, _counted: counted };
+        let (joined, _permit, _counted) = (Vec::new(), permit, counted);
+        let stream = BoundedStream { stream, idle, moved, deadline, login, joined, _permit, _counted };
         Connection::new(stream, tls.as_ref().map(|tls| &tls.0))
     }
 }
@@ -119,7 +133,7 @@ impl Login {
 
 /// A stream that fails once nothing has moved on it for the idle time, or nobody was let in in time.
 pub(super) struct BoundedStream {
-    stream: TcpStream,
+    stream: Stream,
     idle: Duration,
     /// When something moved last.
     moved: Instant,
@@ -127,6 +141,7 @@ pub(super) struct BoundedStream {
     deadline: Pin<Box<Sleep>>,
     /// Until somebody is let in; absent where everybody is.
     login: Option<(Login, Pin<Box<Sleep>>)>,
+    joined: Vec<u8>,
     _permit: Option<OwnedSemaphorePermit>,
     _counted: Option<Counted>,
 }
@@ -209,7 +224,15 @@ impl AsyncWrite for BoundedStream {
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.in_time(context)?;
-        let progress = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
+        let Self { stream, joined, .. } = &mut *self;
+        let bytes: usize = parts.iter().map(|part| part.len()).sum();
+        let progress = if bytes <= JOINED_MAX {
+            joined.clear();
+            parts.iter().for_each(|part| joined.extend_from_slice(part));
+            Pin::new(stream).poll_write(context, joined)
+        } else {
+            Pin::new(stream).poll_write_vectored(context, parts)
+        };
         self.bound(context, progress)
     }
 
@@ -249,7 +272,7 @@ mod tests {
                 }
             }
         });
-        let (mut connection, _) = listener.accept().await;
+        let mut connection = listener.next().await.open();
         if is_let_in {
             connection.login().unwrap().done();
         }
@@ -266,7 +289,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let mut listener = BoundedListener::new(listener, None, 1, Duration::from_millis(500));
         let mut client = TcpStream::connect(address).await.unwrap();
-        let (mut connection, _) = listener.accept().await;
+        let mut connection = listener.next().await.open();
         let mut bytes = [0; 4];
         let mut every = tokio::time::interval(Duration::from_millis(100));
         for _ in 0..10 {

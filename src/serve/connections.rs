@@ -89,7 +89,7 @@ impl Thread {
     fn take(&self, accepted: Accepted, open: watch::Receiver<()>) {
         let routes = Arc::clone(&self.routes);
         self.handle.spawn(async move {
-            match accepted.open() {
+            match accepted.open_here() {
                 Ok(connection) => answer(connection, routes, open).await,
                 Err(error) => tracing::debug!(%error, "a connection was lost"),
             }

@@ -13,7 +13,7 @@
 //!
 //! What the [`Console`] asks is below `/console/`, and told of there. The last five are there where a [`Predict`] is given. They ask for an API key where keys are set.
 //!
-//! Errors are problem details (RFC 9457). With a certificate all routes are TLS. Everything is bounded: connections, idle and request time, bodies, shutdown.
+//! Errors are problem details (RFC 9457). With a certificate all routes are TLS, but over a Unix domain socket. Everything is bounded: connections, idle and request time, bodies, shutdown.
 
 mod asking;
 mod batching;
@@ -37,6 +37,7 @@ mod problem;
 mod readiness;
 mod routes;
 mod score;
+mod socket;
 pub mod sql;
 mod timer;
 mod tls;
@@ -56,6 +57,7 @@ pub use keys::{ApiKeys, KeyError};
 pub use predict::{Predict, PredictParts};
 pub use problem::Problem;
 pub use readiness::{Missing, Readiness};
+pub use socket::Socket;
 pub use tls::{Tls, TlsError};
 
 use crate::telemetry::Metrics;
@@ -67,6 +69,8 @@ use crate::telemetry::traces::Traces;
 pub struct ServeSettings {
     /// Where to listen, `host:port`; port 0 takes a free one.
     pub address: String,
+    /// A Unix domain socket to listen at too, for clients on the same machine; none where it is empty.
+    pub socket: PathBuf,
     /// A request that takes longer is answered with 503.
     pub request_timeout_ms: u64,
     /// A connection on which nothing moves for this long is closed.
@@ -106,6 +110,7 @@ impl Default for ServeSettings {
     fn default() -> Self {
         Self {
             address: "127.0.0.1:9464".to_owned(),
+            socket: PathBuf::new(),
             request_timeout_ms: 10_000,
             idle_timeout_ms: 60_000,
             connections_max: 256,
@@ -164,8 +169,22 @@ impl ServeState {
     }
 }
 
-/// Starts the threads of HTTP. What it gives serves, encrypted where `tls` is given, until `shutdown` resolves and the requests
-/// under way are answered, or the drain timeout is over.
+/// Where clients come in.
+pub struct Listeners {
+    pub tcp: TcpListener,
+    /// Encrypts what comes by TCP.
+    pub tls: Option<Tls>,
+    pub socket: Option<Socket>,
+}
+
+impl From<TcpListener> for Listeners {
+    fn from(tcp: TcpListener) -> Self {
+        Self { tcp, tls: None, socket: None }
+    }
+}
+
+/// Starts the threads of HTTP. What it gives serves until `shutdown` resolves and the requests under way are answered, or the
+/// drain timeout is over.
 ///
 /// # Errors
 /// When a thread cannot be started.
@@ -173,14 +192,13 @@ impl ServeState {
 /// # Panics
 /// Where no runtime was entered.
 pub fn serve(
-    listener: TcpListener,
-    tls: Option<Tls>,
+    Listeners { tcp, tls, socket }: Listeners,
     state: ServeState,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<impl Future<Output = ()> + Send> {
     let drain = Duration::from_millis(state.settings.drain_timeout_ms);
     let idle = Duration::from_millis(state.settings.idle_timeout_ms);
-    let listener = bounded::BoundedListener::new(listener, tls, state.settings.connections_max, idle);
+    let listener = bounded::BoundedListener::new(tcp, tls, state.settings.connections_max, idle).beside(socket);
     let threads = connections::Threads::start(&state)?;
     let (stopping, stopped) = oneshot::channel();
     let served = threads.answer(listener, async move {

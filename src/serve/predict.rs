@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::Router;
-use axum::body::HttpBody;
+use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
@@ -209,7 +209,9 @@ async fn score_one<B: HttpBody<Data = Bytes>>(
             let mut text = Vec::with_capacity(ANSWER_BYTES);
             let written = serde_json::to_writer(&mut text, &told.with_answered(&scores, latency_us));
             written.map_err(|error| failed(&error.to_string()))?;
-            Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
+            let mut response = Response::new(Body::from(text));
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            Ok(response)
         }
         Some(Item::Refused(refusal)) => {
             state.metrics.prediction_refused(&refusal.code, 1);

@@ -41,7 +41,7 @@ async fn start(settings: ServeSettings) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
-    let served = serve(listener, None, state, async move {
+    let served = serve(listener.into(), state, async move {
         let _ = stopped.await;
     });
     let task = tokio::spawn(served.unwrap());

@@ -263,6 +263,7 @@ impl Settings {
             for path in [
                 &mut settings.contract.folder,
                 &mut settings.sql.folder,
+                &mut serve.socket,
                 &mut serve.api_key_file,
                 &mut serve.admin_key_file,
                 &mut serve.certificate_file,

@@ -66,7 +66,7 @@ fn start(lab: &Lab, settings: ConsoleSettings, serving: ServeSettings) -> Servic
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let in_runtime = RUNTIME.enter();
-    let served = serve(listener, None, state, async move {
+    let served = serve(listener.into(), state, async move {
         let _ = stopped.await;
     });
     drop(in_runtime);

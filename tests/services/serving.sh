@@ -31,10 +31,13 @@ export ASSAY_SCORING_RECEIPTS_EVERY_MS=500
 export ASSAY_LOG_FILTER=info ASSAY_SERVE_API_KEY=open-sesame ASSAY_SCORING_HORIZON_S=60000
 PORT="$(free_port)"
 URL="http://127.0.0.1:$PORT"
+SOCKET="$WORK/http.sock"
+# As a server that was killed leaves it.
+python3 -c 'import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])' "$SOCKET"
 # serve NAME: sets SERVER, and waits until it is ready.
 serve() {
   local ready=""
-  background "$1" "$ASSAY" serve --lake "$LAKE" --http "127.0.0.1:$PORT"
+  background "$1" "$ASSAY" serve --lake "$LAKE" --http "127.0.0.1:$PORT" --socket "$SOCKET"
   SERVER=$CHILD
   for _ in $(seq 600); do
     ready="$(curl -s --cacert "$WORK/certificate.pem" -o /dev/null -w '%{http_code}' "$URL/ready" || true)"
@@ -145,6 +148,15 @@ status 200 "$URL/predict" -H "$JSON" -H "$KEY" -d "$BODY"
 grep -q "\"version\":\"$serving\"" "$WORK/answer" || die "another model answers: $(cat "$WORK/answer")"
 rm -rf "$MODELS" && mv "$WORK/kept" "$MODELS"
 
+say "a socket answers as loopback does, and belongs to one server"
+status 401 --unix-socket "$SOCKET" http://localhost/predict -H "$JSON" -d "$BODY"
+status 200 --unix-socket "$SOCKET" http://localhost/predict -H "$JSON" -H "$KEY" -d "$BODY"
+status=0
+"$ASSAY" serve --lake "$LAKE" --http 127.0.0.1:0 --socket "$SOCKET" >"$WORK/second.log" 2>&1 || status=$?
+[ "$status" -eq 2 ] && grep -qF "serve.socket $SOCKET: another process listens there" "$WORK/second.log" ||
+  { log_end second && die "a second server on the socket ended with $status"; }
+status 200 --unix-socket "$SOCKET" http://localhost/health
+
 say "without a key, only loopback is served"
 status=0
 env -u ASSAY_SERVE_API_KEY "$ASSAY" serve --lake "$LAKE" --http "0.0.0.0:$PORT" >"$WORK/open.log" 2>&1 || status=$?
@@ -155,6 +167,7 @@ decided="$(awk '/^assay_predictions_total/ { n += $2 } END { print n }' "$WORK/a
 shed="$(awk '/^assay_receipts_total\{outcome="shed"\}/ { n += $2 } END { print n + 0 }' "$WORK/answer")"
 kill -s TERM "$SERVER"
 finish "$SERVER" 20 serve
+[ ! -e "$SOCKET" ] || die "the socket outlives its server"
 kept="$(PYTHONPATH="$ORACLE" "$PYTHON" -c 'import sys
 from deltalake import DeltaTable
 from leaving import leave
@@ -183,6 +196,7 @@ canary ask --share 0.3
 for route in /health /ready /docs /openapi.json; do status 200 --cacert "$WORK/certificate.pem" "$URL$route"; done
 ! curl -s "$URL/health" >/dev/null || die "a certificate that nobody vouches for was taken"
 ! curl -s "http://localhost:$PORT/health" >/dev/null || die "plain HTTP is answered beside TLS"
+status 200 --unix-socket "$SOCKET" http://localhost/health
 # The shadow catches up.
 shadows() { curl -s --cacert "$WORK/certificate.pem" "$URL/metrics" | awk -v role="$1" '$1 ~ "^assay_role_predictions_total" && $1 ~ "role=\"" role "\"" { n += $2 } /^assay_shadow_shed_total/ && role == "shadow" { n += $2 } END { print n + 0 }'; }
 for _ in $(seq 600); do

@@ -3,12 +3,14 @@
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use assay::domain::Clock;
-use mio::net::TcpStream;
+use mio::event::Source;
+use mio::net::{TcpStream, UnixStream};
 use mio::{Events, Interest, Poll, Token};
 
 use super::client::Request;
@@ -23,6 +25,13 @@ pub enum Pace {
     Rate(u64),
     /// As fast as answers come.
     Saturated,
+}
+
+/// Where requests go.
+#[derive(Debug, Clone, Copy)]
+pub enum Place<'a> {
+    Tcp(SocketAddr),
+    Unix(&'a Path),
 }
 
 /// For how long, over how many connections.
@@ -48,7 +57,7 @@ impl Load {
     /// When a connection fails, or an answer is not a 200.
     pub fn run(
         self,
-        address: SocketAddr,
+        place: Place<'_>,
         requests: &[Request],
         clock: &dyn Clock,
         stop: &AtomicBool,
@@ -56,11 +65,7 @@ impl Load {
         let mut poll = Poll::new()?;
         let mut open = Vec::with_capacity(self.connections);
         for number in 0..self.connections {
-            // Connected before it is watched: a request is written as soon as it is due.
-            let stream = std::net::TcpStream::connect(address)?;
-            stream.set_nodelay(true)?;
-            stream.set_nonblocking(true)?;
-            let mut stream = TcpStream::from_std(stream);
+            let mut stream = place.connect()?;
             poll.registry().register(&mut stream, Token(number), Interest::READABLE)?;
             open.push(Open { stream, came: Vec::with_capacity(4096), asked_us: 0 });
         }
@@ -118,8 +123,31 @@ impl Load {
     }
 }
 
+impl Place<'_> {
+    /// Connected before it is watched: a request is written as soon as it is due.
+    fn connect(self) -> io::Result<Box<dyn Stream>> {
+        Ok(match self {
+            Self::Tcp(address) => {
+                let stream = std::net::TcpStream::connect(address)?;
+                stream.set_nodelay(true)?;
+                stream.set_nonblocking(true)?;
+                Box::new(TcpStream::from_std(stream))
+            }
+            Self::Unix(path) => {
+                let stream = std::os::unix::net::UnixStream::connect(path)?;
+                stream.set_nonblocking(true)?;
+                Box::new(UnixStream::from_std(stream))
+            }
+        })
+    }
+}
+
+trait Stream: Read + Write + Source {}
+
+impl<T: Read + Write + Source> Stream for T {}
+
 struct Open {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     /// Of the answer so far.
     came: Vec<u8>,
     asked_us: i64,

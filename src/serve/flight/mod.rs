@@ -108,7 +108,7 @@ impl Flight {
         let listener = BoundedListener::new(listener, tls, settings.connections_max, ALIVE * 3);
         let listener = listener.counted(Arc::clone(&state.sql.metrics), Protocol::Flight.as_str()).within(LOGIN);
         let connections = futures::stream::unfold(listener, |mut listener| async {
-            let (connection, _) = axum::serve::Listener::accept(&mut listener).await;
+            let connection = listener.next().await.open();
             Some((Ok::<_, io::Error>(connection), listener))
         });
         let service = FlightServiceServer::new(front)

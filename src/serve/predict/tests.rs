@@ -68,7 +68,7 @@ async fn start_traced((kept, scorer): (Kept, Scorer), settings: ServeSettings, t
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     tokio::spawn(
-        serve(listener, None, state, async move {
+        serve(listener.into(), state, async move {
             let _ = stopped.await;
         })
         .unwrap(),
@@ -329,13 +329,13 @@ async fn limits_hold() {
 #[tokio::test]
 async fn too_many_at_once_are_told_to_come_back() {
     let service = start(ServeSettings { requests_max: 1, ..ServeSettings::default() }).await;
-    // A body that does not end holds its place.
-    let mut slow = TcpStream::connect(service.address).await.unwrap();
-    slow.write_all(b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{").await.unwrap();
-    let busy = loop {
+    let (slow, busy) = loop {
+        // A body that does not end holds its place, unless it comes while another has it.
+        let mut slow = TcpStream::connect(service.address).await.unwrap();
+        slow.write_all(b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{").await.unwrap();
         let answer = service.predict(&transaction("t", 1, 5.0)).await;
         if answer.status != 200 {
-            break answer;
+            break (slow, answer);
         }
     };
     assert_eq!(busy.status, 429, "{busy:?}");

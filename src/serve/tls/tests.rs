@@ -4,14 +4,14 @@ use pgwire::tokio::tokio_rustls::TlsConnector;
 use pgwire::tokio::tokio_rustls::client::TlsStream;
 use pgwire::tokio::tokio_rustls::rustls::pki_types::ServerName;
 use pgwire::tokio::tokio_rustls::rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::*;
 use crate::serve::tests::bare;
-use crate::serve::{Readiness, serve};
+use crate::serve::{Listeners, Readiness, Socket, serve};
 
 // Of localhost, until 2120, and of nobody: for these tests alone.
 const CERTIFICATE: &str = include_str!("test_certificate.pem");
@@ -41,12 +41,13 @@ struct Server {
 async fn start(settings: ServeSettings) -> Server {
     let tls = Tls::load(&settings).unwrap();
     assert!(tls.is_some());
-    let state = bare(settings, Readiness::default());
+    let state = bare(settings.clone(), Readiness::default());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
+    let socket = (!settings.socket.as_os_str().is_empty()).then(|| Socket::bind(&settings.socket).unwrap());
     let (stop, stopped) = oneshot::channel::<()>();
     let task = tokio::spawn(
-        serve(listener, tls, state, async move {
+        serve(Listeners { tcp: listener, tls, socket }, state, async move {
             let _ = stopped.await;
         })
         .unwrap(),
@@ -70,7 +71,7 @@ async fn connect(address: SocketAddr) -> std::io::Result<TlsStream<TcpStream>> {
 
 const REQUEST: &[u8] = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n";
 
-async fn ask(stream: &mut TlsStream<TcpStream>) {
+async fn ask(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
     stream.write_all(REQUEST).await.unwrap();
     let mut answer = vec![0; 4096];
     let read = stream.read(&mut answer).await.unwrap();
@@ -97,6 +98,35 @@ async fn every_route_is_encrypted_and_a_shutdown_ends_what_idles() {
     // With its farewell: a connection that is cut would be an error.
     assert_eq!(stream.read_to_end(&mut rest).await.unwrap(), 0);
     let _ = silent.read_to_end(&mut rest).await;
+}
+
+#[tokio::test]
+async fn a_socket_is_plain_beside_and_counts_among_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("assay.sock");
+    let server = start(ServeSettings { socket: socket.clone(), ..settings(&folder) }).await;
+    let mut beside = connect(server.address).await.unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let mut client = UnixStream::connect(&socket).await.unwrap();
+        ask(&mut client).await;
+        ask(&mut client).await;
+        clients.push(client);
+    }
+    ask(&mut beside).await;
+    // All three places are taken: who comes now waits until one goes.
+    let mut waiting = UnixStream::connect(&socket).await.unwrap();
+    waiting.write_all(REQUEST).await.unwrap();
+    let mut answer = [0; 12];
+    let early = tokio::time::timeout(std::time::Duration::from_millis(50), waiting.read_exact(&mut answer)).await;
+    assert!(early.is_err());
+    drop(beside);
+    waiting.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    server.stop.send(()).unwrap();
+    server.task.await.unwrap();
+    assert!(!socket.exists());
+    assert_eq!(clients[0].read_to_end(&mut Vec::new()).await.unwrap(), 0);
 }
 
 #[test]
