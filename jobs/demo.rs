@@ -48,6 +48,8 @@ pub struct DemoArgs {
 
 pub fn run(args: DemoArgs, mut app: App) -> anyhow::Result<Exit> {
     app.settings.serve.address.clone_from(&args.http);
+    // As the address: another process may have that of the settings.
+    app.settings.serve.socket.clear();
     // All of it, at whatever cost.
     app.settings.features.enabled = Enabled::Yes;
     // The same seed gives the same scores, whatever was trained meanwhile.

@@ -68,6 +68,8 @@ pub fn run(args: OnlineArgs, mut app: App) -> anyhow::Result<Exit> {
         OnlineJob::Feed { http, .. } => {
             if let Some(address) = &http {
                 app.settings.serve.address.clone_from(address);
+                // It is that of the servers, which score.
+                app.settings.serve.socket.clear();
                 app.settings.check()?;
             }
             feed(&app, http.is_some())?;

@@ -201,8 +201,7 @@ fn socket(settings: &ServeSettings) -> anyhow::Result<Option<Socket>> {
         return Ok(None);
     }
     let bound = Socket::bind(path);
-    let socket =
-        bound.map_err(|e| usage(format!("serve.socket {}: {e}; give another one with --socket", path.display())))?;
+    let socket = bound.map_err(|e| usage(format!("serve.socket (or --socket) {}: {e}", path.display())))?;
     tracing::info!(path = %path.display(), "serving HTTP over a socket");
     Ok(Some(socket))
 }

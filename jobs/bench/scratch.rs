@@ -50,10 +50,6 @@ impl Scratch {
         self.folder.join("lake")
     }
 
-    pub fn socket(&self) -> PathBuf {
-        self.folder.join("http.sock")
-    }
-
     pub fn size_mib(&self) -> u64 {
         size(&self.folder) >> 20
     }

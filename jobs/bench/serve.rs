@@ -1,4 +1,4 @@
-//! Scoring by HTTP over loopback: latency at a given rate, what is reached at saturation, batches, and the model alone.
+//! Scoring by HTTP over loopback and over a Unix domain socket: latency at a given rate, what is reached at saturation, batches, and the model alone.
 
 mod client;
 mod load;
@@ -63,9 +63,10 @@ pub fn run(args: &ServeArgs, mut app: App) -> anyhow::Result<Exit> {
         return Err(usage("--rate, --seconds, --connections and --batch-rows must be at least 1"));
     }
     app.stop_on_signals();
-    let scratch = Scratch::make(&args.scratch, &mut app)?;
+    let _scratch = Scratch::make(&args.scratch, &mut app)?;
     app.settings.serve.address = "127.0.0.1:0".to_owned();
-    app.settings.serve.socket = scratch.socket();
+    // Not in the scratch folder: the path of a socket must be short.
+    app.settings.serve.socket = std::env::temp_dir().join(format!("assay-{}.sock", uuid::Uuid::new_v4().simple()));
     (app.settings.serve.certificate_file, app.settings.serve.key_file) = Default::default();
     app.settings.serve.batch_rows_max = args.batch_rows.max(app.settings.serve.batch_rows_max);
     let contract = app.contract()?;

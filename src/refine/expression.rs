@@ -96,7 +96,7 @@ impl Expression {
 impl ByRow {
     /// `None` where DataFusion must be asked.
     fn evaluate(&self, input: &Input<'_>) -> Option<ArrayRef> {
-        let (columns, rows) = (input.columns(), input.batch.num_rows());
+        let (columns, rows) = (input.cells(), input.batch.num_rows());
         match self {
             Self::Value(node, kind) => {
                 let mut values = [Value::Null; FEW];

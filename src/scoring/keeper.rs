@@ -27,7 +27,7 @@ const UNSTORED_BYTES_MAX: usize = 128 << 20;
 /// Rounds are made into rows after so long, or when so much waits; the thread is not woken for each.
 const GATHER: Duration = Duration::from_millis(50);
 const GATHER_BYTES: usize = 8 << 20;
-/// So many rows are made before others may have the core: about 300 µs. Who looks for requests leaves it to whoever needs it,
+/// So many rows of single requests are made before others may have the core: about 300 µs. Who looks for requests leaves it to whoever needs it,
 /// and would have it back with the next tick of the system only, 4 ms later.
 const PIECE_ROWS: usize = 32;
 /// Pieces are handed over together: the first rows of a file say how its columns are best encoded.

@@ -302,6 +302,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn parts_come_as_they_are_however_long_they_are() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut listener = BoundedListener::new(listener, None, 1, Duration::from_secs(60));
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let mut connection = listener.next().await.open();
+        for length in [0, 1, JOINED_MAX - 1, JOINED_MAX, JOINED_MAX + 1, 4 << 20] {
+            let bytes: Vec<u8> = (0..length).map(|place| (place % 251) as u8).collect();
+            let mut read = vec![0; length];
+            let write = async {
+                let mut left = &bytes[..];
+                while !left.is_empty() {
+                    let (head, body) = left.split_at(left.len() / 3);
+                    let written = connection.write_vectored(&[IoSlice::new(head), IoSlice::new(body)]).await.unwrap();
+                    left = &left[written..];
+                }
+            };
+            tokio::join!(write, async { client.read_exact(&mut read).await.unwrap() });
+            assert_eq!(read, bytes);
+        }
+    }
+
+    #[tokio::test]
     async fn talking_keeps_no_connection_over_which_nobody_is_let_in() {
         assert_eq!(read_all(false).await, Some(io::ErrorKind::TimedOut));
         assert_eq!(read_all(true).await, None);

@@ -153,9 +153,32 @@ status 401 --unix-socket "$SOCKET" http://localhost/predict -H "$JSON" -d "$BODY
 status 200 --unix-socket "$SOCKET" http://localhost/predict -H "$JSON" -H "$KEY" -d "$BODY"
 status=0
 "$ASSAY" serve --lake "$LAKE" --http 127.0.0.1:0 --socket "$SOCKET" >"$WORK/second.log" 2>&1 || status=$?
-[ "$status" -eq 2 ] && grep -qF "serve.socket $SOCKET: another process listens there" "$WORK/second.log" ||
+[ "$status" -eq 2 ] && grep -qF "serve.socket (or --socket) $SOCKET: another process listens there" "$WORK/second.log" ||
   { log_end second && die "a second server on the socket ended with $status"; }
 status 200 --unix-socket "$SOCKET" http://localhost/health
+# One that has no place free is there too.
+python3 - "$WORK/full.sock" <<'PY' &
+import socket, sys, time
+listener, clients = socket.socket(socket.AF_UNIX), []
+listener.bind(sys.argv[1])
+listener.listen(0)
+try:
+    while True:
+        clients.append(socket.socket(socket.AF_UNIX))
+        clients[-1].setblocking(False)
+        clients[-1].connect(sys.argv[1])
+except BlockingIOError:
+    open(sys.argv[1] + ".full", "w").close()
+time.sleep(120)
+PY
+FULL=$!
+CHILDREN+=("$FULL")
+for _ in $(seq 100); do [ ! -e "$WORK/full.sock.full" ] || break; sleep 0.1; done
+status=0
+timeout 60 "$ASSAY" serve --lake "$LAKE" --http 127.0.0.1:0 --socket "$WORK/full.sock" >"$WORK/full.log" 2>&1 || status=$?
+[ "$status" -eq 2 ] && grep -qF "another process listens there" "$WORK/full.log" ||
+  { log_end full && die "a server on a socket without a free place ended with $status"; }
+kill "$FULL"
 
 say "without a key, only loopback is served"
 status=0

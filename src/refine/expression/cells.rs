@@ -21,7 +21,7 @@ impl<'a> Input<'a> {
         Self { batch, columns: OnceCell::new() }
     }
 
-    pub(super) fn columns(&self) -> &[Cells<'a>] {
+    pub(super) fn cells(&self) -> &[Cells<'a>] {
         self.columns.get_or_init(|| self.batch.columns().iter().map(|column| Cells::of(column.as_ref())).collect())
     }
 }
