@@ -19,13 +19,20 @@ use serde_json::{Map, Value, json};
 #[derive(Debug, Clone)]
 pub struct Encoding {
     pub row_group_rows: usize,
+    /// Encodes a little at a time, and leaves the core to whoever needs it in between: of tables that are written beside
+    /// requests.
+    pub gives_way: bool,
 }
 
 impl Default for Encoding {
     fn default() -> Self {
-        Self { row_group_rows: 256 * 1024 }
+        Self { row_group_rows: 256 * 1024, gives_way: false }
     }
 }
+
+/// Who gives way encodes so many rows, or compresses a page of so many bytes, in one go: about 100 µs.
+const PIECE_ROWS: usize = 32;
+const PIECE_BYTES: usize = 32 << 10;
 
 /// Rows that say whether the values of a column repeat.
 const SAMPLE_ROWS: usize = 512;
@@ -37,6 +44,9 @@ impl Encoding {
             .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).unwrap_or_default()))
             .set_max_row_group_row_count(Some(self.row_group_rows))
             .set_statistics_enabled(EnabledStatistics::Chunk);
+        if self.gives_way {
+            builder = builder.set_data_page_size_limit(PIECE_BYTES).set_dictionary_page_size_limit(PIECE_BYTES);
+        }
         let Some(sample) = batches.iter().max_by_key(|batch| batch.num_rows()) else { return builder.build() };
         let sample = sample.slice(0, sample.num_rows().min(SAMPLE_ROWS));
         for (field, values) in sample.schema().fields().iter().zip(sample.columns()) {
@@ -129,6 +139,7 @@ pub struct Encoded {
 pub(super) struct FileWriter {
     schema: SchemaRef,
     writer: ArrowWriter<Vec<u8>>,
+    gives_way: bool,
     rows: usize,
     /// Of each column.
     nulls: Vec<usize>,
@@ -143,6 +154,7 @@ impl FileWriter {
         Ok(Self {
             schema: Arc::clone(schema),
             writer: writer.map_err(|e| e.to_string())?,
+            gives_way: encoding.gives_way,
             rows: 0,
             nulls: vec![0; schema.fields().len()],
             taken: 0,
@@ -152,7 +164,15 @@ impl FileWriter {
     pub fn write(&mut self, batch: &RecordBatch) -> Result<(), String> {
         self.rows += batch.num_rows();
         self.nulls.iter_mut().zip(batch.columns()).for_each(|(nulls, column)| *nulls += column.null_count());
-        self.writer.write(batch).map_err(|e| e.to_string())
+        if !self.gives_way {
+            return self.writer.write(batch).map_err(|e| e.to_string());
+        }
+        for from in (0..batch.num_rows()).step_by(PIECE_ROWS) {
+            let piece = batch.slice(from, PIECE_ROWS.min(batch.num_rows() - from));
+            self.writer.write(&piece).map_err(|e| e.to_string())?;
+            std::thread::yield_now();
+        }
+        Ok(())
     }
 
     /// The row groups that are whole and were not taken yet.

@@ -24,14 +24,17 @@ use crate::telemetry::Metrics;
 const QUEUE_BYTES_MAX: usize = 64 << 20;
 /// Rows that the store has not taken yet may hold so much; what comes beyond it is lost and counted.
 const UNSTORED_BYTES_MAX: usize = 128 << 20;
-/// Rounds are made into rows after so long, or when so much waits; the thread is not woken for each.
-const GATHER: Duration = Duration::from_millis(50);
-const GATHER_BYTES: usize = 8 << 20;
-/// So many rows of single requests are made before others may have the core: about 300 µs. Who looks for requests leaves it to whoever needs it,
-/// and would have it back with the next tick of the system only, 4 ms later.
+/// So many rows of single requests are made at a time: about 300 µs. Who looks for requests leaves the core to whoever needs
+/// it, and would have it back with the next tick of the system only, 4 ms later.
 const PIECE_ROWS: usize = 32;
+/// After a piece the thread sleeps so long; it is not woken for each round.
+const GATHER: Duration = Duration::from_millis(2);
+/// When nothing came it sleeps so long.
+const IDLE: Duration = Duration::from_millis(50);
+/// With so much waiting it does not sleep.
+const GATHER_BYTES: usize = 8 << 20;
 /// Pieces are handed over together: the first rows of a file say how its columns are best encoded.
-const HANDED_ROWS: u64 = 2048;
+const HANDED_ROWS: u64 = 512;
 
 /// Takes scores and never waits.
 #[derive(Debug, Clone)]
@@ -152,23 +155,27 @@ struct Maker {
 
 impl Maker {
     fn run(mut self) {
+        let (mut pieces, mut pause) = (Vec::new(), IDLE);
         loop {
             let is_done = self.done.load(Ordering::Relaxed);
-            if !is_done {
-                std::thread::park_timeout(GATHER);
+            if is_done || self.bytes.load(Ordering::Relaxed) > GATHER_BYTES {
+                std::thread::yield_now();
+            } else {
+                std::thread::park_timeout(pause);
             }
-            let mut pieces = Vec::new();
-            while let Some(rounds) = self.rounds() {
+            if let Some(rounds) = self.rounds() {
                 pieces.extend(self.rows_of(rounds));
                 if rows(&pieces) >= HANDED_ROWS {
                     self.hand_over(&mut pieces);
                 }
-                std::thread::yield_now();
+                pause = GATHER;
+                continue;
             }
             self.hand_over(&mut pieces);
             if is_done {
                 break;
             }
+            pause = IDLE;
         }
     }
 

@@ -50,14 +50,18 @@ fn contents(files: Vec<Encoded>) -> BTreeMap<String, Vec<i64>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// Sizes on both sides of those at which a file is begun and at which the one who brings rows encodes them.
+    /// Sizes on both sides of those at which a file is begun and at which the one who brings rows encodes them; whoever
+    /// encodes them a little at a time writes the same.
     #[test]
     fn any_cut_gives_the_files_that_all_rows_at_once_give(
         sizes in prop::collection::vec(prop_oneof![0..50_i64, 0..30_000_i64], 0..8),
         last in 0..20_000_i64,
         days in 1..5_i32,
+        gives_way in any::<bool>(),
     ) {
-        let mut intake = encoder().intake();
+        let mut piecemeal = encoder();
+        piecemeal.encoding.gives_way = gives_way;
+        let mut intake = piecemeal.intake();
         let (mut all, mut from) = (Vec::new(), 0);
         for size in sizes {
             let batches = vec![rows(from, size / 3, days), rows(from + size / 3, size - size / 3, days)];

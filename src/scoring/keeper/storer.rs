@@ -16,6 +16,8 @@ use crate::telemetry::Metrics;
 
 /// With so much to store it is not waited for longer.
 const STORE_BYTES: usize = 16 << 20;
+/// With so much it falls behind, and gives way to nobody.
+const BEHIND_BYTES: usize = 2 * STORE_BYTES;
 /// A lake that took none is not asked more often.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -99,7 +101,9 @@ impl Storer {
                 self.lake.insert(found)
             }
         };
-        self.handle.block_on(append_records(lake, &receipts_table(), &self.unstored, now_ms))?;
+        let mut table = receipts_table();
+        table.encoding.gives_way = self.bytes.load(Ordering::Relaxed) < BEHIND_BYTES;
+        self.handle.block_on(append_records(lake, &table, &self.unstored, now_ms))?;
         Ok(())
     }
 }
