@@ -31,7 +31,7 @@ impl Default for Encoding {
 }
 
 /// Who gives way encodes so many rows, or compresses a page of so many bytes, in one go: about 100 µs.
-const PIECE_ROWS: usize = 32;
+const PIECE_ROWS: usize = 16;
 const PIECE_BYTES: usize = 32 << 10;
 
 /// Rows that say whether the values of a column repeat.
@@ -52,6 +52,7 @@ impl Encoding {
         for (field, values) in sample.schema().fields().iter().zip(sample.columns()) {
             let path = ColumnPath::from(field.name().as_str());
             let kind = field.data_type();
+            self.give_way();
             if !has_bounds(kind) {
                 // Rows are in the order of arrival: the least and greatest text of a file rule out nothing.
                 builder = builder.set_column_statistics_enabled(path.clone(), EnabledStatistics::None);
@@ -64,6 +65,12 @@ impl Encoding {
             }
         }
         builder.build()
+    }
+
+    fn give_way(&self) {
+        if self.gives_way {
+            std::thread::yield_now();
+        }
     }
 }
 

@@ -9,20 +9,19 @@ use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use arrow::compute::concat_batches;
 use arrow::error::ArrowError;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use tokio::runtime::Handle;
 
 use self::storer::Storer;
-use super::receipts::receipts;
+use super::receipts::ReceiptRows;
 use super::{Scorer, Scores};
 use crate::lake::LakeSettings;
 use crate::telemetry::Metrics;
 
 /// What waits may hold so much memory; what comes beyond it is shed and counted.
 const QUEUE_BYTES_MAX: usize = 64 << 20;
-/// Rows that the store has not taken yet may hold so much; what comes beyond it is lost and counted.
+/// With so many rows that the store has not taken yet, no more are made.
 const UNSTORED_BYTES_MAX: usize = 128 << 20;
 /// So many rows of single requests are made at a time: about 300 µs. Who looks for requests leaves the core to whoever needs
 /// it, and would have it back with the next tick of the system only, 4 ms later.
@@ -34,7 +33,10 @@ const IDLE: Duration = Duration::from_millis(50);
 /// With so much waiting it does not sleep.
 const GATHER_BYTES: usize = 8 << 20;
 /// Pieces are handed over together: the first rows of a file say how its columns are best encoded.
-const HANDED_ROWS: u64 = 512;
+const HANDED_ROWS: usize = 512;
+
+/// That the lake does not keep up is told so often at most.
+const TOLD_EVERY_US: i64 = 60_000_000;
 
 /// Takes scores and never waits.
 #[derive(Debug, Clone)]
@@ -56,7 +58,7 @@ impl Receipts {
         if waiting + bytes > QUEUE_BYTES_MAX || self.queue.send(Arc::clone(scores)).is_err() {
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
             self.metrics.receipts("shed", rows as u64);
-        } else if waiting + bytes > GATHER_BYTES {
+        } else if waiting <= GATHER_BYTES && waiting + bytes > GATHER_BYTES {
             self.maker.unpark();
         }
     }
@@ -111,9 +113,10 @@ impl Keeper {
             bytes: Arc::clone(&bytes),
             metrics: Arc::clone(&metrics),
             done: Arc::clone(&done),
+            made: ReceiptRows::default(),
             rows,
             unstored,
-            is_full: false,
+            told_us: None,
         };
         let maker = std::thread::Builder::new().name("assay-receipts".to_owned()).spawn(move || maker.run())?;
         let receipts = Receipts { queue, bytes, metrics, maker: maker.thread().clone() };
@@ -146,37 +149,58 @@ struct Maker {
     bytes: Arc<AtomicUsize>,
     metrics: Arc<Metrics>,
     done: Arc<AtomicBool>,
+    /// What was made and is not handed over.
+    made: ReceiptRows,
     rows: Sender<RecordBatch>,
     /// What was sent to `rows` and is not stored.
     unstored: Arc<AtomicUsize>,
-    /// Whether the last rows found no place there.
-    is_full: bool,
+    /// When it was told that this was as much as may be.
+    told_us: Option<i64>,
 }
 
 impl Maker {
     fn run(mut self) {
-        let (mut pieces, mut pause) = (Vec::new(), IDLE);
+        let mut pause = IDLE;
         loop {
             let is_done = self.done.load(Ordering::Relaxed);
+            if self.is_held_up() && !is_done {
+                std::thread::park_timeout(GATHER);
+                continue;
+            }
             if is_done || self.bytes.load(Ordering::Relaxed) > GATHER_BYTES {
                 std::thread::yield_now();
             } else {
                 std::thread::park_timeout(pause);
             }
             if let Some(rounds) = self.rounds() {
-                pieces.extend(self.rows_of(rounds));
-                if rows(&pieces) >= HANDED_ROWS {
-                    self.hand_over(&mut pieces);
+                self.make(rounds);
+                if self.made.len() >= HANDED_ROWS {
+                    self.hand_over();
                 }
                 pause = GATHER;
                 continue;
             }
-            self.hand_over(&mut pieces);
+            self.hand_over();
             if is_done {
                 break;
             }
             pause = IDLE;
         }
+    }
+
+    /// Whether the store has as many rows to take as may be.
+    fn is_held_up(&mut self) -> bool {
+        if self.unstored.load(Ordering::Relaxed) < UNSTORED_BYTES_MAX {
+            return false;
+        }
+        let now_us = self.scorer.clock.now_us();
+        if self.told_us.is_none_or(|told_us| now_us - told_us >= TOLD_EVERY_US) {
+            tracing::warn!(
+                "the lake does not keep up with receipts: they wait, and the newest are shed once too many do"
+            );
+            self.told_us = Some(now_us);
+        }
+        true
     }
 
     /// Those of a piece. `None` when nothing waits.
@@ -191,12 +215,13 @@ impl Maker {
         (!rounds.is_empty()).then_some(rounds)
     }
 
-    /// `None` when they cannot be written down.
-    fn rows_of(&self, rounds: Vec<Arc<Scores>>) -> Option<RecordBatch> {
-        let count = rounds.iter().map(|scores| scores.rows() as u64).sum();
-        let made = receipts(&self.scorer, &rounds);
+    /// Makes the rows of a piece.
+    fn make(&mut self, rounds: Vec<Arc<Scores>>) {
+        let made = self.made.extend(&self.scorer, &rounds);
         self.bytes.fetch_sub(rounds.iter().map(|scores| scores.bytes()).sum(), Ordering::Relaxed);
-        made.map_err(|error| self.not_written(&error, count)).ok()
+        if let Err(error) = made {
+            self.not_written(&error, rounds.iter().map(|scores| scores.rows() as u64).sum());
+        }
     }
 
     fn not_written(&self, error: &ArrowError, count: u64) {
@@ -204,29 +229,22 @@ impl Maker {
         self.metrics.receipts("lost", count);
     }
 
-    fn hand_over(&mut self, pieces: &mut Vec<RecordBatch>) {
-        let Some(first) = pieces.first() else { return };
-        let count = rows(pieces);
-        let made = concat_batches(first.schema_ref(), pieces.iter());
-        pieces.clear();
-        let made = match made {
+    /// Hands over what was made, where something was.
+    fn hand_over(&mut self) {
+        if self.made.is_empty() {
+            return;
+        }
+        let count = self.made.len() as u64;
+        let made = match self.made.finish(&self.scorer.pipeline) {
             Ok(made) => made,
             Err(error) => return self.not_written(&error, count),
         };
         let bytes = made.get_array_memory_size();
-        let waiting = self.unstored.fetch_add(bytes, Ordering::Relaxed);
-        let is_handed_over = waiting + bytes <= UNSTORED_BYTES_MAX && self.rows.send(made).is_ok();
-        let was_full = std::mem::replace(&mut self.is_full, !is_handed_over);
-        if is_handed_over {
-            return;
-        }
-        self.unstored.fetch_sub(bytes, Ordering::Relaxed);
-        self.metrics.receipts("lost", count);
-        if !was_full {
-            tracing::error!(
-                receipts = count,
-                "they are dropped, as others will be until the lake keeps up: memory is bounded"
-            );
+        self.unstored.fetch_add(bytes, Ordering::Relaxed);
+        if self.rows.send(made).is_err() {
+            self.unstored.fetch_sub(bytes, Ordering::Relaxed);
+            tracing::error!(receipts = count, "nobody is there to store them: its thread has ended");
+            self.metrics.receipts("lost", count);
         }
     }
 }

@@ -53,7 +53,7 @@ pub use models::{Challenger, Chosen, Models};
 pub use parts::{Asked, Part};
 pub use pins::{PinError, Pins};
 pub use pipeline::{CHUNK_ROWS, ScoringPipeline, StandIns};
-pub use receipts::{ModelUsed, Receipt, receipts, receipts_table};
+pub use receipts::{ModelUsed, Receipt, ReceiptRows, receipts_table};
 pub use recorded::{lake_versions, record, record_versions};
 pub use scorer::{FRAUD, LEGITIMATE, Scorer, decision};
 pub use scores::{DecidedBy, Item, Prediction, Reasons, Refusal, Role, RuleScore, Scores};

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, AsArray, BooleanArray, BooleanBuilder, Date32Builder, Float64Builder, Int32Builder, Int64Builder,
-    RecordBatch, StringBuilder, StructArray, TimestampMicrosecondBuilder, UInt32Array,
+    ArrayBuilder, ArrayRef, AsArray, BooleanArray, BooleanBuilder, Date32Builder, Float64Builder, Int32Builder,
+    Int64Builder, RecordBatch, StringBuilder, StructArray, TimestampMicrosecondBuilder, UInt32Array,
 };
 use arrow::compute::{concat, concat_batches, take_record_batch};
 use arrow::datatypes::{
@@ -18,12 +18,15 @@ use arrow::error::ArrowError;
 use arrow::json::{LineDelimitedWriter, ReaderBuilder, WriterBuilder};
 use serde::Serializer;
 
+use super::pipeline::CHUNK_ROWS;
 use super::scores::Chunk;
 use super::{Reasons, Role, RuleScore, Scorer, Scores, ScoringPipeline};
 use crate::domain::schema;
 use crate::lake::{Encoding, TableSpec, predictions_table};
 
 const DATE: &str = "prediction_date";
+/// Place is made for so many bytes of a column at most before they are there.
+const PLACE_BYTES_MAX: usize = 1 << 20;
 
 /// The table of receipts.
 #[must_use]
@@ -104,29 +107,8 @@ pub struct ModelUsed {
     pub blake3: String,
 }
 
-/// The receipts of what was scored.
-///
-/// # Errors
-/// When a value cannot be written as JSON.
-pub fn receipts(scorer: &Scorer, all: &[Arc<Scores>]) -> Result<RecordBatch, ArrowError> {
-    let chunks: Vec<(&Scores, usize, &Chunk)> = all
-        .iter()
-        .flat_map(|scores| scores.chunks().iter().enumerate().map(move |(number, chunk)| (&**scores, number, chunk)))
-        .collect();
-    let sent = sent_lines(&scorer.pipeline, &chunks)?;
-    let known = known_lines(&scorer.pipeline, &chunks)?;
-    let mut rows = Rows::with_capacity(sent.len());
-    let mut texts = sent.iter().zip(&known);
-    for (scores, number, chunk) in &chunks {
-        for row in 0..chunk.silver.num_rows() {
-            let Some((sent, known)) = texts.next() else { break };
-            rows.push(scorer, scores, *number, row, sent, known);
-        }
-    }
-    rows.finish(scorer.pipeline.sql_blake3())
-}
-
-fn sent_lines(pipeline: &ScoringPipeline, chunks: &[(&Scores, usize, &Chunk)]) -> Result<Vec<String>, ArrowError> {
+/// Lines of JSON: what was sent, a row each.
+fn sent_lines(pipeline: &ScoringPipeline, chunks: &[(&Scores, usize, &Chunk)]) -> Result<String, ArrowError> {
     let sent = chunks.iter().map(|(_, _, chunk)| {
         if (0..chunk.sent.num_rows()).eq(chunk.origins.iter().map(|(row, _)| *row as usize)) {
             return Ok(chunk.sent.clone());
@@ -138,11 +120,11 @@ fn sent_lines(pipeline: &ScoringPipeline, chunks: &[(&Scores, usize, &Chunk)]) -
     lines(&concat_batches(&pipeline.contract().arrow_schema(), &sent)?)
 }
 
-fn known_lines(pipeline: &ScoringPipeline, chunks: &[(&Scores, usize, &Chunk)]) -> Result<Vec<String>, ArrowError> {
-    let rows = chunks.iter().map(|(_, _, chunk)| chunk.silver.num_rows()).sum();
+/// Lines of JSON: what was known of the past, a row each.
+fn known_lines(pipeline: &ScoringPipeline, chunks: &[(&Scores, usize, &Chunk)]) -> Result<String, ArrowError> {
     let schema = known_schema(pipeline);
     if schema.fields().is_empty() {
-        return Ok(vec!["{}".to_owned(); rows]);
+        return Ok("{}\n".repeat(chunks.iter().map(|(_, _, chunk)| chunk.silver.num_rows()).sum()));
     }
     let mut columns: Vec<ArrayRef> = Vec::new();
     for (name, fields) in pipeline.added() {
@@ -165,15 +147,13 @@ fn known_schema(pipeline: &ScoringPipeline) -> SchemaRef {
 }
 
 /// One JSON object for each row.
-fn lines(rows: &RecordBatch) -> Result<Vec<String>, ArrowError> {
-    if rows.num_rows() == 0 {
-        return Ok(Vec::new());
-    }
+fn lines(rows: &RecordBatch) -> Result<String, ArrowError> {
     let mut writer: LineDelimitedWriter<Vec<u8>> = WriterBuilder::new().with_explicit_nulls(true).build(Vec::new());
-    writer.write(rows)?;
+    if rows.num_rows() > 0 {
+        writer.write(rows)?;
+    }
     writer.finish()?;
-    let text = String::from_utf8(writer.into_inner()).map_err(|error| ArrowError::JsonError(error.to_string()))?;
-    Ok(text.lines().map(str::to_owned).collect())
+    String::from_utf8(writer.into_inner()).map_err(|error| ArrowError::JsonError(error.to_string()))
 }
 
 fn parsed(schema: SchemaRef, text: &str) -> Result<RecordBatch, ArrowError> {
@@ -256,8 +236,9 @@ fn text_at(column: &ArrayRef, row: usize) -> Option<String> {
     }
 }
 
-/// The columns of receipts to be.
-struct Rows {
+/// Receipts in the making.
+#[derive(Debug, Default)]
+pub struct ReceiptRows {
     prediction_id: StringBuilder,
     transaction_id: StringBuilder,
     predicted_at: TimestampMicrosecondBuilder,
@@ -281,33 +262,38 @@ struct Rows {
     shadow_of: StringBuilder,
 }
 
-impl Rows {
-    /// Of exactly so many: what waits for the store is counted by its capacity.
-    fn with_capacity(rows: usize) -> Self {
-        let texts = || StringBuilder::with_capacity(rows, 0);
-        Self {
-            prediction_id: texts(),
-            transaction_id: texts(),
-            predicted_at: TimestampMicrosecondBuilder::with_capacity(rows),
-            decided_by: texts(),
-            is_fraud: BooleanBuilder::with_capacity(rows),
-            probability: Float64Builder::with_capacity(rows),
-            threshold: Float64Builder::with_capacity(rows),
-            rule_score: Int32Builder::with_capacity(rows),
-            rule_class: texts(),
-            rule_reasons: texts(),
-            degraded: texts(),
-            model: texts(),
-            model_version: texts(),
-            model_blake3: texts(),
-            features_epoch: Int64Builder::with_capacity(rows),
-            sent: texts(),
-            known: texts(),
-            features: texts(),
-            date: Date32Builder::with_capacity(rows),
-            role: texts(),
-            shadow_of: texts(),
+impl ReceiptRows {
+    /// Adds the receipts of what was scored: all of them, or none.
+    ///
+    /// # Errors
+    /// When a value cannot be written as JSON.
+    pub fn extend(&mut self, scorer: &Scorer, all: &[Arc<Scores>]) -> Result<(), ArrowError> {
+        let chunks: Vec<(&Scores, usize, &Chunk)> = all
+            .iter()
+            .flat_map(|scores| {
+                scores.chunks().iter().enumerate().map(move |(number, chunk)| (&**scores, number, chunk))
+            })
+            .collect();
+        let sent = sent_lines(&scorer.pipeline, &chunks)?;
+        let known = known_lines(&scorer.pipeline, &chunks)?;
+        let mut texts = sent.lines().zip(known.lines());
+        for (scores, number, chunk) in &chunks {
+            for row in 0..chunk.silver.num_rows() {
+                let Some((sent, known)) = texts.next() else { break };
+                self.push(scorer, scores, *number, row, sent, known);
+            }
         }
+        Ok(())
+    }
+
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.date.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     fn push(&mut self, scorer: &Scorer, scores: &Scores, chunk: usize, row: usize, sent: &str, known: &str) {
@@ -336,37 +322,48 @@ impl Rows {
         self.date.append_value(i32::try_from(scores.now_us.div_euclid(86_400_000_000)).unwrap_or_default());
     }
 
-    fn finish(mut self, sql_blake3: &str) -> Result<RecordBatch, ArrowError> {
-        let date = self.date.finish();
+    /// Those that were added since the last time, as rows of [`receipts_table`].
+    ///
+    /// # Errors
+    /// When they do not fit the table: an error of assay.
+    pub fn finish(&mut self, pipeline: &ScoringPipeline) -> Result<RecordBatch, ArrowError> {
+        let rows = self.len();
         let repeated = |text: &str| -> ArrayRef {
-            let mut texts = StringBuilder::with_capacity(date.len(), date.len() * text.len());
-            (0..date.len()).for_each(|_| texts.append_value(text));
+            let mut texts = StringBuilder::with_capacity(rows, rows * text.len());
+            (0..rows).for_each(|_| texts.append_value(text));
             Arc::new(texts.finish())
         };
+        // The next rows will be about as long as these.
+        let text = |texts: &mut StringBuilder| -> ArrayRef {
+            let bytes = texts.values_slice().len();
+            let place = (bytes + bytes / 8).min(PLACE_BYTES_MAX);
+            let next = StringBuilder::with_capacity(rows.min(CHUNK_ROWS), place);
+            Arc::new(std::mem::replace(texts, next).finish())
+        };
         let columns: Vec<ArrayRef> = vec![
-            Arc::new(self.prediction_id.finish()),
-            Arc::new(self.transaction_id.finish()),
+            text(&mut self.prediction_id),
+            text(&mut self.transaction_id),
             Arc::new(self.predicted_at.finish().with_timezone("UTC")),
-            Arc::new(self.decided_by.finish()),
+            text(&mut self.decided_by),
             Arc::new(self.is_fraud.finish()),
             Arc::new(self.probability.finish()),
             Arc::new(self.threshold.finish()),
             Arc::new(self.rule_score.finish()),
-            Arc::new(self.rule_class.finish()),
-            Arc::new(self.rule_reasons.finish()),
-            Arc::new(self.degraded.finish()),
-            Arc::new(self.model.finish()),
-            Arc::new(self.model_version.finish()),
-            Arc::new(self.model_blake3.finish()),
+            text(&mut self.rule_class),
+            text(&mut self.rule_reasons),
+            text(&mut self.degraded),
+            text(&mut self.model),
+            text(&mut self.model_version),
+            text(&mut self.model_blake3),
             Arc::new(self.features_epoch.finish()),
-            Arc::new(self.sent.finish()),
-            Arc::new(self.known.finish()),
-            Arc::new(self.features.finish()),
-            repeated(sql_blake3),
+            text(&mut self.sent),
+            text(&mut self.known),
+            text(&mut self.features),
+            repeated(pipeline.sql_blake3()),
             repeated(env!("CARGO_PKG_VERSION")),
-            Arc::new(date),
-            Arc::new(self.role.finish()),
-            Arc::new(self.shadow_of.finish()),
+            Arc::new(self.date.finish()),
+            text(&mut self.role),
+            text(&mut self.shadow_of),
         ];
         RecordBatch::try_new(receipts_schema(), columns)
     }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use tempfile::TempDir;
 
-use super::{Models, NoPast, Scorer, ScoringPipeline, ScoringSettings, Served, SharedFeatures};
+use super::{Models, NoPast, ReceiptRows, Scorer, Scores, ScoringPipeline, ScoringSettings, Served, SharedFeatures};
 use crate::contract::Contract;
 use crate::domain::{Layer, ManualClock, TableName};
 use crate::model::registry::{
@@ -33,6 +34,13 @@ pub fn plan_with(folder: Option<&std::path::Path>) -> Plan {
     let bronze = TableName::new(Layer::Bronze, "transactions");
     let catalog = Catalog::load(folder, std::slice::from_ref(&bronze)).unwrap();
     Plan::new(catalog, bronze, bronze_schema(&contract())).unwrap()
+}
+
+/// The receipts of what was scored.
+pub fn receipts(scorer: &Scorer, all: &[Arc<Scores>]) -> RecordBatch {
+    let mut rows = ReceiptRows::default();
+    rows.extend(scorer, all).unwrap();
+    rows.finish(&scorer.pipeline).unwrap()
 }
 
 /// A transaction of the contract; `amount` decides what the model says of it.

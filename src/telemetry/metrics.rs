@@ -127,7 +127,7 @@ impl Metrics {
             predictions_refused: make.counters("assay_predictions_refused_total", "Transactions of requests that do not fit the contract or break an expectation, by the first reason.", &["reason"])?,
             predictions_degraded: make.counter("assay_predictions_degraded_total", "Transactions scored by the rules alone, because the model or features were missing.")?,
             roles: RoleMetrics::make(&mut make)?,
-            receipts: make.counters("assay_receipts_total", "Receipts of decisions: kept in gold.predictions, shed because too many waited, or lost because the lake took none, or not as many.", &["outcome"])?,
+            receipts: make.counters("assay_receipts_total", "Receipts of decisions: kept in gold.predictions, shed because too many waited, or lost because the process ended before the lake took them.", &["outcome"])?,
             stream_scored: make.counters("assay_stream_scored_total", "Transactions of the stream that were scored as they came, by who decided: the model, or the rules alone.", &["decided_by"])?,
             stream_score_seconds: make.histogram("assay_stream_score_seconds", "Seconds from the production of the oldest event of a micro-batch to its score, handed to the topic of predictions.", WORK_BUCKETS)?,
             features_epoch: make.gauge("assay_features_epoch", "The epoch of the lake that requests are scored with.")?,

@@ -43,7 +43,7 @@
 //! | `assay_challenger_returns_total` | counter | `cause` | challengers | taken out for errors or latency |
 //! | `assay_model_registry_failures_total` | counter | | looks | at the registry of models that failed; what was loaded went on answering |
 //! | `assay_shadow_shed_total` | counter | | transactions | that the challenger was not asked about in the shadow, because too many waited |
-//! | `assay_receipts_total` | counter | `outcome` | transactions | receipts of decisions: `kept` in gold.predictions, `shed` because too many waited, `lost` because the lake took none, or not as many |
+//! | `assay_receipts_total` | counter | `outcome` | transactions | receipts of decisions: `kept` in gold.predictions, `shed` because too many waited, `lost` because the process ended before the lake took them |
 //! | `assay_features_epoch` | gauge | | number | the epoch of the lake that requests are scored with |
 //! | `assay_online_ask_seconds` | histogram | `outcome` | seconds | that Redis took to tell what it knows of transactions that came together: `answered`, `empty` (it holds nothing of the lake), `failed`, `late` |
 //! | `assay_online_fed_epoch` | gauge | | number | the epoch of the lake up to which this process has fed Redis |

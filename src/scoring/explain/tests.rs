@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::registry::CHAMPION;
-use crate::scoring::testing::{Kept, NOON_US, transaction};
-use crate::scoring::{NoPast, receipts, receipts_table};
+use crate::scoring::testing::{Kept, NOON_US, receipts, transaction};
+use crate::scoring::{NoPast, receipts_table};
 
 /// A past that nobody knows.
 struct Unknown;
@@ -26,7 +26,7 @@ fn receipts_of(scorer: &Scorer, sent: &[Value]) -> Vec<Receipt> {
     let rounds = sent.chunks(3).chain(sent.chunks(7));
     let scores: Vec<Arc<Scores>> =
         rounds.map(|round| Arc::new(scorer.score_json(round.iter().map(Vec::as_slice)).unwrap())).collect();
-    let rows = receipts(scorer, &scores).unwrap();
+    let rows = receipts(scorer, &scores);
     assert_eq!(rows.schema(), receipts_table().schema);
     Receipt::read(&rows)
 }

@@ -75,3 +75,36 @@ fn what_the_lake_never_takes_is_counted_as_lost() {
     drop(keeper);
     assert_eq!(place.outcomes(), [0, 0, 4]);
 }
+
+#[test]
+fn no_more_rows_are_made_than_the_lake_can_wait_for() {
+    let place = Place::new();
+    let (queue, taken) = unbounded();
+    let (rows, made) = unbounded();
+    let (done, unstored) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(UNSTORED_BYTES_MAX)));
+    let maker = Maker {
+        scorer: Arc::clone(&place.scorer),
+        taken,
+        bytes: Arc::default(),
+        metrics: Arc::clone(&place.metrics),
+        done: Arc::clone(&done),
+        made: ReceiptRows::default(),
+        rows,
+        unstored: Arc::clone(&unstored),
+        told_us: None,
+    };
+    let maker = std::thread::spawn(move || maker.run());
+    let text = transaction("t", 1, 5.0).to_string();
+    queue.send(Arc::new(place.scorer.score_json([text.as_bytes()].into_iter()).unwrap())).unwrap();
+    assert!(made.recv_timeout(Duration::from_millis(200)).is_err());
+    unstored.store(0, Ordering::Relaxed);
+    assert_eq!(made.recv_timeout(Duration::from_secs(20)).unwrap().num_rows(), 1);
+    // Whatever waits when all ends is handed over.
+    unstored.store(UNSTORED_BYTES_MAX, Ordering::Relaxed);
+    let _ = crossbeam_channel::after(Duration::from_millis(100)).recv();
+    queue.send(Arc::new(place.scorer.score_json([text.as_bytes()].into_iter()).unwrap())).unwrap();
+    done.store(true, Ordering::Relaxed);
+    maker.join().unwrap();
+    assert_eq!(made.try_iter().map(|rows| rows.num_rows()).sum::<usize>(), 1);
+    assert_eq!(place.outcomes(), [0, 0, 0]);
+}

@@ -6,10 +6,9 @@ use serde_json::Value;
 use super::*;
 use crate::domain::TableName;
 use crate::model::registry::{CHALLENGER, CHAMPION, Version};
-use crate::scoring::testing::{Kept, NOON_US, plan, transaction};
+use crate::scoring::testing::{Kept, NOON_US, plan, receipts, transaction};
 use crate::scoring::{
-    Added, DecidedBy, FeatureSource, NoPast, Outcome, Prediction, Receipt, ScoringSettings, Standing, explain,
-    position, receipts,
+    Added, DecidedBy, FeatureSource, NoPast, Outcome, Prediction, Receipt, ScoringSettings, Standing, explain, position,
 };
 
 fn shared(share: f64) -> ScoringSettings {
@@ -226,7 +225,7 @@ fn receipts_of_every_role_come_out_the_same_to_the_bit() {
     let (shadow, failed) = scorer.shadow(champion, &challenger);
     assert_eq!(failed, 0);
     all.push(Arc::new(shadow.unwrap()));
-    let kept_receipts = Receipt::read(&receipts(&scorer, &all).unwrap());
+    let kept_receipts = Receipt::read(&receipts(&scorer, &all));
     let ids: BTreeMap<&str, &Receipt> =
         kept_receipts.iter().map(|receipt| (receipt.prediction_id.as_str(), receipt)).collect();
     assert_eq!(ids.len(), kept_receipts.len());

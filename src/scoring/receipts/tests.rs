@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::lake::{Lake, LakeSettings, append_records, open_session};
-use crate::scoring::testing::{Kept, transaction};
+use crate::scoring::testing::{Kept, receipts, transaction};
 
 /// As the table was before versions had roles.
 fn older() -> TableSpec {
@@ -25,7 +25,7 @@ async fn a_table_of_an_older_assay_gains_its_columns_and_keeps_its_rows() {
     let rows = |id: &str| {
         let sent: Value = transaction(id, 7, 3_000.5);
         let scores = scorer.score_json([sent.to_string().as_bytes()].into_iter()).unwrap();
-        receipts(&scorer, &[Arc::new(scores)]).unwrap()
+        receipts(&scorer, &[Arc::new(scores)])
     };
     // What the encoder does not find in the older table it leaves out.
     append_records(&lake, &older(), &[rows("before")], 0).await.unwrap();
