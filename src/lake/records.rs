@@ -16,12 +16,13 @@ use tokio::runtime::Handle;
 
 use super::commit::Commit;
 use super::data_file::{DataFile, Encoding};
+use super::encoder::Encoder;
 use super::error::LakeError;
 use super::reader::FileReader;
 use super::rewrite::Revision;
 use super::root::Lake;
 use super::table::{Table, TableSpec};
-use super::tidy::tidy;
+use super::tidy::{Expiry, tidy};
 use crate::domain::{Layer, TableName};
 
 /// With so many files, all of them become one.
@@ -90,49 +91,80 @@ async fn attempt(lake: &Lake, spec: &RecordSpec, rows: &RecordBatch, now_ms: i64
         return Ok(Put::Unchanged);
     }
     let number = table.epoch() + 1;
-    let version = commit(&mut table, number, &rows, removes, now_ms).await?;
+    let version = commit(&mut table, number, &rows, removes, &Encoding::default(), now_ms).await?;
     tidy_at_times(lake, &table, number, version).await;
     Ok(Put::Written { version })
 }
 
 /// Appends rows to a table of records that grows, which is made when it is missing. Small files become larger ones by and by.
 ///
-/// # Errors
-/// When the store does not answer, or the rows do not fit the table; nothing is visible then.
-pub async fn append_records(
-    lake: &Lake,
-    spec: &TableSpec,
-    rows: &[RecordBatch],
-    now_ms: i64,
-) -> Result<Version, LakeError> {
-    for _ in 0..ATTEMPTS {
-        match append(lake, spec, rows, now_ms).await {
-            // Somebody else was first.
-            Err(LakeError::Fenced { .. }) => {}
-            done => return done,
-        }
-    }
-    let cause = format!("other writers came first {ATTEMPTS} times");
-    Err(LakeError::store(&spec.name, "committing", cause))
+/// The table stays open in between: while nobody else writes it, an append costs the same however many came before.
+pub struct RecordAppender {
+    lake: Lake,
+    spec: TableSpec,
+    /// As it was after the last append.
+    table: Option<Table>,
 }
 
-async fn append(lake: &Lake, spec: &TableSpec, rows: &[RecordBatch], now_ms: i64) -> Result<Version, LakeError> {
-    let mut table = Table::open_as(lake, spec.clone(), &app_id(lake), now_ms).await?;
+impl RecordAppender {
+    #[must_use]
+    pub const fn new(lake: Lake, spec: TableSpec) -> Self {
+        Self { lake, spec, table: None }
+    }
+
+    /// Appends rows; files are encoded as `encoding` says.
+    ///
+    /// # Errors
+    /// When the store does not answer, or the rows do not fit the table; nothing is visible then.
+    pub async fn append(
+        &mut self,
+        rows: &[RecordBatch],
+        encoding: &Encoding,
+        now_ms: i64,
+    ) -> Result<Version, LakeError> {
+        for _ in 0..ATTEMPTS {
+            // What goes wrong leaves no table: the next attempt reads it anew.
+            let mut table = match self.table.take() {
+                Some(table) if table.is_newest().await? => table,
+                _ => Table::open_as(&self.lake, self.spec.clone(), &app_id(&self.lake), now_ms).await?,
+            };
+            match append(&self.lake, &mut table, rows, encoding, now_ms).await {
+                Ok(version) => {
+                    self.table = Some(table);
+                    return Ok(version);
+                }
+                // Somebody else was first.
+                Err(LakeError::Fenced { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let cause = format!("other writers came first {ATTEMPTS} times");
+        Err(LakeError::store(&self.spec.name, "committing", cause))
+    }
+}
+
+async fn append(
+    lake: &Lake,
+    table: &mut Table,
+    rows: &[RecordBatch],
+    encoding: &Encoding,
+    now_ms: i64,
+) -> Result<Version, LakeError> {
     let small: Vec<DataFile> = table.files().filter(|file| file.size < SMALL_BYTES).cloned().collect();
     let (mut rows, mut removes) = (rows.to_vec(), Vec::new());
     if small.len() >= FILES_MAX {
-        let reader = FileReader::new(&table, Handle::current());
+        let reader = FileReader::new(table, Handle::current());
         let paths = small.iter().map(|file| file.path.clone()).collect();
         let read = tokio::task::spawn_blocking(move || {
             small.iter().map(|file| reader.read(file, &reader.columns(), None)).collect::<Result<Vec<_>, _>>()
         });
-        let read = read.await.map_err(|error| LakeError::store(&spec.name, "merging files", error))??;
+        let read = read.await.map_err(|error| LakeError::store(table.name(), "merging files", error))??;
         rows.splice(0..0, read.into_iter().flatten());
         removes = paths;
     }
     let number = table.epoch() + 1;
-    let version = commit(&mut table, number, &rows, removes, now_ms).await?;
-    tidy_at_times(lake, &table, number, version).await;
+    let version = commit(table, number, &rows, removes, encoding, now_ms).await?;
+    tidy_at_times(lake, table, number, version).await;
     Ok(version)
 }
 
@@ -141,10 +173,12 @@ async fn commit(
     number: i64,
     rows: &[RecordBatch],
     removes: Vec<String>,
+    encoding: &Encoding,
     now_ms: i64,
 ) -> Result<Version, LakeError> {
     let name = format!("r{number:012}-{}", uuid::Uuid::new_v4().simple());
-    let stored = table.encoder().encode(rows, &name, now_ms)?;
+    let encoder = Encoder { encoding: encoding.clone(), ..table.encoder() };
+    let stored = encoder.encode(rows, &name, now_ms)?;
     table.store_files(&stored).await?;
     let commit = Commit {
         epoch: Some(number),
@@ -157,8 +191,9 @@ async fn commit(
 }
 
 async fn tidy_at_times(lake: &Lake, table: &Table, number: i64, version: Version) {
+    let expiry = Expiry { history_s: lake.history_s(), keep: version };
     if number % FILES_MAX as i64 == 0
-        && let Err(error) = tidy(&table.log(), table.name(), version, lake.history_s(), true).await
+        && let Err(error) = tidy(&table.log(), table.name(), version, Some(expiry)).await
     {
         // The rows are there; the next round of tidying may go better.
         tracing::warn!(table = %table.name(), %error, "the table was not tidied");

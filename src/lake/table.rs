@@ -237,6 +237,14 @@ impl Table {
         }
     }
 
+    /// Whether its log ends with the version that this table knows. It does not where somebody else wrote, or removed it.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn is_newest(&self) -> Result<bool, LakeError> {
+        Ok(self.read_entry(self.version).await?.is_some() && self.read_entry(self.version + 1).await?.is_none())
+    }
+
     /// Puts the rows of an earlier version in force again, as the state of `epoch`.
     ///
     /// # Errors

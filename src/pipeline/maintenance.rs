@@ -10,8 +10,12 @@ use super::tables::{Tables, is_open};
 use super::traced::RewriteTold;
 use crate::domain::{Clock, Stint, TableName};
 use crate::lake::{
-    Commit, Compaction, CompactionSettings, DataFile, Encoder, FileReader, LakeError, Revision, Table, successor, tidy,
+    Commit, Compaction, CompactionSettings, DataFile, Encoder, Expiry, FileReader, LakeError, Revision, Table,
+    successor, tidy,
 };
+
+/// With the first of so many checkpoints of a table, what is old goes.
+const CLEANED_CHECKPOINTS: u64 = 10;
 
 /// Files that are read, encoded and stored beside the stream, to take the place of others.
 struct Rewrite {
@@ -186,16 +190,35 @@ impl Maintenance {
             if (self.epochs + index as u64 * 7).is_multiple_of(every) {
                 let (log, name) = (table.log(), table.name().clone());
                 let version = table.version();
-                let history_s = self.history_s;
-                let clean = self.epochs % (every * 10) < every;
+                let is_clean_due = self.epochs % (every * CLEANED_CHECKPOINTS) < every;
+                let expiry = is_clean_due.then(|| self.expiry(tables, table));
                 let task = tables.handle().spawn(async move {
-                    if let Err(error) = tidy(&log, &name, version, history_s, clean).await {
+                    if let Err(error) = tidy(&log, &name, version, expiry).await {
                         tracing::warn!(%error, table = %name, "a checkpoint failed and will be tried again");
                     }
                 });
                 self.checkpoints.push(task);
             }
         }
+    }
+
+    /// What may go of a table: nothing that the newest complete epoch needs, nor what says how to complete the next ones.
+    fn expiry(&self, tables: &Tables, table: &Table) -> Expiry {
+        let named = tables.ledger.get(tables.ledger.last_epoch()).map(|record| {
+            let tables = record.map(|record| record.tables).unwrap_or_default();
+            let entry = tables.into_iter().find(|entry| entry.table == *table.name());
+            entry.and_then(|entry| u64::try_from(entry.version).ok())
+        });
+        let keep = match named {
+            // The ledger does not name itself, and is read as it is now.
+            _ if table.name() == tables.ledger.table().name() => table.version(),
+            Ok(version) => version.unwrap_or(0),
+            Err(error) => {
+                tracing::warn!(%error, table = %table.name(), "all entries of its log are kept");
+                0
+            }
+        };
+        Expiry { history_s: self.history_s, keep }
     }
 }
 

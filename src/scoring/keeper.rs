@@ -102,7 +102,7 @@ impl Keeper {
             bytes: Arc::clone(&unstored),
             metrics: Arc::clone(&metrics),
             handle,
-            lake: None,
+            table: None,
             unstored: Vec::new(),
             has_failed: false,
         };

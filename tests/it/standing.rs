@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
+use assay::domain::SystemClock;
 use assay::generate::GenerateSettings;
-use assay::lake::{CompactionSettings, Lake, LakeError, Lease, tidy};
+use assay::lake::{CompactionSettings, Expiry, Lake, LakeError, Lease, tidy};
 
 use crate::fault::FaultStore;
 use crate::kit::{Cut, Lab, NOON_US, dirty, generated, sql_in, wait_for};
@@ -179,12 +181,13 @@ fn a_table_loads_from_its_checkpoint_and_old_files_can_go() {
     let contents = lab.contents();
     let ready = lab.ready().unwrap();
     for table in ready.tables.all() {
-        wait_for(tidy(&table.log(), table.name(), table.version(), 0, true)).unwrap();
+        let expiry = Expiry { history_s: 0, keep: table.version() };
+        wait_for(tidy(&table.log(), table.name(), table.version(), Some(expiry))).unwrap();
         let log = folder.path().join(table.name().to_string().replace('.', "/")).join("_delta_log");
         assert!(log.join("_last_checkpoint").is_file(), "{}", table.name());
         // Without the older entries only the checkpoint knows the rows.
         for version in 0..table.version() {
-            std::fs::remove_file(log.join(format!("{version:020}.json"))).unwrap();
+            assert!(!log.join(format!("{version:020}.json")).exists(), "{}, version {version}", table.name());
         }
     }
     drop(ready);
@@ -196,4 +199,40 @@ fn a_table_loads_from_its_checkpoint_and_old_files_can_go() {
     lab.assert_verified();
     let gone = wait_for(assay::lake::open_session(&lab.open_lake().unwrap(), Some(1), NOON_US / 1000, None));
     assert!(gone.is_err(), "epoch 1 is older than the history that is kept");
+}
+
+/// Makes all files of a folder two hours older.
+fn age(folder: &Path) {
+    for path in files(folder).keys() {
+        let file = std::fs::File::options().append(true).open(path).unwrap();
+        let modified = file.metadata().unwrap().modified().unwrap();
+        file.set_modified(modified - std::time::Duration::from_secs(7200)).unwrap();
+    }
+}
+
+#[test]
+fn old_log_entries_go_but_for_those_of_epochs_that_are_not_complete() {
+    let (stream, _) = generated(dirty(55, 600));
+    let folder = tempfile::tempdir().unwrap();
+    // What is removed is removed now: its file stays for an hour.
+    let mut lab = Lab::at(folder.path().to_str().unwrap()).with_clock(Arc::new(SystemClock));
+    lab.compaction = CompactionSettings { fan_in: 2, checkpoint_versions: 2, ..CompactionSettings::default() };
+    let first_entry = || {
+        let log = folder.path().join("bronze/transactions/_delta_log");
+        (0..).find(|version| log.join(format!("{version:020}.json")).exists()).unwrap()
+    };
+    lab.run(&stream[..200], &Cut::every(10)).unwrap();
+    age(folder.path());
+    let complete = lab.ready().unwrap().tables.bronze.version();
+    lab.ingest(&stream[..400], &Cut::every(10)).unwrap();
+    age(folder.path());
+    // Epochs that only bronze has are old as well now, and say how they are to be completed.
+    lab.ingest(&stream, &Cut::every(10)).unwrap();
+    let first = first_entry();
+    assert!(0 < first && first <= complete, "the log begins at {first}, {complete} is complete");
+    assert!(lab.refine(u64::MAX).unwrap() > 20);
+    lab.contents().assert_complete(&stream);
+    lab.assert_verified();
+    lab.run(&stream, &Cut::every(10)).unwrap();
+    lab.session(None);
 }

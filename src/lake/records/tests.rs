@@ -35,6 +35,12 @@ fn spec() -> RecordSpec {
     }
 }
 
+/// The same table, for those who append.
+fn growing() -> TableSpec {
+    let RecordSpec { name, schema, about, .. } = spec();
+    TableSpec { name, schema, about, later: Vec::new(), partition_by: Vec::new(), encoding: Encoding::default() }
+}
+
 /// What SQL sees, in order.
 async fn seen(lake: &Lake) -> Vec<(i64, String, Option<f64>)> {
     let session = open_session(lake, None, 0, None).await.unwrap();
@@ -105,10 +111,45 @@ async fn files_stay_few() {
         assert_ne!(put_records(&lake, &spec(), rows(&[(day, "amount", Some(0.5))]), 0).await.unwrap(), Put::Unchanged);
     }
     assert_eq!(seen(&lake).await.len(), FILES_MAX + 8);
-    let RecordSpec { name, schema, about, .. } = spec();
-    let spec =
-        TableSpec { name, schema, about, later: Vec::new(), partition_by: Vec::new(), encoding: Encoding::default() };
-    let table = Table::open_as(&lake, spec, "test/records", 0).await.unwrap();
+    let table = Table::open_as(&lake, growing(), "test/records", 0).await.unwrap();
     assert!(table.files().count() <= FILES_MAX, "{}", table.files().count());
     assert_eq!((table.epoch(), table.rows()), (FILES_MAX as i64 + 8, FILES_MAX as i64 + 8));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_appends_sees_what_others_did_in_between() {
+    let folder = TempDir::new().unwrap();
+    let lake = lake(&folder).await;
+    let mut appenders = [(); 2].map(|()| RecordAppender::new(lake.clone(), growing()));
+    let mut expected = Vec::new();
+    for day in 0..2 * FILES_MAX as i64 + 8 {
+        // Each several times, then the other.
+        let appender = &mut appenders[usize::from(day % 5 < 2)];
+        let _ = appender.append(&[rows(&[(day, "amount", Some(0.5))])], &Encoding::default(), 0).await.unwrap();
+        expected.push((day, "amount".to_owned(), Some(0.5)));
+    }
+    assert_eq!(seen(&lake).await, expected);
+    // Nor is a table carried on that is not there any more.
+    std::fs::remove_dir_all(folder.path().join("lake/ml/drift")).unwrap();
+    for appender in &mut appenders {
+        let _ = appender.append(&[rows(&[(1, "amount", None)])], &Encoding::default(), 0).await.unwrap();
+    }
+    assert_eq!(seen(&lake).await, [(1, "amount".to_owned(), None), (1, "amount".to_owned(), None)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_of_a_table_that_grows_does_not() {
+    let folder = TempDir::new().unwrap();
+    let location = folder.path().join("lake").display().to_string();
+    let settings = LakeSettings { location, history_s: 0, ..LakeSettings::default() };
+    let lake = Lake::open(&settings, "test", true).await.unwrap();
+    let mut appender = RecordAppender::new(lake.clone(), growing());
+    let log = folder.path().join("lake/ml/drift/_delta_log");
+    let mut most = 0;
+    for day in 0..4 * FILES_MAX as i64 {
+        let _ = appender.append(&[rows(&[(day, "amount", Some(0.5))])], &Encoding::default(), 0).await.unwrap();
+        most = most.max(std::fs::read_dir(&log).unwrap().count());
+    }
+    assert!(most < 2 * FILES_MAX, "{most} entries");
+    assert_eq!(seen(&lake).await.len(), 4 * FILES_MAX);
 }

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 
 use super::{ReceiptPlace, micros, rows};
 use crate::domain::Clock;
-use crate::lake::{Lake, LakeError, append_records};
+use crate::lake::{Encoding, Lake, LakeError, RecordAppender};
 use crate::scoring::receipts::receipts_table;
 use crate::telemetry::Metrics;
 
@@ -30,8 +30,8 @@ pub(super) struct Storer {
     pub bytes: Arc<AtomicUsize>,
     pub metrics: Arc<Metrics>,
     pub handle: Handle,
-    /// Opened by the first rows that go there.
-    pub lake: Option<Lake>,
+    /// Where rows go, from the first ones on.
+    pub table: Option<RecordAppender>,
     /// Rows that are not in the lake yet.
     pub unstored: Vec<RecordBatch>,
     pub has_failed: bool,
@@ -94,16 +94,17 @@ impl Storer {
 
     fn append(&mut self) -> Result<(), LakeError> {
         let now_ms = self.clock.now_us() / 1000;
-        let lake = match &self.lake {
-            Some(lake) => lake,
+        let spec = receipts_table();
+        let gives_way = self.bytes.load(Ordering::Relaxed) < BEHIND_BYTES;
+        let encoding = Encoding { gives_way, ..spec.encoding.clone() };
+        let table = match &mut self.table {
+            Some(table) => table,
             None => {
-                let found = self.handle.block_on(Lake::open(&self.place.lake, &self.place.pipeline, false))?;
-                self.lake.insert(found)
+                let lake = self.handle.block_on(Lake::open(&self.place.lake, &self.place.pipeline, false))?;
+                self.table.insert(RecordAppender::new(lake, spec))
             }
         };
-        let mut table = receipts_table();
-        table.encoding.gives_way = self.bytes.load(Ordering::Relaxed) < BEHIND_BYTES;
-        self.handle.block_on(append_records(lake, &table, &self.unstored, now_ms))?;
+        self.handle.block_on(table.append(&self.unstored, &encoding, now_ms))?;
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::*;
-use crate::lake::{Lake, LakeSettings, append_records, open_session};
+use crate::lake::{Lake, LakeSettings, RecordAppender, open_session};
 use crate::scoring::testing::{Kept, receipts, transaction};
 
 /// As the table was before versions had roles.
@@ -27,8 +27,12 @@ async fn a_table_of_an_older_assay_gains_its_columns_and_keeps_its_rows() {
         let scores = scorer.score_json([sent.to_string().as_bytes()].into_iter()).unwrap();
         receipts(&scorer, &[Arc::new(scores)])
     };
+    let append = async |spec: TableSpec, id: &str| {
+        let encoding = spec.encoding.clone();
+        RecordAppender::new(lake.clone(), spec).append(&[rows(id)], &encoding, 0).await.unwrap();
+    };
     // What the encoder does not find in the older table it leaves out.
-    append_records(&lake, &older(), &[rows("before")], 0).await.unwrap();
+    append(older(), "before").await;
     let read = async |query: &str| {
         let session = open_session(&lake, None, 0, None).await.unwrap();
         session.context.sql(query).await.unwrap().collect().await.unwrap()
@@ -36,7 +40,7 @@ async fn a_table_of_an_older_assay_gains_its_columns_and_keeps_its_rows() {
     let all = "SELECT * FROM gold.predictions ORDER BY transaction_id DESC";
     let found: Vec<Receipt> = read(all).await.iter().flat_map(Receipt::read).collect();
     assert_eq!((found.len(), found[0].role.as_str()), (1, "champion"), "it is read before it has the columns");
-    append_records(&lake, &receipts_table(), &[rows("after")], 0).await.unwrap();
+    append(receipts_table(), "after").await;
     let found: Vec<Receipt> = read(all).await.iter().flat_map(Receipt::read).collect();
     let told: Vec<_> = found.iter().map(|receipt| (receipt.transaction_id.as_str(), receipt.role.as_str())).collect();
     assert_eq!(told, [("before", "champion"), ("after", "champion")]);
